@@ -1,0 +1,1 @@
+"""Learners: LightningModules that turn a batch of experience into a better policy."""

@@ -1,0 +1,172 @@
+"""The networks of PPO: actor and critic, feed-forward or recurrent.
+
+Axes: T time, N environments, B minibatch (transitions, or C chunks of L steps), H hidden units, F features.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_rl.algos.module import EncoderFactory
+from lit_rl.distributions import DiagNormal, distribution_for
+from lit_rl.nested import leaves, map_nested
+from lit_rl.nets import Activation, Flatten, GRUCore, NumpyMLP, mlp
+from lit_rl.types import ACTION_MASK, EnvSpec, Nested, Rollout
+
+
+class ActorCritic(nn.Module):
+    """Encoder, optional GRU, perceptron and head; one set for the actor and one for the critic.
+
+    Args:
+        spec: Observation and action.
+        hidden: Widths of the hidden layers.
+        activation: Between hidden layers.
+        encoder: Builds an encoder; None flattens.
+        share_encoder: One encoder for both.
+        gru: Hidden units of the recurrent cores, or None.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        hidden: list[int],
+        activation: Activation,
+        encoder: EncoderFactory | None,
+        share_encoder: bool,
+        gru: int | None,
+    ) -> None:
+        super().__init__()
+        make = encoder or Flatten
+        self.distribution = distribution_for(spec.action)
+        self.has_mask = spec.has_action_mask
+        self.action_axes = len(spec.action.shape)
+        self.action_shape = spec.action.shape
+        self.actor_encoder = make(spec)
+        self.critic_encoder = self.actor_encoder if share_encoder else make(spec)
+        features = self.actor_encoder.out_features
+        self.actor_core = GRUCore(features, gru) if gru else None
+        self.critic_core = GRUCore(features, gru) if gru else None
+        sizes = [gru or features, *hidden]
+        self.actor = mlp([*sizes, self.distribution.num_outputs], activation, out_gain=0.01)
+        self.critic = mlp([*sizes, 1], activation, out_gain=1.0)
+        self.log_std = nn.Parameter(torch.zeros(spec.action.size)) if spec.action.kind == "box" else None
+        plain = isinstance(self.actor_encoder, Flatten) and self.actor_encoder.is_identity and gru is None
+        self._numpy_actor = NumpyMLP(self.actor) if plain and NumpyMLP.supports(self.actor) else None
+
+    # Acting
+
+    def act(self, obs: Nested, greedy: bool) -> Tensor:
+        """Actions ``(..., *action shape)`` of a policy without memory."""
+        if self._numpy_actor is not None and obs.device.type == "cpu" and self._is_plain(obs):
+            outputs = torch.from_numpy(self._numpy_actor(obs.numpy()))
+        else:
+            obs = self._in_own_dtype(obs)
+            outputs = self.actor(self.actor_encoder(obs))
+        return self._choose(outputs, obs, greedy)
+
+    def _in_own_dtype(self, obs: Nested) -> Nested:
+        dtype = self.actor[0].weight.dtype  # environments speak float32; with precision 64-true the weights do not
+        return map_nested(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, obs)
+
+    def _is_plain(self, obs: Tensor) -> bool:
+        # under autocast or in float64 the learner computes other numbers than numpy would
+        same_dtype = obs.dtype == torch.float32 and self.actor[0].weight.dtype == torch.float32
+        return same_dtype and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
+
+    def act_recurrent(self, obs: Nested, hidden: dict[str, Tensor], reset: Tensor, greedy: bool) -> tuple[Tensor, Nested]:
+        """Actions, and the hidden states after this step."""
+        obs = self._in_own_dtype(obs)
+        after = {
+            "actor": self.actor_core.step(self.actor_encoder(obs), hidden["actor"], reset),
+            "critic": self.critic_core.step(self.critic_encoder(obs), hidden["critic"], reset),
+        }
+        return self._choose(self.actor(after["actor"]), obs, greedy), after
+
+    def _choose(self, outputs: Tensor, obs: Nested, greedy: bool) -> Tensor:
+        parameters = self.parameters_of(outputs, obs)
+        action = self.distribution.mode(parameters) if greedy else self.distribution.sample(parameters)
+        if self.action_axes > 1:
+            action = action.unflatten(-1, self.action_shape)
+        return action
+
+    def parameters_of(self, outputs: Tensor, obs: Nested) -> tuple[Tensor, ...]:
+        """Parameters of the distribution, with disallowed actions masked."""
+        outputs = outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
+        if isinstance(self.distribution, DiagNormal):
+            return (outputs, self.log_std)
+        if self.has_mask:
+            return self.distribution.mask((outputs,), obs[ACTION_MASK])
+        return (outputs,)
+
+    # Learning
+
+    def _evaluate(self, outputs: Tensor, obs: Nested, action: Tensor) -> tuple[Tensor, Tensor]:
+        parameters = self.parameters_of(outputs, obs)
+        if self.action_axes > 1:
+            action = action.flatten(-self.action_axes)
+        return self.distribution.log_prob(parameters, action), self.distribution.entropy(parameters)
+
+    def forward(self, samples: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probability and entropy of the stored actions, and values.
+
+        Args:
+            samples: ``obs`` and ``action`` of ``(B, ...)``; recurrent: ``(C, L, ...)`` with ``reset`` (C, L) and the
+                hidden states ``hidden_actor``, ``hidden_critic`` (C, H) before the first step.
+
+        Returns:
+            Three tensors of shape (B,), or (C, L).
+        """
+        obs = samples["obs"]
+        actor_in, critic_in = self._encode(obs)
+        if self.actor_core is not None:
+            reset_LC = samples["reset"].transpose(0, 1)
+            actor_in = self.actor_core(actor_in.transpose(0, 1), samples["hidden_actor"], reset_LC).transpose(0, 1)
+            critic_in = self.critic_core(critic_in.transpose(0, 1), samples["hidden_critic"], reset_LC).transpose(0, 1)
+        log_prob, entropy = self._evaluate(self.actor(actor_in), obs, samples["action"])
+        return log_prob, entropy, self._value(critic_in)
+
+    def _encode(self, obs: Nested) -> tuple[Tensor, Tensor]:
+        actor_in = self.actor_encoder(obs)
+        return actor_in, actor_in if self.critic_encoder is self.actor_encoder else self.critic_encoder(obs)
+
+    def _value(self, critic_in: Tensor) -> Tensor:
+        value = self.critic(critic_in).squeeze(-1)
+        return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+
+    def over_rollout(self, obs: Nested, final_obs: Nested, rollout: Rollout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Log-probability (T, N), entropy (T, N), value (T+1, N), value of the final observations (K,)."""
+        steps, envs = rollout["terminated"].shape
+        everything = map_nested(lambda leaf, final: torch.cat([leaf.flatten(0, 1), final]), obs, final_obs)
+        values = self._value(self.critic_encoder(everything))
+        seen = map_nested(lambda leaf: leaf[:steps].flatten(0, 1), obs)
+        action = rollout["action"].flatten(0, 1)
+        log_prob, entropy = self._evaluate(self.actor(self.actor_encoder(seen)), seen, action)
+        split = (steps + 1) * envs
+        value = values[:split].view(steps + 1, envs)
+        return log_prob.view(steps, envs), entropy.view(steps, envs), value, values[split:]
+
+    def over_rollout_recurrent(
+        self, obs: Nested, final_obs: Nested, rollout: Rollout
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same for a recurrent policy, from the carry the rollout began with."""
+        steps, envs = rollout["terminated"].shape
+        reset, carry = rollout["reset"], rollout["carry"]
+        features = next(leaves(obs)).shape[:2]
+        actor_in, critic_in = self._encode(obs)  # (T+1, N, F)
+        hidden_actor = self.actor_core(actor_in[:steps], carry["actor"].view(features[1], -1), reset[:steps])
+        hidden_critic = self.critic_core(critic_in, carry["critic"].view(features[1], -1), reset)
+        seen = map_nested(lambda leaf: leaf[:steps], obs)
+        log_prob, entropy = self._evaluate(self.actor(hidden_actor), seen, rollout["action"])
+        value = self._value(hidden_critic)
+        index = rollout["final_index"]
+        if len(index):
+            # the last observation of an episode follows the step it ended: its memory is the one after that step
+            before = hidden_critic[:steps].flatten(0, 1)[index]
+            last = self.critic_core.step(
+                self.critic_encoder(final_obs), before, torch.zeros(len(index), dtype=torch.bool, device=before.device)
+            )
+            return log_prob, entropy, value, self._value(last)
+        return log_prob, entropy, value, value.new_empty(0)

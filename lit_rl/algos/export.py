@@ -1,0 +1,98 @@
+"""Policies without Lightning: load a learner from its checkpoint, export its greedy policy with ``torch.export``.
+
+The exported file is loaded by plain PyTorch::
+
+    policy = torch.export.load("policy.pt2").module()
+    action = policy(torch.as_tensor(obs)[None])[0]  # obs: (N, ...) float32, here N = 1
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_rl.algos.module import RLModule
+from lit_rl.nested import map_nested
+from lit_rl.types import EnvSpec, LeafSpec, Nested
+
+
+def load_policy(path: str | Path, **arguments: Any) -> RLModule:
+    """The learner of a checkpoint, on the CPU, ready to ``act``.
+
+    Args:
+        path: A checkpoint written by a run.
+        **arguments: Constructor arguments that are Python objects (an encoder), which checkpoints cannot hold.
+
+    Raises:
+        ValueError: The file is no checkpoint of lit_rl, or its learner is not a subclass of ``RLModule``.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        name = checkpoint["lit_rl"]["class_path"]
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} is not a checkpoint of lit_rl, or it is truncated ({type(error).__name__})") from error
+    module_name, _, class_name = name.rpartition(".")
+    learner = getattr(import_module(module_name), class_name, None)
+    if not (isinstance(learner, type) and issubclass(learner, RLModule)):
+        raise ValueError(f"checkpoint {path} names the learner {name}, which is not a subclass of RLModule")
+    return learner.load_from_checkpoint(path, map_location="cpu", **arguments).eval()
+
+
+class GreedyPolicy(nn.Module):
+    """``forward(obs) -> action``; a recurrent policy is ``forward(obs, carry, reset) -> (action, carry)``."""
+
+    def __init__(self, learner: RLModule) -> None:
+        super().__init__()
+        self.learner = learner
+
+    def forward(self, obs: Nested, carry: Nested | None = None, reset: Tensor | None = None) -> Any:
+        """Greedy actions for ``obs`` ``(N, ...)``."""
+        decision = self.learner.act(obs, carry or {}, reset, greedy=True)  # type: ignore[arg-type]  # memoryless: no reset
+        return (decision.action, decision.carry) if carry else decision.action
+
+
+def export_policy(checkpoint: str | Path, out: str | Path, **arguments: Any) -> Path:
+    """Write the greedy policy of ``checkpoint`` to ``out`` (``.pt2``), for any number of environments.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ValueError: ``out`` does not end in ``.pt2``, or ``checkpoint`` is not one.
+    """
+    out = Path(out)
+    if out.suffix != ".pt2":
+        raise ValueError(f"out must end in .pt2 (the format of torch.export), got {out}")
+    learner = load_policy(checkpoint, **arguments)
+    spec = learner.spec
+    obs = example_observation(spec, 2)  # type: ignore[arg-type]  # a loaded learner knows its spec
+    carry = learner.initial_carry(2)
+    batch = torch.export.Dim("batch", min=1)
+    inputs: tuple[Any, ...] = (obs, carry, torch.zeros(2, dtype=torch.bool)) if carry else (obs,)
+    dynamic = tuple(map_nested(lambda leaf: {0: batch}, value) for value in inputs)
+    with torch.no_grad():
+        program = torch.export.export(GreedyPolicy(learner), inputs, dynamic_shapes=dynamic)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    torch.export.save(program, out)
+    return out
+
+
+def example_observation(spec: EnvSpec, num_envs: int) -> Nested:
+    """Zeros in the shapes of an observation (a mask of ones), ``(N, ...)``."""
+    agents = [len(spec.agents)] if spec.agents else []
+
+    def example(leaf: LeafSpec | dict[str, Any], key: str = "") -> Nested:
+        if isinstance(leaf, dict):
+            return {name: example(value, name) for name, value in leaf.items()}
+        shape = (num_envs, *agents, *leaf.shape)
+        if leaf.categories:
+            return torch.ones(shape, dtype=torch.int64) if key == "action_mask" else torch.zeros(shape, dtype=torch.int64)
+        return torch.zeros(shape)
+
+    return example(spec.observation)

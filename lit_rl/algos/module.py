@@ -1,0 +1,410 @@
+"""``RLModule``, the one base class: counters, the optimizer step over ranks, logging once per batch, evaluation, state.
+
+What it takes off a learner (each a trap of Lightning's Trainer in reinforcement learning):
+
+- ``global_step`` counts every step of every optimizer, so ``env_steps``, ``policy_version`` and ``updates`` are counted here.
+- Under ``ddp`` Lightning's own path fails or silently does not synchronise with several losses, so :meth:`step`
+  averages the flat gradient over ranks itself.
+- ``self.log`` costs 0.2 ms a key, so a batch is logged by one host synchronisation and one ``log_metrics`` per logger.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lit_rl import metrics
+from lit_rl.compute import MatmulPrecision, ProcessSettings, choose_matmul_precision, choose_threads
+from lit_rl.nets import FlatParameters
+from lit_rl.types import Decision, EnvSpec, Episodes, EvalEpisodes, Nested
+
+log = logging.getLogger("lit_rl")
+
+EPISODE_WINDOW = 100
+_SINGLE_COPY = ("SingleDeviceStrategy", "DDPStrategy")  # strategies in which each rank holds all parameters
+
+
+class RLModule(LightningModule):
+    """A policy and its learner. Subclasses implement ``build``, ``act``, ``initial_carry``, ``training_step``.
+
+    Args:
+        spec: The environment's observation and action. None takes it from the trainer's data module.
+        threads: OpenMP threads of this process while fitting; ``auto`` takes 1 for narrow networks and otherwise the
+            idle cores divided by the ranks of this machine.
+        matmul_precision: ``torch.set_float32_matmul_precision`` while fitting; ``auto`` measures at the start whether
+            ``medium`` is faster and still exact to float32 on this CPU, for networks of width 256 and above.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec | None = None,
+        threads: int | Literal["auto"] = "auto",
+        matmul_precision: MatmulPrecision = "auto",
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.spec = spec
+        self.env_steps = 0
+        self.policy_version = 0
+        self.updates = 0
+        self.num_episodes = 0
+        self.progress_metrics: dict[str, float] = {}
+        self.eval_result: dict[str, float | int] | None = None
+        self._built = False
+        self._threads, self._matmul_precision = threads, matmul_precision
+        self._settings: ProcessSettings | None = None
+        self._resumed_settings: dict[str, Any] | None = None
+        self._recent_returns: deque[float] = deque(maxlen=EPISODE_WINDOW)
+        self._recent_lengths: deque[int] = deque(maxlen=EPISODE_WINDOW)
+        self._last_log_time: float | None = None
+        self._pending_local_state: dict[str, Any] | None = None
+
+    # What a learner implements
+
+    def build(self, spec: EnvSpec) -> None:
+        """Create the networks for ``spec``. Called once, before the optimizers exist."""
+        raise TypeError(f"{type(self).__name__} must implement build(spec)")
+
+    def initial_carry(self, num_envs: int) -> Nested:
+        """The carry before the first step; ``{}`` for policies without memory."""
+        return {}
+
+    def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
+        """Decide for N environments; see ``Policy`` in ``types.py``."""
+        raise TypeError(f"{type(self).__name__} must implement act(obs, carry, reset, greedy=...)")
+
+    @property
+    def width(self) -> int:
+        """Width of the widest layer: decides threads and the matmul route."""
+        return max((max(p.shape[-2:]) for p in self.parameters() if p.ndim >= 2), default=1)
+
+    def local_state(self) -> dict[str, Any]:
+        """State that differs between ranks (never a buffer: DDP broadcasts buffers); tensors and plain types."""
+        return {}
+
+    def load_local_state(self, state: dict[str, Any]) -> None:
+        """Inverse of :meth:`local_state`."""
+
+    # Life cycle
+
+    def configure_model(self) -> None:
+        """Build the networks, from the given spec or from the data module's environments."""
+        if not self._built:
+            datamodule = getattr(self._trainer, "datamodule", None)
+            if self.spec is None and datamodule is not None:
+                self.spec = datamodule.spec
+            if self.spec is None:
+                raise ValueError(
+                    f"{type(self).__name__} needs to know the environment: give trainer.fit a data module with a `spec`, "
+                    "or pass spec=..."
+                )
+            self.build(self.spec)
+            self._built = True
+
+    def on_fit_start(self) -> None:
+        """Set threads and the matmul route, give each rank its own random numbers, refuse sharded strategies."""
+        strategy = type(self.trainer.strategy).__name__
+        if strategy not in _SINGLE_COPY:
+            raise ValueError(f"trainer.strategy must keep all parameters on each rank (auto, ddp), got {strategy}")
+        if "true" in str(self.trainer.precision) and str(self.trainer.precision) not in ("32-true", "64-true"):
+            raise ValueError(
+                f"trainer.precision must be 32-true, 64-true or bf16-mixed, got {self.trainer.precision}: "
+                "half-precision weights make the probability ratio of the policy wrong"
+            )
+        self._apply_settings()
+        if self.trainer.world_size > 1:
+            # Lightning gives all ranks the same streams; weights are initialised (and broadcast) by now
+            torch.manual_seed(torch.initial_seed() + 1_000_003 * self.global_rank)
+
+    def _apply_settings(self) -> None:
+        """Threads and matmul route; a resumed run keeps those it was started with, so that its numbers stay the same."""
+        if self._resumed_settings is None:
+            local_ranks = self.trainer.num_devices if self.device.type == "cpu" else 1
+            threads, why = choose_threads(self.width, local_ranks, self._threads)
+            precision, why_precision = choose_matmul_precision(self.width, self._matmul_precision, self.device.type)
+        else:
+            threads = self._resumed_settings["threads"] if self._threads == "auto" else int(self._threads)
+            precision = self._resumed_settings["matmul_precision"]
+            precision = precision if self._matmul_precision == "auto" else self._matmul_precision
+            why = why_precision = "as in the checkpoint, unless set"
+        self._settings = ProcessSettings(threads, precision)
+        self._settings.apply()
+        log.info("compute: %d threads (%s), matmul precision %s (%s)", threads, why, precision, why_precision)
+
+    def on_train_start(self) -> None:
+        """Continue the rank's own state after a resume."""
+        if self._pending_local_state is not None:
+            self.load_local_state(self._pending_local_state)
+            self._pending_local_state = None
+        self._last_log_time = time.perf_counter()
+
+    def teardown(self, stage: str) -> None:
+        """Put threads and matmul precision back."""
+        if self._settings is not None:
+            self._settings.restore()
+            self._settings = None
+
+    # Updates
+
+    def begin_batch(self, policy_version: int | None) -> None:
+        """First line of ``training_step``: refuse experience of an older policy.
+
+        Raises:
+            RuntimeError: The batch was collected with another version of the policy than the one being trained.
+        """
+        if policy_version is not None and policy_version != self.policy_version:
+            raise RuntimeError(
+                f"on-policy batch expected from policy version {self.policy_version}, got one of version {policy_version}: "
+                "the dataloader was prefetched. Its dataset must define __len__ and use no worker processes."
+            )
+
+    def raw_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimizers without Lightning's wrapper, which costs as much as a small gradient step."""
+        optimizers = self.optimizers(use_pl_optimizer=False)
+        return optimizers if isinstance(optimizers, list) else [optimizers]
+
+    def optimize(
+        self,
+        optimizer: torch.optim.Optimizer,
+        loss: Tensor,
+        flat: FlatParameters,
+        max_grad_norm: float | None = None,
+    ) -> None:
+        """Backward of ``loss`` into ``flat``, then :meth:`step`."""
+        flat.grad.zero_()
+        loss.backward()
+        self.step(optimizer, flat.grad, max_grad_norm)
+
+    def step(self, optimizer: torch.optim.Optimizer, grad: Tensor, max_grad_norm: float | None = None) -> None:
+        """Average ``grad`` (P,) over ranks in place, clip its norm, step."""
+        self.mean_over_ranks(grad)
+        if max_grad_norm is not None:
+            clip_norm_(grad, max_grad_norm)
+        optimizer.step()
+
+    def mean_over_ranks(self, tensor: Tensor) -> Tensor:
+        """Replace ``tensor`` by its mean over ranks, in place."""
+        if self._world_size > 1:
+            torch.distributed.all_reduce(tensor)
+            tensor /= self._world_size
+        return tensor
+
+    def sum_over_ranks(self, tensor: Tensor) -> Tensor:
+        """Replace ``tensor`` by its sum over ranks, in place."""
+        if self._world_size > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    @property
+    def _world_size(self) -> int:
+        return self._trainer.world_size if self._trainer is not None else 1
+
+    # Logging
+
+    def finish_batch(
+        self, values: dict[str, Tensor | float], new_steps: int, episodes: Episodes, collect_s: float, start: float
+    ) -> None:
+        """Last line of ``training_step``: advance the counters, log once, refuse losses that are not finite.
+
+        Args:
+            values: Scalars to log; tensors stay on the device until here and are fetched together.
+            new_steps: Env steps this rank added.
+            episodes: Training episodes that ended.
+            collect_s: Wall seconds of the collection.
+            start: ``time.perf_counter()`` at the head of ``training_step``.
+
+        Raises:
+            FloatingPointError: A value is not finite.
+        """
+        self.policy_version += 1
+        self.env_steps += new_steps * self._world_size
+        self._recent_returns.extend(episodes["episode_return"].tolist())
+        self._recent_lengths.extend(episodes["episode_length"].tolist())
+        fetched = self._fetch(values, len(episodes["episode_return"]))
+        now = time.perf_counter()
+        if self._last_log_time is not None:
+            fetched[metrics.STEPS_PER_SECOND] = new_steps * self._world_size / (now - self._last_log_time)
+        self._last_log_time = now
+        fetched[metrics.UPDATE_SECONDS] = now - start
+        fetched[metrics.COLLECT_SECONDS] = collect_s
+        fetched[metrics.GRADIENT_STEPS] = float(self.updates)
+        fetched[metrics.POLICY_VERSION] = float(self.policy_version)
+        self.progress_metrics = fetched
+        self.log_values(fetched)
+
+    def _fetch(self, values: dict[str, Tensor | float], num_ended: int) -> dict[str, float]:
+        """One host synchronisation for all values; means over ranks; episode statistics over the episodes of all ranks."""
+        names = list(values)
+        losses = torch.stack(
+            [torch.as_tensor(v, dtype=torch.float64, device=self.device).detach() for v in values.values()]
+        )
+        counts = losses.new_tensor(
+            [sum(self._recent_returns), sum(self._recent_lengths), len(self._recent_returns), num_ended]
+        )
+        numbers = self.sum_over_ranks(torch.cat([losses / self._world_size, counts])).tolist()
+        fetched = dict(zip(names, numbers, strict=False))
+        for name, value in fetched.items():
+            if value != value or value in (float("inf"), float("-inf")):
+                raise FloatingPointError(
+                    f"{name} became {value} in the update after {self.env_steps} env steps (policy version "
+                    f"{self.policy_version}); lower the learning rate, or check the rewards of {self.spec and self.spec.name}"
+                )
+        total_return, total_length, window, ended = numbers[-4:]
+        self.num_episodes += int(ended)
+        if window:
+            fetched[metrics.EPISODE_RETURN] = total_return / window
+            fetched[metrics.EPISODE_LENGTH] = total_length / window
+        fetched[metrics.EPISODES] = float(self.num_episodes)
+        return fetched
+
+    def log_values(self, values: dict[str, float]) -> None:
+        """Write ``values`` to every logger at the axis of env steps."""
+        for logger in self.trainer.loggers:
+            logger.log_metrics(values, step=self.env_steps)
+
+    # Evaluation
+
+    def validation_step(self, batch: EvalEpisodes, batch_idx: int) -> None:
+        """Statistics of the evaluation episodes, over all ranks; ``eval/return_mean`` is what callbacks may monitor."""
+        returns = batch["episodes"]["episode_return"].double()
+        lengths = batch["episodes"]["episode_length"].double()
+        sums = torch.stack([returns.new_tensor(len(returns)), returns.sum(), returns.square().sum(), lengths.sum()])
+        count, total, squares, steps = self.sum_over_ranks(sums.to(self.device)).tolist()
+        mean = total / count
+        variance = max(0.0, (squares - count * mean**2) / (count - 1)) if count > 1 else 0.0
+        self.eval_result = {
+            "return_mean": mean,
+            "return_std": variance**0.5,
+            "length_mean": steps / count,
+            "episodes": int(count),
+            "env_steps": self.env_steps,
+        }
+        values = {
+            metrics.EVAL_RETURN: mean,
+            metrics.EVAL_RETURN_STD: variance**0.5,
+            metrics.EVAL_LENGTH: steps / count,
+            metrics.EVAL_EPISODES: float(count),
+        }
+        self.log(metrics.EVAL_RETURN, mean, logger=False, batch_size=1)
+        self.log_values(values)
+        self._last_log_time = None  # evaluation is outside every timer
+
+    def test_step(self, batch: EvalEpisodes, batch_idx: int) -> None:
+        """The same as validation."""
+        self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Any:
+        """Trajectories of the greedy policy, as the data module recorded them."""
+        return batch
+
+    # State
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Counters, as plain integers: reading a buffer on a GPU would synchronise."""
+        return {
+            "env_steps": self.env_steps,
+            "policy_version": self.policy_version,
+            "updates": self.updates,
+            "num_episodes": self.num_episodes,
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Inverse of :meth:`get_extra_state`."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the environment's spec, recent episodes and every rank's own state.
+
+        Hyper-parameters that are not plain data (an encoder given as a Python object) are left out, so that the checkpoint
+        loads with ``weights_only=True``; pass them again to ``load_from_checkpoint``.
+        """
+        given = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {k: v for k, v in given.items() if _is_plain(v)}
+        local = {
+            "state": self.local_state(),
+            "returns": list(self._recent_returns),
+            "lengths": list(self._recent_lengths),
+        }
+        checkpoint["lit_rl"] = {
+            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "spec": self.spec.to_dict() if self.spec else None,
+            "ranks": gather_over_ranks(local, self._world_size),
+            "settings": {"threads": torch.get_num_threads(), "matmul_precision": torch.get_float32_matmul_precision()},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Build the networks if nobody did, and keep this rank's state for the start of training.
+
+        Raises:
+            ValueError: The checkpoint was trained on an environment with another observation or action.
+        """
+        saved = checkpoint.get("lit_rl")
+        if saved is None:
+            raise ValueError("checkpoint expected to be written by lit_rl, but it has no entry 'lit_rl'")
+        spec = EnvSpec.from_dict(saved["spec"])
+        if not self._built:
+            self.spec = self.spec or spec
+            self.configure_model()
+        check_same_spec(spec, self.spec)
+        self._resumed_settings = saved["settings"]
+        ranks = saved["ranks"]
+        if self.global_rank < len(ranks):
+            own = ranks[self.global_rank]
+            self._recent_returns.extend(own["returns"])
+            self._recent_lengths.extend(own["lengths"])
+            self._pending_local_state = own["state"]
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (int, float, str, bool)
+
+
+def clip_norm_(grad: Tensor, max_norm: float) -> None:
+    """Scale the flat gradient (P,) in place so that its norm is at most ``max_norm``; no host synchronisation."""
+    grad.mul_((max_norm / (torch.linalg.vector_norm(grad) + 1e-6)).clamp_(max=1.0))
+
+
+def gather_over_ranks(value: Any, world_size: int) -> list[Any]:
+    """``value`` of every rank, in the order of ranks."""
+    if world_size == 1:
+        return [value]
+    gathered: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(gathered, value)
+    return gathered
+
+
+def check_same_spec(saved: EnvSpec, current: EnvSpec | None) -> None:
+    """Refuse weights of another environment.
+
+    Raises:
+        ValueError: Observation, action or agents differ.
+    """
+    if current is None:
+        return
+    for what in ("observation", "action", "agents", "state"):
+        if getattr(saved, what) != getattr(current, what):
+            raise ValueError(
+                f"checkpoint was trained on {saved.name} with {what} {getattr(saved, what)}, but the data module has "
+                f"{current.name} with {what} {getattr(current, what)}; give the environment of the checkpoint"
+            )
+
+
+def linear_schedule(env_steps: int, anneal_env_steps: int | None) -> float:
+    """Factor from 1 at the start to 0 at ``anneal_env_steps``; 1 forever when that is None."""
+    return 1.0 if anneal_env_steps is None else max(0.0, 1.0 - env_steps / anneal_env_steps)
+
+
+EncoderFactory = Callable[[EnvSpec], torch.nn.Module]
+"""Builds an encoder for an environment: ``class_path`` of a module whose first argument is the ``EnvSpec``."""

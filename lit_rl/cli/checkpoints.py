@@ -1,0 +1,115 @@
+"""Which checkpoint is meant, what is in it, and whose hyper-parameters win."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lit_rl.cli.errors import CommandError
+
+
+def run_of(path: Path) -> Path | None:
+    """The run directory that a checkpoint or ``config.yaml`` lies in; None when it lies in no run."""
+    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    return run if (run / "config.yaml").is_file() and (run / "checkpoints").is_dir() else None
+
+
+def resolve(given: str, configs: list[Path]) -> Path:
+    """The file that ``--ckpt_path given`` means.
+
+    Args:
+        given: ``last``, ``best``, or a path.
+        configs: Configuration files of the command line; ``last`` and ``best`` are those of the run of the newest one
+            that lies in a run.
+
+    Raises:
+        CommandError: There is no such file.
+    """
+    if given in ("last", "best"):
+        runs = [run for run in map(run_of, configs) if run is not None]
+        if not runs:
+            raise CommandError(
+                f"--ckpt_path {given} expects --config RUN/config.yaml, the configuration of a run with checkpoints; "
+                f"got {', '.join(map(str, configs)) or 'no --config'}"
+            )
+        path = runs[-1] / "checkpoints" / f"{given}.ckpt"
+    else:
+        path = Path(given)
+    if not path.is_file():
+        there = sorted(file.name for file in path.parent.glob("*.ckpt")) if path.parent.is_dir() else []
+        hint = f"{path.parent} holds {', '.join(there)}" if there else f"{path.parent} holds no checkpoint"
+        raise CommandError(f"checkpoint {path} does not exist; {hint}")
+    return path
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Content of a checkpoint; its tensors stay on disk until they are used.
+
+    Raises:
+        CommandError: The file is truncated, or no checkpoint of lit_rl.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise CommandError(
+            f"checkpoint {path} cannot be read: it is truncated, damaged or not a checkpoint; take another one", 1
+        ) from error
+    if not isinstance(content, dict) or "state_dict" not in content or "lit_rl" not in content:
+        raise CommandError(f"checkpoint {path} was not written by lit_rl: it has no entry 'lit_rl'", 1)
+    return content
+
+
+def env_steps(content: dict[str, Any]) -> int | None:
+    """Env steps at which a checkpoint was saved by ``RolloutCheckpoint``; None when another saved it."""
+    return content.get("callbacks", {}).get("RolloutCheckpoint", {}).get("env_steps")
+
+
+def explicit_keys(argv: list[str]) -> set[str]:
+    """Arguments of the model that a command line sets itself, as ``{"clip"}`` for ``--model.init_args.clip 0.1``."""
+    found = (re.match(r"--model\.(?:init_args\.)?([^.=+]+)", token) for token in argv)
+    return {match.group(1) for match in found if match}
+
+
+def merge(
+    config: dict[str, Any], content: dict[str, Any], explicit: set[str], path: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """Arguments of the model: command line before checkpoint before configuration files and defaults.
+
+    Args:
+        config: ``class_path`` and ``init_args`` as configured, in plain types.
+        content: Content of the checkpoint.
+        explicit: Names of arguments the command line sets.
+        path: The checkpoint, for messages.
+
+    Returns:
+        The arguments that hold, and one line for each that differs.
+
+    Raises:
+        CommandError: The checkpoint holds another class of module.
+    """
+    trained = content["lit_rl"].get("class_path", config["class_path"])
+    if trained != config["class_path"]:
+        raise CommandError(f"checkpoint {path} holds a {trained}, but the configuration asks for {config['class_path']}")
+    merged: dict[str, Any] = dict(config.get("init_args", {}))
+    notes = []
+    for name, value in content.get("hyper_parameters", {}).items():
+        if name not in merged or merged[name] == value:
+            continue
+        if name in explicit:
+            notes.append(f"model.{name} = {merged[name]} from the command line replaces {value} of the checkpoint")
+        else:
+            notes.append(f"model.{name} = {value} from the checkpoint replaces {merged[name]} of the configuration")
+            merged[name] = value
+    return merged, notes
+
+
+def describe_mismatch(error: RuntimeError, path: Path) -> str:
+    """One line for PyTorch's report that weights do not fit."""
+    first = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
+    run = run_of(path)
+    config = f"--config {run / 'config.yaml'}" if run else "the configuration it was trained with"
+    return f"checkpoint {path} does not fit the networks of this configuration ({first.rstrip('.')}); give {config}"

@@ -1,0 +1,314 @@
+"""``lit-rl fit | validate | test | predict``: LightningCLI with run directories, checkpoints and short errors."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+import lit_rl
+from lit_rl.algos.module import RLModule
+from lit_rl.algos.ppo import PPO
+from lit_rl.algos.sac import SAC
+from lit_rl.callbacks.checkpoint import RolloutCheckpoint
+from lit_rl.callbacks.env_step_budget import EnvStepBudget
+from lit_rl.callbacks.graceful_stop import GracefulStop
+from lit_rl.callbacks.progress_bar import EnvStepsProgressBar
+from lit_rl.cli import checkpoints, evaluation, launch, messages, shipped
+from lit_rl.cli.errors import CommandError
+from lit_rl.cli.metrics_csv import MetricsCSV
+from lit_rl.cli.parser import Parser, strip_frame
+from lit_rl.cli.run_directory import RunDirectory
+from lit_rl.data.replay import ReplayDataModule
+from lit_rl.data.rollout import RolloutDataModule
+
+_log = logging.getLogger("lit_rl")
+
+SHORT_NAMES = (PPO, SAC, RolloutDataModule, ReplayDataModule)
+"""Classes that YAML and command line may name without their module: what is imported here is known by name."""
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "max_epochs": -1,  # EnvStepBudget ends training
+    "max_steps": -1,
+    "devices": 1,
+    "log_every_n_steps": 1,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,
+    "enable_model_summary": False,
+}
+
+
+def run(argv: list[str]) -> None:
+    """Parse and carry out one command.
+
+    Raises:
+        CommandError: The command line, a configuration or a checkpoint is wrong.
+        SystemExit: 128 + signal, when a signal ended training.
+    """
+    resolved, configs = shipped.resolve(argv)
+    for path in configs:
+        _check_yaml(path)
+    is_first = launch.published() is None
+    try:
+        with messages.on_stderr(), RunDirectory() as run_directory:
+            CommandLine(resolved, configs, run_directory)
+    finally:
+        if is_first:
+            launch.withdraw()
+
+
+class CommandLine(LightningCLI):
+    """LightningCLI for any ``RLModule`` and any data module.
+
+    Args:
+        argv: The command line, its configurations resolved to paths.
+        configs: Those paths.
+        run_directory: Where a fit writes.
+    """
+
+    def __init__(self, argv: list[str], configs: list[Path], run_directory: RunDirectory) -> None:
+        self.argv = argv
+        self.configs = configs
+        self.run_directory = run_directory
+        self.checkpoint: Path | None = None
+        self.checkpoint_env_steps: int | None = None
+        super().__init__(
+            RLModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,  # written together with the run directory instead
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=True,
+            parser_class=Parser,
+            auto_configure_optimizers=False,
+            args=argv,
+        )
+
+    # Parsing
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The callbacks that every run has."""
+        parser.add_lightning_class_args(EnvStepBudget, "budget")
+        parser.add_lightning_class_args(RolloutCheckpoint, "checkpoint")
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            parser.add_argument("--run_dir", type=str | None, default=None, help="New or empty run directory.")
+        else:
+            parser.set_defaults({"budget.total_env_steps": 1})  # only fit must be told
+        if subcommand == "test":
+            parser.add_argument("--video", type=str | None, default=None, help="Record an episode as .gif or .mp4.")
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse without Lightning's warning about ``sys.argv``."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Find the checkpoint; the command line wins over its hyper-parameters, they win over configuration files."""
+        name = self.config.subcommand
+        given = self.config[name].get("ckpt_path")
+        if given is None:
+            if name != "fit":
+                raise CommandError(f"lit-rl {name} expects --ckpt_path last, best or a path, got none")
+            return
+        self.checkpoint = checkpoints.resolve(str(given), self.configs)
+        content = checkpoints.read(self.checkpoint)
+        self.checkpoint_env_steps = checkpoints.env_steps(content)
+        model = self._as_yaml(name)["model"]
+        explicit = checkpoints.explicit_keys(self.argv)
+        init_args, notes = checkpoints.merge(model, content, explicit, self.checkpoint)
+        for note in notes:
+            _log.info(note)
+        if notes:
+            changed = {name: {"model": {"class_path": model["class_path"], "init_args": init_args}}}
+            self.config = self.parser.parse_object(changed, self.config)
+        self.config[name]["ckpt_path"] = str(self.checkpoint)
+
+    def _as_yaml(self, subcommand: str) -> dict[str, Any]:
+        """The configuration in plain types."""
+        parser = self._subcommand_parsers[subcommand]
+        return yaml.safe_load(parser.dump(self.config[subcommand], skip_none=False))
+
+    def _set_seed(self) -> None:
+        """Draw a seed where none was given; ranks started by the first one take its seed."""
+        config = self.config[self.config.subcommand]
+        told = launch.published()
+        if told is not None:
+            config["seed_everything"] = told["seed"]
+        elif config["seed_everything"] is True:
+            launch.require_agreement("--seed_everything")
+            config["seed_everything"] = secrets.randbelow(2**31)
+        if config["seed_everything"] is not False:
+            seed_everything(config["seed_everything"], workers=True, verbose=False)
+
+    # Instantiation
+
+    def instantiate_classes(self) -> None:
+        """Report what a constructor refused, without jsonargparse's explanation of its type hint."""
+        try:
+            super().instantiate_classes()
+        except (TypeError, ValueError) as error:
+            raise CommandError(strip_frame(str(error))) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add the run directory with its loggers, and the callbacks that every run has unless they are configured."""
+        settings = self._get(self.config_init, "trainer")
+        if self.subcommand != "fit":
+            kwargs["logger"] = False  # an evaluation prints its result and leaves the curves of training alone
+        elif not settings["fast_dev_run"]:
+            path = self._open_run_directory(settings["default_root_dir"])
+            kwargs["default_root_dir"] = str(path)
+            if settings["logger"] in (None, True):
+                kwargs["logger"] = [
+                    TensorBoardLogger(path, name="", version="", default_hp_metric=False, flush_secs=10),
+                    MetricsCSV(path, self.checkpoint_env_steps),
+                ]
+        return super().instantiate_trainer(callbacks=_with_default_callbacks(settings), **kwargs)
+
+    def _open_run_directory(self, root: str | None) -> Path:
+        config = self.config[self.subcommand]
+        told = launch.published()
+        if told is not None:
+            return self.run_directory.reuse(Path(told["run_dir"]))
+        given = Path(config["run_dir"]) if config["run_dir"] else None
+        resumed = checkpoints.run_of(self.checkpoint) if self.checkpoint else None
+        if given is not None and launch.external_rank():
+            return self.run_directory.reuse(given)
+        if resumed is not None and given in (None, resumed):
+            path = self.run_directory.reuse(resumed)
+        else:
+            if given is None:
+                launch.require_agreement("--run_dir")
+            path = self.run_directory.create(Path(root or "runs"), self._run_name(), config["seed_everything"], given)
+        self.run_directory.write_start(self._whole_config())
+        launch.publish(str(path.absolute()), config["seed_everything"])
+        return path
+
+    def _run_name(self) -> str:
+        """Name of the first configuration; of its run, when it is one saved there; else of the learner."""
+        if not self.configs:
+            return self.config[self.subcommand].model.class_path.rpartition(".")[2].lower()
+        first = self.configs[0].resolve()
+        return first.parent.parent.name if first.name == "config.yaml" else first.stem
+
+    def _whole_config(self) -> str:
+        """Everything that decides the run; not where it is written nor what it goes on from."""
+        whole = self._as_yaml(self.subcommand)
+        kept = ("seed_everything", "trainer", "model", "data", "budget", "checkpoint")
+        header = f"# Written by lit-rl {lit_rl.__version__}: lit-rl fit --config THIS_FILE starts a run like this one\n"
+        return header + yaml.safe_dump({key: whole[key] for key in kept}, sort_keys=False)
+
+    # Commands
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train; end with the status of the signal that stopped it, if one did."""
+        path = self.run_directory.path
+        if self.trainer.is_global_zero:
+            _log.info("run directory %s, seed %s", path, self.config[self.subcommand].seed_everything)
+        self._call(self.trainer.fit, **kwargs)
+        if not self.trainer.is_global_zero:
+            return  # with status 0: Lightning kills the first rank when another one reports a failure
+        where = f", run directory {path}" if path else ""
+        sys.stdout.write(f"env steps {self.model.env_steps}{where}\n")
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, GracefulStop) and callback.exit_code is not None:
+                sys.exit(callback.exit_code)
+
+    def validate(self, **kwargs: Any) -> None:
+        """Play the evaluation episodes and print their result."""
+        self._evaluate(self.trainer.validate, **kwargs)
+
+    def test(self, **kwargs: Any) -> None:
+        """Play the evaluation episodes, print their result, write ``eval.json`` and the video."""
+        video = self.config[self.subcommand].video
+        if video is not None:
+            self.datamodule.video = _check_video(Path(video))
+        checkpoint, result = self._evaluate(self.trainer.test, **kwargs)
+        if not self.trainer.is_global_zero:
+            return
+        directory = checkpoints.run_of(checkpoint)
+        if directory is not None:
+            sys.stdout.write(f"written {evaluation.write_json(result, checkpoint, directory)}\n")
+        if video is not None:
+            sys.stdout.write(f"written {video}\n")
+
+    def predict(self, **kwargs: Any) -> None:
+        """Record trajectories of the policy into ``trajectories.pt`` of the run."""
+        if self.trainer.world_size > 1:
+            raise CommandError("lit-rl predict runs in one process: give --trainer.devices 1")
+        checkpoint = self._require_checkpoint()
+        trajectories = self._call(self.trainer.predict, **{**kwargs, "return_predictions": True})
+        path = (checkpoints.run_of(checkpoint) or checkpoint.parent) / "trajectories.pt"
+        unfinished = path.with_name(".trajectories.pt.unfinished")
+        torch.save(trajectories, unfinished)
+        unfinished.replace(path)
+        sys.stdout.write(f"written {path}\n")
+
+    def _evaluate(self, function: Callable[..., Any], **kwargs: Any) -> tuple[Path, Mapping[str, float]]:
+        checkpoint = self._require_checkpoint()
+        self._call(function, **{**kwargs, "verbose": False})
+        result = self.model.eval_result
+        if self.trainer.is_global_zero:
+            sys.stdout.write(evaluation.summary(result, checkpoint) + "\n")
+        return checkpoint, result
+
+    def _require_checkpoint(self) -> Path:
+        if self.checkpoint is None:
+            raise CommandError(f"lit-rl {self.subcommand} expects --ckpt_path")
+        return self.checkpoint
+
+    def _call(self, function: Callable[..., Any], **kwargs: Any) -> Any:
+        """Call a method of the trainer; leave no rank running, whatever happens."""
+        try:
+            result = function(**kwargs)
+        except SystemExit as error:  # how Lightning ends on the second Ctrl-C
+            if self.trainer.interrupted:
+                raise KeyboardInterrupt from error
+            raise
+        except RuntimeError as error:
+            if self.checkpoint is not None and "loading state_dict" in str(error):
+                raise CommandError(checkpoints.describe_mismatch(error, self.checkpoint), 1) from error
+            raise
+        finally:
+            succeeded = sys.exc_info()[0] is None
+            launch.end_ranks(self.trainer, patience_s=30.0 if succeeded else 1.0)
+        return result
+
+
+def _check_yaml(path: Path) -> None:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CommandError(f"{path} is no valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise CommandError(f"{path} expected keys such as model, data and budget, got a {type(content).__name__}")
+
+
+def _with_default_callbacks(settings: Mapping[str, Any]) -> list[Callback]:
+    configured = settings["callbacks"] or []
+    callbacks: list[Callback] = configured if isinstance(configured, list) else [configured]
+    if not any(isinstance(callback, GracefulStop) for callback in callbacks):
+        callbacks = [*callbacks, GracefulStop()]
+    shows_progress = settings["enable_progress_bar"] is not False
+    if shows_progress and not any(isinstance(callback, ProgressBar) for callback in callbacks):
+        callbacks = [*callbacks, EnvStepsProgressBar()]
+    return callbacks
+
+
+def _check_video(path: Path) -> Path:
+    if path.suffix not in (".gif", ".mp4"):
+        raise CommandError(f"--video expects a path that ends in .gif or .mp4, got {path}")
+    return path

@@ -1,0 +1,93 @@
+"""Entry point: answers help and version at once, and turns every failure into one line and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import lit_rl
+from lit_rl.cli import shipped
+from lit_rl.cli.errors import CommandError, describe, exit_code
+
+COMMANDS = {
+    "fit": "train; --ckpt_path PATH goes on with a run",
+    "validate": "play evaluation episodes with a checkpoint",
+    "test": "the same, with a confidence interval; writes eval.json, and a video with --video",
+    "predict": "record trajectories of a checkpoint into trajectories.pt",
+    "export": "write the policy of a checkpoint as a file that runs without lit_rl",
+}
+
+HELP = """\
+Reinforcement learning on PyTorch Lightning.
+
+  lit-rl fit --config NAME [--config FILE ...] [--key value ...]
+  lit-rl validate|test|predict --config RUN/config.yaml --ckpt_path last|best|PATH
+  lit-rl export CHECKPOINT --out policy.pt2
+
+Commands (lit-rl COMMAND --help lists every key):
+{commands}
+
+Configurations (--config NAME, or the path of a file; later ones and the command line win):
+{configs}
+
+Often used keys:
+  --budget.total_env_steps N    when to stop         --seed_everything N   default: drawn at random, saved
+  --run_dir PATH                default: runs/<configuration>/<time>-seed<seed>
+  --trainer.fast_dev_run true   one batch of everything, nothing is written
+  --print_config                show the configuration and stop
+  --debug                       show the stack trace of an error
+"""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run one command.
+
+    Args:
+        args: The command line without the program's name; None takes the one of this process.
+
+    Raises:
+        SystemExit: 0 is never raised; 2 for a wrong command line or configuration, 1 for other failures,
+            128 + signal after a signal.
+    """
+    argv = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in argv
+    argv = [token for token in argv if token != "--debug"]
+    try:
+        _dispatch(argv)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        rank = os.environ.get("LOCAL_RANK", "0")
+        where = "" if rank == "0" else f" (rank {rank})"
+        message = "interrupted" if isinstance(error, KeyboardInterrupt) else describe(error)
+        sys.stderr.write(f"lit-rl: error:{where} {message}\n")
+        sys.exit(exit_code(error))
+
+
+def _dispatch(argv: list[str]) -> None:
+    command = argv[0] if argv else None
+    if command in ("-h", "--help", "help"):
+        sys.stdout.write(_help())
+    elif command in ("--version", "version"):
+        sys.stdout.write(f"lit-rl {lit_rl.__version__}\n")
+    elif command == "export":
+        from lit_rl.cli.export import export
+
+        export(argv[1:])
+    elif command in COMMANDS:
+        from lit_rl.cli.command import run
+
+        run(argv)
+    else:
+        got = f"got {command!r}" if command else "got nothing"
+        raise CommandError(f"expected a command ({', '.join(COMMANDS)}) first, {got}; see lit-rl --help")
+
+
+def _help() -> str:
+    def table(rows: dict[str, str]) -> str:
+        width = max(map(len, rows), default=0)
+        return "\n".join(f"  {name:<{width}}  {text}" for name, text in rows.items())
+
+    return HELP.format(commands=table(COMMANDS), configs=table(shipped.names()))

@@ -1,0 +1,60 @@
+"""Ranks of one run: who started this process, what the ranks agree on, and that none is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from lit_rl.cli.errors import CommandError
+
+_LAUNCHED = "LIT_RL_RUN"
+"""Environment variable in which the first rank tells the ranks it starts the seed and the run directory."""
+
+
+def publish(run_dir: str, seed: int) -> None:
+    """Tell the ranks that this process is about to start."""
+    os.environ[_LAUNCHED] = json.dumps({"run_dir": run_dir, "seed": seed})
+
+
+def published() -> dict[str, Any] | None:
+    """What the first rank told this process; None in the first rank."""
+    text = os.environ.get(_LAUNCHED)
+    return None if text is None else json.loads(text)
+
+
+def withdraw() -> None:
+    """Forget what was published, for the next run in this process."""
+    os.environ.pop(_LAUNCHED, None)
+
+
+def external_rank() -> int | None:
+    """Rank of this process when torchrun or SLURM started it together with others; None otherwise."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["RANK"])
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
+        return int(os.environ["SLURM_PROCID"])
+    return None
+
+
+def require_agreement(option: str) -> None:
+    """Refuse to choose something that all ranks must know when they were started independently.
+
+    Raises:
+        CommandError: This process is one of several that torchrun or SLURM started.
+    """
+    if external_rank() is not None:
+        raise CommandError(f"started by torchrun or SLURM: give {option}, so that all ranks agree on it")
+
+
+def end_ranks(trainer: Trainer, patience_s: float) -> None:
+    """Wait for the processes this rank started, then kill what still runs."""
+    for process in getattr(trainer.strategy.launcher, "procs", None) or []:
+        try:
+            process.wait(timeout=patience_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,131 @@
+"""``metrics.csv``: all logged values of a run, one row per env step count."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import time
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+_log = logging.getLogger("lit_rl")
+
+STEP = "step"
+"""The column of the axis: env steps."""
+
+
+class MetricsCSV(Logger):
+    """Appends to ``metrics.csv``, also when a run is resumed (Lightning's ``CSVLogger`` deletes the old file then).
+
+    Values logged at the same step share a row. The file is written once a second and at the end, so that a killed run
+    loses a second of rows at most.
+
+    Args:
+        directory: The run directory.
+        resume_step: Env steps of the checkpoint that training goes on from. Rows beyond it are removed, because that
+            part is trained again.
+    """
+
+    def __init__(self, directory: Path, resume_step: int | None = None) -> None:
+        super().__init__()
+        self._path = directory / "metrics.csv"
+        self._resume_step = resume_step
+        self._columns: list[str] | None = None  # None: the file was not looked at yet
+        self._rows: list[dict[str, Any]] = []
+        self._written_at = time.monotonic()
+
+    @property
+    def name(self) -> str:
+        """No name: the file lies directly in the run directory."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """No version: each run has its own directory."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run directory."""
+        return str(self._path.parent)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing: they are in ``config.yaml``."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add values to the row of ``step``."""
+        if self._rows and self._rows[-1][STEP] == step:
+            self._rows[-1].update(metrics)
+        else:
+            self._rows.append({STEP: step, **metrics})
+        if time.monotonic() - self._written_at > 1.0:
+            self._write(self._rows[:-1])  # the newest row may still grow
+            self._rows = self._rows[-1:]
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write what is not written yet."""
+        self._write(self._rows)
+        self._rows = []
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write what is not written yet."""
+        self.save()
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        self._written_at = time.monotonic()
+        if not rows:
+            return
+        columns = self._open() if self._columns is None else self._columns
+        new = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in columns]
+        self._columns = columns + new
+        if new:
+            self._replace(_read(self._path) + rows)
+        else:
+            with self._path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self._columns).writerows(rows)
+
+    def _open(self) -> list[str]:
+        """Columns of the file a former part of this run wrote, without the rows that will be written again."""
+        rows = _read(self._path)
+        if not rows:
+            return []
+        self._columns = list(rows[0])
+        if self._resume_step is not None:
+            kept = [row for row in rows if int(row[STEP]) <= self._resume_step]
+            if len(kept) < len(rows):
+                _log.info(
+                    "metrics.csv: %d rows after %d env steps are trained again and replaced",
+                    len(rows) - len(kept),
+                    self._resume_step,
+                )
+                self._replace(kept)
+        return self._columns
+
+    def _replace(self, rows: list[dict[str, Any]]) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns or [])
+        writer.writeheader()
+        writer.writerows(rows)
+        unfinished = self._path.with_name(".metrics.csv.unfinished")
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
+            file.write(text.getvalue())
+        unfinished.replace(self._path)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """Rows of ``path``; a last row that a killed process left incomplete is not among them."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if None not in row and None not in row.values()]

@@ -1,0 +1,129 @@
+"""The argument parser: no abbreviations, and errors of one line that name the nearest key."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from typing import Any, NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lit_rl.cli import shipped
+from lit_rl.cli.errors import CommandError
+
+_KEY = re.compile(r'Parser key "([^"]+)":\s*')
+_FRAME = ("Does not validate against any", "Subtypes:", "Errors:", "Given value", "Expected a path but")
+"""Lines in which jsonargparse explains a union of types; what is left names the mistake."""
+
+
+class Parser(LightningArgumentParser):
+    """``LightningArgumentParser`` that raises ``CommandError`` where its parent prints the usage and exits."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["allow_abbrev"] = False  # otherwise --trainer.max_epoch is silently taken for max_epochs
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise one line instead of printing the usage."""
+        if not self.exit_on_error:  # parsers that jsonargparse makes for itself
+            super().error(message, ex)
+        raise CommandError(self.explain(message)) from ex
+
+    def explain(self, message: str) -> str:
+        """``message`` of jsonargparse on one line: the key, what is wrong with it, and the nearest that is right."""
+        text = strip_frame(message)
+        if match := re.search(r"unrecognized arguments: (\S+)", text):
+            return self._explain_unknown(match.group(1).partition("=")[0])
+        if match := re.search(r"does not accept option '([^']+)'", text):
+            return self._explain_unknown(match.group(1))
+        if match := re.search(r"following arguments are required: (.+)", text):
+            missing = ", ".join(f"--{key.partition('.')[2]}" for key in match.group(1).split(", "))
+            return f"missing {missing}: give it, or a configuration (--config NAME: {', '.join(shipped.names())})"
+        key = ".".join(_KEY.findall(text)) or "command line"
+        text = _KEY.sub("", text)
+        if match := re.search(r"given class_path '([^']+)': Option '([^']+)' is not accepted", text):
+            class_path, name = match.groups()
+            near = _nearest(name.partition(".")[0], _parameters(class_path))
+            return f"{key}.{name}: {class_path.rpartition('.')[2]} has no argument {name!r}{near}"
+        if match := re.search(r"Expected a dot import path string: (\S+)", text):
+            known = sorted(set(_known_classes(message)))
+            near = _nearest(match.group(1), known)
+            return f"{key}: unknown class {match.group(1)!r}{near}; known by name: {', '.join(known)}; others by module.Class"
+        if match := re.search(r"argument (\S+): expected one argument", text):
+            return f"{match.group(1)}: expected a value, got none"
+        text = re.sub(r"Problem with given class_path '[^']+': ", "", text)
+        return f"{key}: {_explain_type(text, message)}"
+
+    def _explain_unknown(self, name: str) -> str:
+        if not name.startswith("-") and "." not in name and name not in self._keys():
+            near = _nearest(name, {key.partition(".")[0] for key in self._keys()})
+            return f"unexpected {name!r}{near}"
+        dashes = "--" if name.startswith("-") else ""
+        key = name.lstrip("-")
+        root, _, rest = key.partition(".")
+        roots = {known.partition(".")[0] for known in self._keys()}
+        if root not in roots and rest:
+            near = _nearest(root, roots, dashes)
+            return f"unknown key {name!r}{near}"
+        return f"unknown key {name!r}{_nearest(key, self._keys(), dashes)}"
+
+    def _keys(self) -> set[str]:
+        """All keys of the command that is being parsed."""
+        subparsers = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        parsers: list[argparse.ArgumentParser] = [self]
+        for action in subparsers:
+            chosen = [name for name in getattr(self, "args", []) if name in action.choices]
+            parsers += [action.choices[name] for name in chosen[:1]]
+        options = (option for parser in parsers for action in parser._actions for option in action.option_strings)
+        return {option.removeprefix("--") for option in options if option.startswith("--")}
+
+
+def strip_frame(message: str) -> str:
+    """``message`` of jsonargparse on one line, without the lines that explain unions of types."""
+    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
+    kept = [line for line in lines if not line.startswith((*_FRAME, "Expected a <class 'NoneType'>"))]
+    return " ".join(dict.fromkeys(kept))
+
+
+def _explain_type(text: str, message: str) -> str:
+    """``expected float, got 'abc'``, for whatever ways jsonargparse says so."""
+    expected = [_type_name(name) for name in re.findall(r"Expected an? (.+?)(?=\.? Got value|\s+Expected an? |$)", text)]
+    got = re.search(r"Got value: (.+)$", text) or re.search(r"Given value: (.+)$", message)
+    if expected and got:
+        return f"expected {' or '.join(expected)}, got {got.group(1)!r}"
+    return text
+
+
+def _type_name(text: str) -> str:
+    text = re.sub(r"<class '([^']+)'>", r"\1", text.strip())
+    if match := re.fullmatch(r"typing\.Literal\[(.+)\]", text):
+        return "one of " + match.group(1)
+    return text
+
+
+def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
+
+
+def _parameters(class_path: str) -> list[str]:
+    module, _, name = class_path.rpartition(".")
+    return list(inspect.signature(getattr(import_module(module), name)).parameters)
+
+
+def _known_classes(message: str) -> Iterator[str]:
+    """Names of the classes of lit_rl that fit the type in a message."""
+    for path in re.findall(r"(?:<class '|list\[)([\w.]+)", message):
+        module, _, name = path.rpartition(".")
+        base = getattr(import_module(module), name, None) if module else None
+        if isinstance(base, type):
+            yield from (found.__name__ for found in _subclasses(base) if found.__module__.startswith("lit_rl."))
+
+
+def _subclasses(base: type) -> set[type]:
+    direct = set(base.__subclasses__())
+    return direct.union(*map(_subclasses, direct))

@@ -1,0 +1,180 @@
+"""The directory of one run: where it lies, what is written at its start, and its removal when the start fails."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import lit_rl
+from lit_rl.cli.errors import CommandError
+
+_log = logging.getLogger("lit_rl")
+
+class RunDirectory:
+    """``runs/<configuration>/<time>-seed<seed>`` of a fit, or the directory of the checkpoint it goes on from.
+
+    As a context manager it removes the directory again when the run ends by an exception before anything was trained.
+    """
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self._is_new = False
+        self._previous_latest: str | None = None
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and self._is_new and self.path is not None and _is_unused(self.path):
+            self._remove(self.path)
+            _log.info("run directory %s removed: nothing was trained", self.path)
+
+    def create(self, root: Path, name: str, seed: int, given: Path | None) -> Path:
+        """Make a new directory.
+
+        Args:
+            root: Folder of all runs.
+            name: Name of the configuration.
+            seed: Seed of the run.
+            given: The directory the user asked for, if any.
+
+        Raises:
+            CommandError: The directory is not empty, or cannot be written.
+        """
+        stamp = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-seed{seed}"
+        path = given or root / name / stamp
+        try:
+            if given is not None:
+                given.mkdir(parents=True, exist_ok=True)
+                if any(given.iterdir()):
+                    raise CommandError(
+                        f"--run_dir {given} is not empty: give another one, or go on with that run by "
+                        f"--ckpt_path {given}/checkpoints/last.ckpt"
+                    )
+            else:
+                path = _make_unique(path)
+        except OSError as error:
+            option = "--run_dir" if given else "the run directory"
+            raise CommandError(
+                f"{option} {path} cannot be made: {error.strerror}; choose one by --run_dir PATH", 1
+            ) from error
+        self.path, self._is_new = path, True
+        if given is None:
+            self._point_latest(path)
+        return path
+
+    def reuse(self, path: Path) -> Path:
+        """Go on in the directory of an earlier run, or of the first rank."""
+        self.path = path
+        return path
+
+    def write_start(self, config: str) -> None:
+        """Write ``config.yaml`` and ``versions.json``; those of an earlier part of the run are kept under a number."""
+        if self.path is None:
+            raise ValueError("write_start expects a run directory: call create or reuse first")
+        texts = {"config.yaml": config, "versions.json": json.dumps(versions(), indent=2) + "\n"}
+        try:
+            for name, text in texts.items():
+                _write_keeping_old(self.path / name, text)
+        except OSError as error:
+            raise CommandError(f"cannot write to the run directory {self.path}: {error.strerror}", 1) from error
+
+    def _point_latest(self, path: Path) -> None:
+        """Let ``latest`` beside the run point to it, where the file system has symbolic links."""
+        latest = path.parent / "latest"
+        try:
+            self._previous_latest = os.readlink(latest) if latest.is_symlink() else None
+            _set_link(latest, path.name)
+        except OSError:
+            pass
+
+    def _remove(self, path: Path) -> None:
+        shutil.rmtree(path, ignore_errors=True)
+        latest = path.parent / "latest"
+        if latest.is_symlink() and os.readlink(latest) == path.name:
+            if self._previous_latest is None:
+                latest.unlink()
+            else:
+                _set_link(latest, self._previous_latest)
+        for parent in (path.parent, path.parent.parent):
+            if parent != Path.cwd() and parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+
+
+def _make_unique(path: Path) -> Path:
+    """Make ``path``, or ``path-2`` and so on when another run took the same name in the same second."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    number, candidate = 1, path
+    while True:
+        try:
+            candidate.mkdir()
+        except FileExistsError:
+            number += 1
+            candidate = path.with_name(f"{path.name}-{number}")
+        else:
+            return candidate
+
+
+def _set_link(link: Path, target: str) -> None:
+    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh.symlink_to(target)
+    fresh.replace(link)
+
+
+def _is_unused(path: Path) -> bool:
+    """Whether nothing was trained: no row of metrics, no checkpoint."""
+    return not (path / "metrics.csv").exists() and not any((path / "checkpoints").glob("*.ckpt"))
+
+
+def _write_keeping_old(path: Path, text: str) -> None:
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        number = 1
+        while (old := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
+            number += 1
+        path.rename(old)
+    path.write_text(text, encoding="utf-8")
+
+
+def versions() -> dict[str, Any]:
+    """What a run depends on besides its configuration: versions, machine, and the commit of the working directory."""
+    found: dict[str, Any] = {"lit_rl": lit_rl.__version__, "python": platform.python_version()}
+    for package in ("torch", "lightning", "gymnasium", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return {**found, "platform": platform.platform(), "cpu": _cpu(), "git": _git()}
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit of the working directory, and whether tracked files differ from it; None outside a repository."""
+    try:
+        commit = _run_git("rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_run_git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _run_git(*args: str) -> str:
+    done = subprocess.run(["git", *args], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

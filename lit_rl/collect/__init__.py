@@ -1,0 +1,1 @@
+"""Collectors: play a policy in a vector environment and record what happened."""

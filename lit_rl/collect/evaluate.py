@@ -1,0 +1,60 @@
+"""Episodes of the greedy policy on environments of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from lit_rl.nested import map_nested
+from lit_rl.types import Episodes, Policy, VectorEnv
+
+
+@torch.no_grad()
+def evaluate(
+    policy: Policy,
+    env: VectorEnv,
+    seed: int,
+    device: torch.device | str = "cpu",
+    on_step: Callable[[bool], None] | None = None,
+) -> Episodes:
+    """Play exactly one episode in each of the N environments: no episode is preferred for being short.
+
+    Args:
+        policy: Asked with ``greedy=True``.
+        env: Evaluation environments; N is the number of episodes.
+        seed: Environment i is seeded with ``seed + i``, so equal policies meet equal episodes.
+        device: Where the policy lives.
+        on_step: Called before the first step and after every step with whether the first episode still runs (for video).
+
+    Returns:
+        Episodes in the order of the environments.
+    """
+    send = lambda leaf: torch.as_tensor(leaf).to(device)  # noqa: E731
+    obs = env.reset(seed)
+    num_envs = env.num_envs
+    carry = policy.initial_carry(num_envs)
+    reset = np.ones(num_envs, bool)
+    running = np.ones(num_envs, bool)
+    total, length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
+    if on_step:
+        on_step(True)
+    while running.any():
+        decision = policy.act(map_nested(send, obs), carry, send(reset), greedy=True)
+        carry = decision.carry
+        step = env.step(decision.action.cpu().numpy())
+        reward = step.reward.mean(-1) if step.reward.ndim == 2 else step.reward
+        total += np.where(running, reward, 0.0)
+        length += running
+        over = step.terminated | step.truncated
+        reset = over if step.valid is None else ~step.valid
+        running &= ~over
+        obs = step.obs
+        if on_step:
+            on_step(bool(running[0]))
+    return {
+        "episode_return": torch.from_numpy(total),
+        "episode_length": torch.from_numpy(length),
+        "env_index": torch.arange(num_envs),
+    }

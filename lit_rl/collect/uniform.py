@@ -1,0 +1,49 @@
+"""A policy that acts uniformly at random: the warm-up of off-policy learning."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lit_rl.nested import leaves
+from lit_rl.types import ActionSpec, Decision, EnvSpec, Nested
+
+
+class UniformPolicy:
+    """Draws every action uniformly from the action space, from torch's global generator.
+
+    Raises:
+        ValueError: A box action has an infinite bound, so no uniform distribution exists.
+    """
+
+    def __init__(self, spec: EnvSpec) -> None:
+        action = spec.action
+        if action.kind == "box" and not all(map(_is_finite, [*action.low, *action.high])):
+            raise ValueError(
+                f"random warm-up needs finite action bounds; {spec.name} has low {action.low} and high {action.high}. "
+                "Wrap the environment with gymnasium.wrappers.RescaleAction or ClipAction."
+            )
+        self._action: ActionSpec = action
+        self._lead = 1 + bool(spec.agents)
+        self._low, self._high = torch.tensor(action.low), torch.tensor(action.high)
+
+    def initial_carry(self, num_envs: int) -> Nested:
+        """No memory."""
+        return {}
+
+    def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
+        """Uniform actions ``(N, ...)``; ``greedy`` makes no difference."""
+        lead = next(leaves(obs)).shape[: self._lead]
+        spec = self._action
+        if spec.kind == "box":
+            flat = self._low + (self._high - self._low) * torch.rand(*lead, spec.size)
+            action = flat.view(*lead, *spec.shape)
+        elif spec.kind == "discrete":
+            action = torch.randint(spec.categories[0], tuple(lead))
+        else:
+            action = torch.stack([torch.randint(n, tuple(lead)) for n in spec.categories], -1)
+        return Decision(action, carry, {})
+
+
+def _is_finite(value: float) -> bool:
+    return value not in (float("inf"), float("-inf"))

@@ -1,0 +1,1 @@
+"""LightningDataModules: turn environments into batches of experience."""

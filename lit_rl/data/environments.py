@@ -1,0 +1,245 @@
+"""What rollout and replay data modules share: the environments, their seeds, evaluation, random generators, resuming."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from lit_rl.collect.evaluate import evaluate
+from lit_rl.collect.inline import InlineCollector
+from lit_rl.data.video import VideoWriter
+from lit_rl.envs.vector import make_vector_env
+from lit_rl.types import Decision, EnvSpec, EvalEpisodes, Nested, Policy, Rollout, VectorEnv
+
+log = logging.getLogger("lit_rl")
+
+EVAL_SEED_OFFSET = 500_009  # evaluation episodes never share a seed with training ones
+
+EnvFactory: TypeAlias = Callable[..., Any]
+"""Returns a ``gymnasium.Env``, or (with the keyword ``num_envs``) a native ``VectorEnv``."""
+
+Vectorization: TypeAlias = Literal["auto", "native", "sync", "async", "envpool"]
+
+
+class Environments:
+    """Training and evaluation environments of one rank, made when first asked for.
+
+    Args:
+        env: Gymnasium id, or a factory.
+        num_envs: Training environments of this rank.
+        vectorization: How Gymnasium environments are stepped together.
+        env_kwargs: Keyword arguments of the environment.
+        wrappers: Applied to every environment, in order.
+        record: Names the environment reports in ``info`` that rollouts record as ``metrics``.
+        eval_episodes: Episodes of one evaluation over all ranks.
+        seed: Of the first environment of rank 0; None takes the run's seed (``seed_everything``), else 0.
+        check: Try a user's environment once before it is used, and say in plain words what is wrong with it.
+
+    Raises:
+        ValueError: An argument is outside its range.
+    """
+
+    def __init__(
+        self,
+        env: str | EnvFactory,
+        num_envs: int,
+        vectorization: Vectorization,
+        env_kwargs: dict[str, Any] | None,
+        wrappers: Sequence[EnvFactory] | None,
+        record: Sequence[str] | None,
+        eval_episodes: int,
+        seed: int | None,
+        check: bool,
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}; set data.init_args.num_envs")
+        if eval_episodes < 1:
+            raise ValueError(f"eval_episodes must be at least 1, got {eval_episodes}; set data.init_args.eval_episodes")
+        self._env, self._num_envs, self._vectorization = env, num_envs, vectorization
+        self._env_kwargs, self._wrappers, self._record = dict(env_kwargs or {}), list(wrappers or []), list(record or [])
+        self._eval_episodes, self._seed, self._check = eval_episodes, seed, check
+        self._collector: InlineCollector | None = None
+        self._eval_env: VectorEnv | None = None
+        self._pending: dict[str, Any] | None = None
+        self.trainer: Trainer | None = None
+
+    # Environments
+
+    @property
+    def seed(self) -> int:
+        """Seed of this rank's first training environment."""
+        base = self._seed if self._seed is not None else int(os.environ.get("PL_GLOBAL_SEED", 0))
+        return base + self.rank * self._num_envs
+
+    @property
+    def rank(self) -> int:
+        """Rank of this process; 0 without a trainer."""
+        return self.trainer.global_rank if self.trainer is not None else 0
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer is not None else 1
+
+    def _make(self, num_envs: int, *, render: bool = False) -> VectorEnv:
+        check, self._check = self._check, False  # once is enough
+        return make_vector_env(
+            self._env,
+            num_envs,
+            vectorization=self._vectorization,
+            env_kwargs=self._env_kwargs,
+            wrappers=self._wrappers,
+            record=self._record,
+            render=render,
+            check=check,
+        )
+
+    @property
+    def collector(self) -> InlineCollector:
+        """The collector of the training environments."""
+        if self._collector is None:
+            self._collector = InlineCollector(self._make(self._num_envs), self.seed)
+        return self._collector
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Observation and action of the environments."""
+        if self._collector is None and self._eval_env is not None:
+            return self._eval_env.spec
+        return self.collector.env.spec
+
+    def close(self) -> None:
+        """Close all environments."""
+        if self._collector is not None:
+            self._collector.close()
+            self._collector = None
+        if self._eval_env is not None:
+            self._eval_env.close()
+            self._eval_env = None
+
+    # Collection
+
+    def begin(self, ring_is_restored: bool = True) -> None:
+        """Continue environments and random generators where a loaded checkpoint left them; at the start of an epoch."""
+        if self._pending is None:
+            return
+        state, self._pending = self._pending, None
+        exact = self.collector.set_state(state["collector"])
+        set_rng_state(state["rng"])
+        if exact and ring_is_restored:
+            log.info("resumed: environments, random generators and data continue bit for bit")
+        elif exact:
+            log.info("resumed: environments and random generators continue; the replay ring starts empty")
+        else:
+            log.info(
+                "resumed: %s cannot save its state, so its episodes start anew (random generators continue)", self.spec.name
+            )
+
+    def collect(self, policy: Policy, num_steps: int) -> Rollout:
+        """One rollout under the trainer's precision, without gradients."""
+        module = self.module
+        self.collector.device = module.device
+        with torch.no_grad(), self.precision():
+            return self.collector.collect(policy, num_steps, module.policy_version)  # type: ignore[arg-type]
+
+    def collect_greedy(self, num_steps: int) -> Rollout:
+        """One rollout of the greedy policy."""
+        return self.collect(_Greedy(self.module), num_steps)  # type: ignore[arg-type]
+
+    def precision(self) -> Any:
+        """The precision context of the trainer: without it the probability ratio is wrong under bf16-mixed."""
+        return self.trainer.precision_plugin.forward_context() if self.trainer else nullcontext()
+
+    @property
+    def module(self) -> LightningModule:
+        """The learner: unwrapped, so that no DDP hook fires while collecting."""
+        if self.trainer is None:
+            raise RuntimeError("experience is collected while a Trainer runs: call trainer.fit(module, datamodule=...)")
+        return self.trainer.lightning_module
+
+    def evaluations(self, video: Path | None) -> Iterator[EvalEpisodes]:
+        """One batch: this rank's share of the evaluation episodes, played by the greedy policy."""
+        start = time.perf_counter()
+        share = -(-self._eval_episodes // self._world_size)
+        if self._eval_env is None:
+            self._eval_env = self._make(share, render=video is not None)
+        seed = self.seed + EVAL_SEED_OFFSET + self.rank * share
+        module = self.module
+        writer = VideoWriter(self._eval_env, video) if video is not None and self.rank == 0 else None
+        with torch.no_grad(), self.precision():
+            episodes = evaluate(module, self._eval_env, seed, module.device, writer.on_step if writer else None)  # type: ignore[arg-type]
+        if writer:
+            writer.save()
+        yield {"episodes": episodes, "seconds": time.perf_counter() - start}
+
+    # State
+
+    def state_dict(self, own: dict[str, Any]) -> dict[str, Any]:
+        """This rank's environments, generators and ``own`` (say, a replay ring), gathered over ranks."""
+        state = {"collector": self.collector.get_state(), "rng": get_rng_state(), "own": own}
+        if self._pending is not None:  # saved again before the loaded state was used
+            state |= self._pending
+        if self._world_size == 1:
+            return {"ranks": [state]}
+        gathered: list[Any] = [None] * self._world_size
+        torch.distributed.all_gather_object(gathered, state)
+        return {"ranks": gathered}
+
+    def load_state_dict(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Keep this rank's state for :meth:`begin`; returns what was given as ``own``.
+
+        Raises:
+            ValueError: The checkpoint was written by another number of ranks.
+        """
+        ranks = state["ranks"]
+        if len(ranks) != self._world_size:
+            raise ValueError(
+                f"the checkpoint was written by {len(ranks)} ranks, this run has {self._world_size}; "
+                "resume with the same trainer.devices"
+            )
+        self._pending = ranks[self.rank]
+        return self._pending["own"]
+
+
+class _Greedy:
+    """The same policy, always at its mode."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.initial_carry = policy.initial_carry
+
+    def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
+        return self._policy.act(obs, carry, reset, greedy=True)
+
+
+def get_rng_state() -> dict[str, Any]:
+    """State of the global generators of torch (CPU and CUDA), numpy and Python, as tensors and plain types."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002  # libraries of users draw from it
+    version, internal, gauss_next = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [str(kind), torch.from_numpy(np.asarray(keys, np.int64)), int(position), int(has_gauss), float(gauss)],
+        "python": [version, list(internal), gauss_next],
+    }
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Inverse of :func:`get_rng_state`."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))

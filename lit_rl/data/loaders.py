@@ -1,0 +1,24 @@
+"""The loader every data module returns: batches made when asked for, never ahead of the learner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+class Batches:
+    """An iterable of known length. Lightning prefetches loaders without ``__len__``: their data are one policy old.
+
+    Args:
+        make: Starts one epoch: returns an iterator of ``length`` batches.
+        length: Batches per epoch, equal on all ranks.
+    """
+
+    def __init__(self, make: Callable[[], Iterator[Any]], length: int) -> None:
+        self._make, self._length = make, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._make()

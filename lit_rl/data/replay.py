@@ -1,0 +1,214 @@
+"""``ReplayDataModule``: one batch is a block of minibatches sampled from a replay ring after the matching env steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from lit_rl.buffers import ReplayRing
+from lit_rl.collect.uniform import UniformPolicy
+from lit_rl.data.environments import EnvFactory, Environments, Vectorization
+from lit_rl.data.loaders import Batches
+from lit_rl.nested import map_nested
+from lit_rl.types import EnvSpec, EvalEpisodes, Nested, ReplayBatch, Rollout
+
+
+class ReplayDataModule(LightningDataModule):
+    """Environments to minibatches of replayed transitions ``[M, B, ...]``, for off-policy learners (SAC).
+
+    Each batch first plays ``steps_per_batch`` steps in every environment, then samples
+    M = ``steps_per_batch * num_envs * updates_per_step`` minibatches, so the ratio of updates to env steps is exact.
+
+    Args:
+        env: Gymnasium id, ``class_path`` of an environment class, or a Python callable.
+        num_envs: Environments of each rank.
+        steps_per_batch: Steps per environment between two batches. More amortises Lightning's loop; the policy that
+            collects is up to so many steps old.
+        updates_per_step: Minibatches per env step (replay ratio). More learns from fewer env steps, at more compute.
+        batch_size: Transitions B per minibatch.
+        capacity: Transitions the ring keeps, per rank; the oldest are overwritten.
+        warmup_steps: Env steps of uniformly random actions before the first batch, per rank.
+        n_step: Steps of reward summed before the bootstrap. More propagates rewards faster, with off-policy bias.
+        batches_per_epoch: Length of an epoch, equal on all ranks. Evaluation follows every epoch.
+        memmap: Folder for a memory-mapped ring, for more transitions than memory holds; None keeps it in memory.
+        vectorization: See ``RolloutDataModule``.
+        env_kwargs: Keyword arguments of the environment.
+        wrappers: ``class_path`` of Gymnasium wrappers, applied in order.
+        record: Names of values in ``info`` to record.
+        eval_episodes: Greedy episodes per evaluation, over all ranks.
+        seed: Of the first environment; None takes the run's seed.
+        check: Try the environment once and say in plain words what is wrong with it.
+    """
+
+    def __init__(
+        self,
+        env: str | EnvFactory,
+        num_envs: int = 1,
+        steps_per_batch: int = 64,
+        updates_per_step: float = 1.0,
+        batch_size: int = 256,
+        capacity: int = 1_000_000,
+        warmup_steps: int = 1_000,
+        n_step: int = 1,
+        batches_per_epoch: int = 100,
+        memmap: str | None = None,
+        vectorization: Vectorization = "auto",
+        env_kwargs: dict[str, Any] | None = None,
+        wrappers: list[EnvFactory] | None = None,
+        record: list[str] | None = None,
+        eval_episodes: int = 10,
+        seed: int | None = None,
+        check: bool = True,
+    ) -> None:
+        super().__init__()
+        self.environments = Environments(
+            env, num_envs, vectorization, env_kwargs, wrappers, record, eval_episodes, seed, check
+        )
+        self.num_envs, self.steps_per_batch, self.batch_size = num_envs, steps_per_batch, batch_size
+        self.capacity, self.warmup_steps, self.n_step = capacity, warmup_steps, n_step
+        self.batches_per_epoch, self.memmap = batches_per_epoch, memmap
+        self.video: Path | None = None
+        self.save_replay = True
+        self._check_arguments(updates_per_step)
+        self.minibatches = round(steps_per_batch * num_envs * updates_per_step)
+        self._ring: ReplayRing | None = None
+        self._pending_ring: dict[str, Any] | None = None
+
+    def _check_arguments(self, updates_per_step: float) -> None:
+        for name in ("steps_per_batch", "batch_size", "n_step", "batches_per_epoch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"ReplayDataModule: {name} must be at least 1, got {getattr(self, name)}")
+        exact = self.steps_per_batch * self.num_envs * updates_per_step
+        if exact < 1 or abs(exact - round(exact)) > 1e-9:
+            raise ValueError(
+                f"ReplayDataModule: steps_per_batch * num_envs * updates_per_step must be a whole number of minibatches, "
+                f"got {self.steps_per_batch} * {self.num_envs} * {updates_per_step} = {exact:g}"
+            )
+        if self.capacity < self.steps_per_batch * self.num_envs or self.warmup_steps > self.capacity:
+            raise ValueError(
+                f"ReplayDataModule: capacity = {self.capacity} must hold steps_per_batch * num_envs = "
+                f"{self.steps_per_batch * self.num_envs} and warmup_steps = {self.warmup_steps}; raise capacity"
+            )
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Observation and action of the environments."""
+        return self.environments.spec
+
+    @property
+    def ring(self) -> ReplayRing:
+        """The replay ring of this rank."""
+        if self._ring is None:
+            path = None if self.memmap is None else str(Path(self.memmap) / f"rank{self.environments.rank}")
+            self._ring = ReplayRing(self.capacity, self.num_envs, path)
+        return self._ring
+
+    def setup(self, stage: str) -> None:
+        """Bind the environments to the trainer, whose rank offsets the seeds."""
+        self.environments.trainer = self.trainer
+
+    def _blocks(self) -> Iterator[ReplayBatch]:
+        gamma = getattr(self.environments.module, "gamma", None)
+        if gamma is None:
+            raise TypeError(
+                f"ReplayDataModule expects a learner with the attribute gamma, got {type(self.environments.module).__name__}"
+            )
+        if self._pending_ring is not None:
+            self.ring.set_state(self._pending_ring)
+            self._pending_ring = None
+            self.environments.begin()
+        else:
+            self.environments.begin(ring_is_restored=len(self.ring) > 0)
+        for _ in range(self.batches_per_epoch):
+            yield self._block(gamma)
+
+    def _block(self, gamma: float) -> ReplayBatch:
+        """Play, store, sample. The first block of a run plays the warm-up before."""
+        environments, played = self.environments, []
+        if len(self.ring) == 0 and self.warmup_steps:
+            steps = -(-self.warmup_steps // self.num_envs)
+            played.append(environments.collect(UniformPolicy(self.spec), steps))
+            self.ring.add(transitions(played[-1]))
+        played.append(environments.collect(environments.module, self.steps_per_batch))  # type: ignore[arg-type]
+        self.ring.add(transitions(played[-1]))
+        sampled = self.ring.sample(self.minibatches, self.batch_size, gamma, self.n_step)
+        ended = [rollout["episodes"] for rollout in played]
+        return {
+            **sampled,
+            "new_steps": sum(rollout["terminated"].numel() for rollout in played),
+            "episodes": {key: torch.cat([one[key] for one in ended]) for key in ended[0]},
+            "policy_version": played[-1]["policy_version"],
+            "collect_s": sum(rollout["collect_s"] for rollout in played),
+        }
+
+    def train_dataloader(self) -> Batches:
+        """``batches_per_epoch`` blocks of minibatches, each made when it is asked for."""
+        return Batches(self._blocks, self.batches_per_epoch)
+
+    def val_dataloader(self) -> Batches:
+        """One batch of evaluation episodes."""
+        return Batches(self._evaluations, 1)
+
+    def test_dataloader(self) -> Batches:
+        """The same as for validation."""
+        return Batches(self._evaluations, 1)
+
+    def _evaluations(self) -> Iterator[EvalEpisodes]:
+        return self.environments.evaluations(self.video)
+
+    def predict_dataloader(self) -> Batches:
+        """One rollout of the greedy policy, as long as ``steps_per_batch``."""
+        return Batches(self._greedy_rollout, 1)
+
+    def _greedy_rollout(self) -> Iterator[Rollout]:
+        yield self.environments.collect_greedy(self.steps_per_batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Environments, random generators and (if ``save_replay``) the filled part of the ring, of every rank."""
+        keep = self.save_replay and self._ring is not None and len(self._ring) > 0
+        ring = self._pending_ring if self._pending_ring is not None else (self.ring.get_state() if keep else None)
+        return self.environments.state_dict({"ring": ring if self.save_replay else None})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict` at the next batch."""
+        self.environments.trainer = self.trainer
+        self._pending_ring = self.environments.load_state_dict(state_dict)["ring"]
+
+    def teardown(self, stage: str) -> None:
+        """Close environments and ring; nothing is left running."""
+        self.environments.close()
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
+
+
+def transitions(rollout: Rollout) -> dict[str, Nested]:
+    """Rollout to transitions ``(T, N, ...)`` with the true next observation in each."""
+    next_obs = map_nested(_after_first, rollout["obs"])
+    if len(rollout["final_index"]):
+
+        def put(leaf: Tensor, final: Tensor) -> Tensor:
+            leaf = leaf.clone()
+            leaf.view(-1, *leaf.shape[2:])[rollout["final_index"]] = final
+            return leaf
+
+        next_obs = map_nested(put, next_obs, rollout["final_obs"])
+    valid = rollout["valid"]
+    return {
+        "obs": map_nested(lambda leaf: leaf[:-1], rollout["obs"]),
+        "action": rollout["action"],
+        "reward": rollout["reward"],
+        "terminated": rollout["terminated"],
+        "truncated": rollout["truncated"],
+        "next_obs": next_obs,
+        "valid": torch.ones_like(rollout["terminated"]) if valid is None else valid,
+    }
+
+
+def _after_first(leaf: Tensor) -> Tensor:
+    return leaf[1:]

@@ -1,0 +1,107 @@
+"""``RolloutDataModule``: one batch is one rollout, collected with exactly the policy that is about to be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+
+from lit_rl.data.environments import EnvFactory, Environments, Vectorization
+from lit_rl.data.loaders import Batches
+from lit_rl.types import EnvSpec, EvalEpisodes, Rollout
+
+
+class RolloutDataModule(LightningDataModule):
+    """Environments to rollouts ``[T, N, ...]``, for on-policy learners (PPO and its relatives).
+
+    Args:
+        env: Gymnasium id (``CartPole-v1``), or ``class_path`` of an environment class, or a Python callable.
+        num_envs: Environments of each rank. More gives less correlated batches and better use of batched policies.
+        rollout_steps: Steps T per environment and rollout.
+        rollouts_per_epoch: Length of an epoch, equal on all ranks. Evaluation follows every epoch.
+        vectorization: ``auto`` takes a native batched environment where Gymnasium has one, otherwise steps them one
+            after the other; ``async`` gives each a process (for slow environments).
+        env_kwargs: Keyword arguments of the environment.
+        wrappers: ``class_path`` of Gymnasium wrappers, applied in order.
+        record: Names of values in ``info`` that rollouts record (reward terms, positions).
+        eval_episodes: Greedy episodes per evaluation, on environments of their own; over all ranks.
+        seed: Of the first environment; None takes the run's seed.
+        check: Try the environment once and say in plain words what is wrong with it.
+    """
+
+    def __init__(
+        self,
+        env: str | EnvFactory,
+        num_envs: int = 8,
+        rollout_steps: int = 128,
+        rollouts_per_epoch: int = 10,
+        vectorization: Vectorization = "auto",
+        env_kwargs: dict[str, Any] | None = None,
+        wrappers: list[EnvFactory] | None = None,
+        record: list[str] | None = None,
+        eval_episodes: int = 10,
+        seed: int | None = None,
+        check: bool = True,
+    ) -> None:
+        super().__init__()
+        if rollout_steps < 1 or rollouts_per_epoch < 1:
+            raise ValueError(
+                "RolloutDataModule: rollout_steps and rollouts_per_epoch must be at least 1, got "
+                f"{rollout_steps} and {rollouts_per_epoch}"
+            )
+        self.rollout_steps, self.rollouts_per_epoch = rollout_steps, rollouts_per_epoch
+        self.video: Path | None = None
+        self.environments = Environments(
+            env, num_envs, vectorization, env_kwargs, wrappers, record, eval_episodes, seed, check
+        )
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Observation and action of the environments."""
+        return self.environments.spec
+
+    def setup(self, stage: str) -> None:
+        """Bind the environments to the trainer, whose rank offsets the seeds."""
+        self.environments.trainer = self.trainer
+
+    def _rollouts(self) -> Iterator[Rollout]:
+        self.environments.begin()
+        for _ in range(self.rollouts_per_epoch):
+            yield self.environments.collect(self.environments.module, self.rollout_steps)  # type: ignore[arg-type]
+
+    def train_dataloader(self) -> Batches:
+        """``rollouts_per_epoch`` rollouts, each collected when it is asked for."""
+        return Batches(self._rollouts, self.rollouts_per_epoch)
+
+    def val_dataloader(self) -> Batches:
+        """One batch of evaluation episodes."""
+        return Batches(self._evaluations, 1)
+
+    def test_dataloader(self) -> Batches:
+        """The same as for validation."""
+        return Batches(self._evaluations, 1)
+
+    def _evaluations(self) -> Iterator[EvalEpisodes]:
+        return self.environments.evaluations(self.video)
+
+    def predict_dataloader(self) -> Batches:
+        """One rollout of the greedy policy."""
+        return Batches(self._greedy_rollout, 1)
+
+    def _greedy_rollout(self) -> Iterator[Rollout]:
+        yield self.environments.collect_greedy(self.rollout_steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Environments, random generators and running episodes of every rank."""
+        return self.environments.state_dict({})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict` at the next batch."""
+        self.environments.trainer = self.trainer
+        self.environments.load_state_dict(state_dict)
+
+    def teardown(self, stage: str) -> None:
+        """Close the environments at the end of training; nothing is left running."""
+        self.environments.close()

@@ -1,0 +1,53 @@
+"""Video of an evaluation episode: GIF by Pillow, MP4 by imageio (the ``video`` extra)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class VideoWriter:
+    """Collects frames of environment 0 until its first episode ends, then writes them.
+
+    Args:
+        env: A vector environment made for rendering; it must offer ``frame()``.
+        path: ``.gif`` or ``.mp4``.
+
+    Raises:
+        ValueError: Another file ending, or an environment that cannot be rendered.
+    """
+
+    def __init__(self, env: Any, path: Path) -> None:
+        if path.suffix not in (".gif", ".mp4"):
+            raise ValueError(f"video must end in .gif or .mp4, got {path}")
+        if not hasattr(env, "frame"):
+            raise ValueError(f"video needs an environment that renders frames; {env.spec.name} has no frame()")
+        self._env, self._path = env, path
+        self._frames: list[np.ndarray] = []
+
+    def on_step(self, running: bool) -> None:
+        """Keep one frame while the first episode runs."""
+        if running:
+            self._frames.append(np.asarray(self._env.frame()))
+
+    def save(self, frames_per_second: int = 30) -> None:
+        """Write all frames and create missing folders."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._path.suffix == ".gif":
+            from PIL import Image
+
+            images = [Image.fromarray(frame) for frame in self._frames]
+            images[0].save(
+                self._path, save_all=True, append_images=images[1:], duration=1000 // frames_per_second, loop=0
+            )
+            return
+        import imageio
+
+        try:
+            imageio.mimsave(self._path, self._frames, fps=frames_per_second)
+        except (ImportError, ValueError) as error:
+            raise ValueError(
+                f"writing {self._path} needs a codec: pip install 'lit-rl[video]', or choose a .gif ({error})"
+            ) from error

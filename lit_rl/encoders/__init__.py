@@ -1,0 +1,1 @@
+"""Encoders: turn structured observations (sets, graphs, sequences) into features."""

@@ -1,0 +1,31 @@
+"""Encoder for vectors: a perceptron in front of actor and critic, mostly worth it when they share it."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from lit_rl.nets import Activation, Flatten, activation_layer, mlp
+from lit_rl.types import EnvSpec, Nested
+
+
+class PerceptronEncoder(nn.Module):
+    """Flattens an observation (Dict and discrete leaves too) and sends it through hidden layers.
+
+    Args:
+        spec: The environment.
+        hidden: Widths of the layers; the last one is the number of features.
+        activation: After every layer.
+    """
+
+    def __init__(self, spec: EnvSpec, hidden: tuple[int, ...] = (64, 64), activation: Activation = "tanh") -> None:
+        super().__init__()
+        if not hidden:
+            raise ValueError("PerceptronEncoder: hidden must name at least one width, got an empty list")
+        self.flatten = Flatten(spec)
+        layers = mlp([self.flatten.out_features, *hidden], activation, out_gain=2**0.5)
+        self.layers = nn.Sequential(*layers, activation_layer(activation))
+        self.out_features = hidden[-1]
+
+    def forward(self, obs: Nested) -> Tensor:
+        """Observation with any leading axes to features ``(..., F)``."""
+        return self.layers(self.flatten(obs))

@@ -1,0 +1,1 @@
+"""Environments: Gymnasium, PettingZoo and native batched ones, all seen as a ``VectorEnv``."""

@@ -1,0 +1,251 @@
+"""Make N environments that step together: copies here, one process each, native batches or EnvPool."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec as Registration
+from gymnasium.envs.registration import load_env_creator
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+
+from lit_rl.envs.check_env import check_env
+from lit_rl.envs.gym_vector import GymnasiumVectorEnv, close_envs
+from lit_rl.types import VectorEnv
+
+Source: TypeAlias = str | Callable[..., Any]
+Wrapper: TypeAlias = Callable[[gymnasium.Env], gymnasium.Env]
+Vectorization: TypeAlias = Literal["auto", "native", "sync", "async", "envpool"]
+Autoreset: TypeAlias = Literal["auto", "same_step", "next_step", "disabled"]
+
+_AUTORESET = {
+    "auto": AutoresetMode.SAME_STEP,
+    "same_step": AutoresetMode.SAME_STEP,
+    "next_step": AutoresetMode.NEXT_STEP,
+    "disabled": AutoresetMode.DISABLED,
+}
+_JAX_ONLY = ("gymnasium.envs.phys2d.", "gymnasium.envs.tabular.")
+
+
+def make_vector_env(
+    env: Source,
+    num_envs: int,
+    *,
+    vectorization: Vectorization = "auto",
+    env_kwargs: Mapping[str, Any] | None = None,
+    wrappers: Sequence[Wrapper] = (),
+    record: Sequence[str] = (),
+    render: bool = False,
+    autoreset: Autoreset = "auto",
+    check: bool = False,
+) -> VectorEnv:
+    """Make N environments that step together.
+
+    Args:
+        env: A Gymnasium id (``"package:Id-v0"`` imports ``package`` first), or a callable. One that takes
+            ``num_envs`` makes the whole ``VectorEnv``; any other makes one ``gymnasium.Env``, called N times.
+        num_envs: N.
+        vectorization: ``native`` is the batched class an id may be registered with, ``sync`` N copies in this
+            process, ``async`` one process each (for slow environments), ``envpool`` the pool of that name.
+            ``auto`` takes native where it exists, needs no JAX and knows the arguments given, else sync.
+        env_kwargs: Arguments of the environment.
+        wrappers: Applied to each single environment, the first one innermost.
+        record: Keys of ``info`` to return in ``Step.metrics``.
+        render: Make the environments with ``render_mode="rgb_array"``, for ``frame()``.
+        autoreset: How sync and async environments restart; ``auto`` is same-step.
+        check: Try one throw-away copy first (see ``check_env``); native batches and EnvPool have none.
+
+    Raises:
+        ValueError: Unknown id, missing package, contradicting or unsupported arguments. One line each.
+        TypeError: ``env`` or what it returns is of another kind.
+    """
+    if num_envs < 1:
+        raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+    if not isinstance(env, str) and not callable(env):
+        raise TypeError(f"env must be a Gymnasium id or a callable, got {type(env).__name__}")
+    kwargs = dict(env_kwargs or {}) | ({"render_mode": "rgb_array"} if render else {})
+    is_plain = not wrappers and autoreset == "auto"
+    if not isinstance(env, str) and "num_envs" in _parameters(env):
+        if not is_plain or vectorization not in ("auto", "native"):
+            raise ValueError(
+                f"env={_name(env)!r} takes num_envs, so it makes its own batch: "
+                "leave out wrappers, autoreset and vectorization"
+            )
+        return _make_own_batch(env, num_envs, kwargs, record)
+    try:
+        how = vectorization if vectorization != "auto" else _choose(env, kwargs, is_plain)
+        if how in ("native", "envpool"):
+            if not isinstance(env, str) or not is_plain:
+                raise ValueError(
+                    f"vectorization={how!r} takes a Gymnasium id without wrappers or autoreset; use 'sync'"
+                )
+            envs = (_make_envpool if how == "envpool" else _make_native)(env, num_envs, kwargs)
+        else:
+            env_fn = _single_env_fn(env, kwargs, wrappers)
+            if check:
+                check_env(env_fn, name=_name(env))
+            envs = _make_copies([env_fn] * num_envs, how, _AUTORESET[autoreset])
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise ValueError(f"env={_name(env)!r} needs a package that is not installed: {error}") from error
+    try:
+        return GymnasiumVectorEnv(envs, _name(env), record)
+    except BaseException:
+        close_envs(envs)
+        raise
+
+
+def _make_own_batch(
+    env: Callable[..., Any], num_envs: int, kwargs: dict[str, Any], record: Sequence[str]
+) -> VectorEnv:
+    """Call a factory of batches; it may return a ``VectorEnv`` or Gymnasium's."""
+    accepts_record = "record" in _parameters(env)
+    made = env(num_envs=num_envs, **kwargs, **({"record": record} if record and accepts_record else {}))
+    if isinstance(made, gymnasium.vector.VectorEnv):
+        return GymnasiumVectorEnv(made, _name(env), record)
+    if record and not accepts_record:
+        raise ValueError(f"env={_name(env)!r} has no argument record; it cannot report record={list(record)}")
+    if not isinstance(made, VectorEnv):
+        got = type(made).__name__
+        raise TypeError(f"env={_name(env)!r} takes num_envs, so it must return a VectorEnv, got {got}")
+    return made
+
+
+def _single_env_fn(
+    env: Source, kwargs: dict[str, Any], wrappers: Sequence[Wrapper]
+) -> Callable[[], gymnasium.Env]:
+    """Function that makes one environment with its wrappers."""
+    if isinstance(env, str):
+        _registration(env)
+
+    def make() -> gymnasium.Env:
+        if isinstance(
+            env, str
+        ):  # check_env does once and in words what Gymnasium's checker does in each copy
+            single = gymnasium.make(env, disable_env_checker=True, **kwargs)
+        else:
+            single = env(**kwargs)
+        if not isinstance(single, gymnasium.Env):
+            got = f"{type(single).__module__}.{type(single).__name__}"
+            raise TypeError(f"env={_name(env)!r} must return a gymnasium.Env, got {got}")
+        for wrapper in wrappers:
+            single = wrapper(single)
+        return single
+
+    return make
+
+
+def _registration(env_id: str) -> Registration:
+    """What Gymnasium knows of an id."""
+    module, _, name = env_id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    try:
+        return gymnasium.spec(name)
+    except gymnasium.error.Error:
+        near = difflib.get_close_matches(name, gymnasium.registry, n=3, cutoff=0.5)
+        raise ValueError(
+            f"env={env_id!r} is not registered in Gymnasium; nearest: {', '.join(near) or 'none'}; "
+            "ids of another package are written 'package:Id-v0'"
+        ) from None
+
+
+def _choose(env: Source, kwargs: dict[str, Any], is_plain: bool) -> str:
+    """``native`` where the id has a batched class that runs here with these arguments, else ``sync``."""
+    if not isinstance(env, str) or not is_plain:
+        return "sync"
+    entry = _registration(env).vector_entry_point
+    if entry is None or (isinstance(entry, str) and entry.startswith(_JAX_ONLY)):
+        return "sync"
+    try:
+        accepted = _parameters(load_env_creator(entry) if isinstance(entry, str) else entry)
+    except ImportError:
+        return "sync"
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
+    return "native" if takes_any or accepted.keys() >= kwargs.keys() else "sync"
+
+
+def _make_native(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> gymnasium.vector.VectorEnv:
+    if _registration(env_id).vector_entry_point is None:
+        raise ValueError(f"vectorization='native': {env_id} has no batched class; use 'auto' or 'sync'")
+    return gymnasium.make_vec(env_id, num_envs, vectorization_mode="vector_entry_point", **kwargs)
+
+
+def _make_copies(
+    env_fns: Sequence[Callable[[], gymnasium.Env]], how: str, mode: AutoresetMode
+) -> gymnasium.vector.VectorEnv:
+    if how == "sync":
+        return SyncVectorEnv(env_fns, copy=False, autoreset_mode=mode)
+    if how != "async":
+        raise ValueError(f"vectorization must be auto, native, sync, async or envpool, got {how!r}")
+    envs = AsyncVectorEnv.__new__(AsyncVectorEnv)  # its processes must be ended when __init__ fails half way
+    try:
+        AsyncVectorEnv.__init__(envs, env_fns, copy=False, autoreset_mode=mode)
+    except BaseException as error:
+        close_envs(envs)
+        if isinstance(error, EOFError | ConnectionError):
+            raise ValueError(
+                "vectorization='async': an environment failed to start in its process; its error is printed "
+                "above, vectorization='sync' raises it here"
+            ) from error
+        raise
+    return envs
+
+
+class _EnvPool(gymnasium.vector.VectorEnv):
+    """EnvPool takes its seed when it is made, so a seeded reset makes a new pool."""
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+        self._pool = make(seed=0)
+        self.num_envs = self._pool.num_envs
+        self.metadata = self._pool.metadata
+        self.single_observation_space = self._pool.single_observation_space
+        self.single_action_space = self._pool.single_action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        if seed is not None:
+            self._pool.close()
+            self._pool = self._make(seed=seed)
+        return self._pool.reset(options=options)
+
+    def step(self, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        return self._pool.step(actions)
+
+    def close_extras(self) -> None:
+        self._pool.close()
+
+
+def _make_envpool(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> gymnasium.vector.VectorEnv:
+    try:
+        envpool = importlib.import_module("envpool")
+    except ImportError as error:
+        raise ValueError("vectorization='envpool' needs EnvPool: pip install 'lit-rl[envpool]'") from error
+    if env_id not in envpool.list_all_envs():
+        near = difflib.get_close_matches(env_id, envpool.list_all_envs(), n=3, cutoff=0.5)
+        raise ValueError(f"env={env_id!r} is not in EnvPool; nearest: {', '.join(near) or 'none'}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # its bounds are float64, its observations float32
+        return _EnvPool(partial(envpool.make, env_id, env_type="gymnasium", num_envs=num_envs, **kwargs))
+
+
+def _parameters(fn: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(fn).parameters
+    except ValueError:  # some builtins have no signature
+        return {}
+
+
+def _name(env: Any) -> str:
+    if isinstance(env, str):
+        return env
+    env = env.func if isinstance(env, partial) else env
+    return getattr(env, "__qualname__", type(env).__name__)

@@ -1,0 +1,31 @@
+"""Observations and carries are tensors or nested dicts of tensors; these few functions are all that knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+def map_nested(fn: Callable[..., Any], tree: Any, *others: Any) -> Any:
+    """Apply ``fn`` to every leaf of ``tree`` (and to the leaves at the same place in ``others``); dicts stay dicts."""
+    if isinstance(tree, dict):
+        return {key: map_nested(fn, value, *(other[key] for other in others)) for key, value in tree.items()}
+    return fn(tree, *others)
+
+
+def leaves(tree: Any) -> Iterator[Any]:
+    """The leaves of ``tree`` in the order of its keys."""
+    if isinstance(tree, dict):
+        for value in tree.values():
+            yield from leaves(value)
+    else:
+        yield tree
+
+
+def named_leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Pairs of a slash-separated path and a leaf; ``name`` is the path of a tree that is itself a leaf."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from named_leaves(value, f"{name}/{key}" if name else str(key))
+    else:
+        yield name, tree

@@ -1,0 +1,202 @@
+"""Running statistics of observations and returns: buffers, so they are saved, and alike on all ranks.
+
+Axes: T time, N environments, A agents. Statistics are kept in float64 and applied in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+
+from lit_rl.checks import check_same_shape
+from lit_rl.nested import named_leaves
+from lit_rl.returns import running_return
+from lit_rl.types import ACTION_MASK, LeafSpec, Nested
+
+SumOverRanks: TypeAlias = Callable[[Tensor], Tensor]
+"""Given this rank's tensor, the sum over all ranks."""
+
+
+class RunningNorm(nn.Module):
+    """Running mean and variance of a tensor; ``forward`` returns clip((x - mean) / sqrt(variance + epsilon)).
+
+    Before the first update it only clips.
+
+    Args:
+        shape: Shape of one sample; ``x`` may have any leading axes before it.
+        clip: Results are kept within plus and minus this.
+        epsilon: Added to the variance, so that constant entries become 0 and not NaN.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, shape: Sequence[int], clip: float = 10.0, epsilon: float = 1e-8) -> None:
+        super().__init__()
+        self.clip = clip
+        self.epsilon = epsilon
+        self.register_buffer("mean", torch.zeros(tuple(shape), dtype=torch.float64))
+        self.register_buffer("variance", torch.ones(tuple(shape), dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        # The mean and 1 / std as forward uses them.
+        self.register_buffer("shift", torch.zeros(tuple(shape)))
+        self.register_buffer("scale", torch.ones(tuple(shape)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x`` (..., *shape)."""
+        return ((x - self.shift) * self.scale).clamp(-self.clip, self.clip)
+
+    @torch.no_grad()
+    def update(
+        self, x: Tensor, *, valid: Tensor | None = None, sum_over_ranks: SumOverRanks | None = None
+    ) -> None:
+        """Add the samples of ``x`` to the statistics, exactly (Chan 1979, the parallel variance).
+
+        share = batch count / new count,  delta = batch mean - mean,  mean += share * delta
+        variance = (1 - share) * variance + share * batch variance + share * (1 - share) * delta^2
+
+        Args:
+            x: Samples, (..., *shape).
+            valid: Which samples count, bool; its axes are the first ones of ``x``.
+            sum_over_ranks: Makes the batch the union over ranks. All ranks must call; they agree afterwards.
+        """
+        batch_count, batch_mean, batch_variance = self._moments(x, valid, sum_over_ranks or _one_rank)
+        count = self.count + batch_count
+        share = batch_count / count.clamp(min=1)
+        delta = batch_mean - self.mean
+        spread = delta.square() * share * (1 - share)
+        self.variance.copy_(self.variance * (1 - share) + batch_variance * share + spread)
+        self.mean.add_(delta * share)
+        self.count.copy_(count)
+        self.shift.copy_(self.mean)
+        self.scale.copy_((self.variance + self.epsilon).rsqrt())
+
+    def _moments(
+        self, x: Tensor, valid: Tensor | None, sum_over_ranks: SumOverRanks
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Count, mean and variance of the batch over all ranks; two sums, for deviations need the mean."""
+        sample_axes = x.ndim - self.mean.ndim
+        if x.shape[sample_axes:] != self.mean.shape:
+            raise ValueError(f"Samples must end in the shape {tuple(self.mean.shape)}; got {tuple(x.shape)}.")
+        if valid is None:
+            valid = torch.ones((), dtype=torch.bool, device=x.device)
+        outer = valid.reshape(valid.shape + (1,) * (sample_axes - valid.ndim)).expand(x.shape[:sample_axes])
+        keep = outer.reshape(-1, *(1,) * self.mean.ndim)
+        samples = x.double().reshape(-1, *self.mean.shape).masked_fill(~keep, 0.0)
+
+        sums = sum_over_ranks(torch.cat([keep.sum().double().reshape(1), samples.sum(0).reshape(-1)]))
+        count = sums[0]
+        mean = sums[1:].reshape(self.mean.shape) / count.clamp(min=1)
+        squares = sum_over_ranks((samples - mean).square().masked_fill(~keep, 0.0).sum(0))
+        return count, mean, squares / count.clamp(min=1)
+
+
+def _one_rank(total: Tensor) -> Tensor:
+    return total
+
+
+class ObservationNorm(nn.Module):
+    """A :class:`RunningNorm` for each real leaf of an observation; discrete leaves and action masks pass.
+
+    Args:
+        spec: ``EnvSpec.observation``.
+        clip: Normalised values are kept within plus and minus this.
+        epsilon: Added to the variance.
+    """
+
+    def __init__(self, spec: LeafSpec | dict[str, Any], clip: float = 10.0, epsilon: float = 1e-8) -> None:
+        super().__init__()
+        self.norms = nn.ModuleDict()
+        for path, leaf in named_leaves(spec, "" if isinstance(spec, dict) else "obs"):
+            if not leaf.categories and path.rpartition("/")[2] != ACTION_MASK:
+                self.norms[_module_name(path)] = RunningNorm(leaf.shape, clip, epsilon)
+
+    def forward(self, obs: Nested) -> Nested:
+        """Normalise an observation, leaves (..., *shape)."""
+        return self._forward(obs, "" if isinstance(obs, dict) else "obs")
+
+    def _forward(self, obs: Nested, path: str) -> Nested:
+        if isinstance(obs, dict):
+            return {key: self._forward(value, f"{path}/{key}" if path else key) for key, value in obs.items()}
+        name = _module_name(path)
+        return self.norms[name](obs) if name in self.norms else obs
+
+    def update(
+        self, obs: Nested, *, valid: Tensor | None = None, sum_over_ranks: SumOverRanks | None = None
+    ) -> None:
+        """Add observations to the statistics; arguments as in :meth:`RunningNorm.update`."""
+        for path, leaf in named_leaves(obs, "" if isinstance(obs, dict) else "obs"):
+            name = _module_name(path)
+            if name in self.norms:
+                norm = cast(RunningNorm, self.norms[name])
+                norm.update(leaf, valid=valid, sum_over_ranks=sum_over_ranks)
+
+
+def _module_name(path: str) -> str:
+    """A path as the name of a submodule, which may not contain a dot nor be that of a method (``type``)."""
+    return "leaf:" + path.replace(".", ":")
+
+
+class ReturnScale(nn.Module):
+    """Rewards over the standard deviation of the running discounted return (Engstrom 2020, arXiv:2005.12729).
+
+    The mean is not subtracted: that would change what the task rewards.
+
+    Args:
+        gamma: Discount of the running return; the learner's own.
+        clip: Scaled rewards are kept within plus and minus this.
+        epsilon: Added to the variance.
+    """
+
+    def __init__(self, gamma: float, clip: float = 10.0, epsilon: float = 1e-8) -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.clip = clip
+        self.moments = RunningNorm((), clip, epsilon)
+        # Not a buffer: every rank has its own environments, and DDP would overwrite it with rank 0's.
+        self.return_N: Tensor | None = None
+
+    def forward(self, reward_TN: Tensor) -> Tensor:
+        """Scale and clip rewards of any shape."""
+        return (reward_TN * self.moments.scale).clamp(-self.clip, self.clip)
+
+    @torch.no_grad()
+    def update(
+        self,
+        reward_TN: Tensor,
+        done_TN: Tensor,
+        *,
+        valid: Tensor | None = None,
+        sum_over_ranks: SumOverRanks | None = None,
+    ) -> None:
+        """Advance the running returns of all environments and add them to the statistics.
+
+        Args:
+            reward_TN: Raw rewards, (T, N) or (T, N, A).
+            done_TN: Whether the episode ended here, bool, same shape.
+            valid: Which entries are transitions, bool, (T, N).
+            sum_over_ranks: As in :meth:`RunningNorm.update`.
+
+        Raises:
+            ValueError: Shapes disagree, or the number of environments changed since the last call.
+        """
+        check_same_shape(reward_TN=reward_TN, done_TN=done_TN)
+        if self.return_N is None:
+            self.return_N = torch.zeros_like(reward_TN[0], dtype=torch.float64)
+        start_N = self.return_N.to(reward_TN.device)
+        return_TN, self.return_N = running_return(reward_TN, done_TN, start_N, self.gamma)
+        self.moments.update(return_TN, valid=valid, sum_over_ranks=sum_over_ranks)
+
+    def get_state(self) -> dict[str, Tensor]:
+        """This rank's running returns, empty before the first update (statistics are in ``state_dict``)."""
+        return {} if self.return_N is None else {"return_N": self.return_N.clone()}
+
+    def set_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from what :meth:`get_state` returned."""
+        self.return_N = state["return_N"].clone() if "return_N" in state else None

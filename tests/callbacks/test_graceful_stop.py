@@ -1,0 +1,74 @@
+import os
+import signal
+import threading
+
+import pytest
+from lightning.pytorch import Callback
+
+from lit_rl.callbacks.checkpoint import RolloutCheckpoint
+from lit_rl.callbacks.env_step_budget import EnvStepBudget
+from lit_rl.callbacks.graceful_stop import SIGNALS, GracefulStop
+
+
+class SendAt(Callback):
+    """Sends signals to this process while a batch is trained."""
+
+    def __init__(self, policy_version: int, *signals: int) -> None:
+        self.policy_version, self.signals = policy_version, signals
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if pl_module.policy_version == self.policy_version:
+            for signum in self.signals:
+                os.kill(os.getpid(), signum)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+def test_signal_ends_training_after_the_batch_with_a_checkpoint(fit, signum, code):
+    stop = GracefulStop()
+    module, trainer = fit(RolloutCheckpoint(), stop, SendAt(4, signum), EnvStepBudget(990))
+    assert stop.exit_code == code
+    assert module.trained == [1, 2, 3, 4, 5]
+    assert fit.load("last.ckpt")["state_dict"]["weight"].item() == 5
+    assert module.evaluated_at == [40]  # none after the signal
+    assert trainer.limit_val_batches == 1.0
+
+
+def test_stopped_run_goes_on_as_if_it_had_not_been_stopped(fit, tmp_path):
+    whole, _ = fit(EnvStepBudget(120), RolloutCheckpoint())
+    fit.directory = tmp_path / "stopped"
+    fit(EnvStepBudget(120), RolloutCheckpoint(), GracefulStop(), SendAt(5, signal.SIGTERM))
+    resumed, _ = fit(EnvStepBudget(120), RolloutCheckpoint(), ckpt_path=fit.directory / "checkpoints" / "last.ckpt")
+    assert resumed.trained == whole.trained[6:]
+    assert resumed.evaluated_at == [80, 120]
+
+
+def test_no_signal_no_exit_code(fit):
+    stop = GracefulStop()
+    fit(stop, RolloutCheckpoint(), EnvStepBudget(30))
+    assert stop.exit_code is None
+
+
+def test_handlers_are_given_back(fit):
+    before = [signal.getsignal(signum) for signum in SIGNALS]
+    fit(GracefulStop(), RolloutCheckpoint(), EnvStepBudget(10), SendAt(0, signal.SIGUSR1))
+    assert [signal.getsignal(signum) for signum in SIGNALS] == before
+
+
+def test_second_ctrl_c_stops_at_once(fit):
+    before = [signal.getsignal(signum) for signum in SIGNALS]
+    try:
+        with pytest.raises(SystemExit):  # how Lightning ends on KeyboardInterrupt
+            fit(GracefulStop(), RolloutCheckpoint(), EnvStepBudget(90), SendAt(2, signal.SIGINT, signal.SIGINT))
+        assert fit.saved == ["interrupted.ckpt"]
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves SIGINT ignored
+    assert [signal.getsignal(signum) for signum in SIGNALS] == before
+
+
+def test_training_in_a_thread_works_without_signals(fit, caplog):
+    caplog.set_level("INFO", "lit_rl")
+    thread = threading.Thread(target=lambda: fit(GracefulStop(), RolloutCheckpoint(), EnvStepBudget(20)))
+    thread.start()
+    thread.join()
+    assert fit.saved == ["best.ckpt", "last.ckpt"]
+    assert "GracefulStop is off" in caplog.text

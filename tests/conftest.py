@@ -1,0 +1,46 @@
+"""Shared by all tests: one thread, fixed seeds, no display, and the command line in a process of its own."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["WANDB_MODE"] = "offline"
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+os.environ.pop("MUJOCO_GL", None)
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    """Every test starts from the same random streams, whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - environments of third parties draw from the global stream
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def run_cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``run_cli("fit", "--config", "x")`` runs ``python -m lit_rl`` in the empty folder ``tmp_path``."""
+
+    def run(*args: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "lit_rl", *map(str, args)]
+        return subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+    return run

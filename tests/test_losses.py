@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from lit_rl.losses import (
+    approximate_kl,
+    clip_fraction,
+    clipped_surrogate,
+    clipped_value_loss,
+    critic_loss,
+    explained_variance,
+    soft_policy_loss,
+    soft_target,
+    temperature_gradient,
+    value_loss,
+    weighted_mean,
+)
+
+LOG_RATIO = torch.log(torch.tensor([1.0, 1.5, 0.5, 1.1]))
+ADVANTAGE = torch.tensor([1.0, 2.0, -1.0, -3.0])
+ZERO = torch.zeros(4)
+
+
+def test_clipped_surrogate_by_hand():
+    # min of (1, 1), (3, 2.4), (-.5, -.8), (-3.3, -3.3)
+    assert_close(clipped_surrogate(LOG_RATIO, ZERO, ADVANTAGE, 0.2), -torch.tensor((1 + 2.4 - 0.8 - 3.3) / 4))
+
+
+def test_clipped_surrogate_stops_pulling_beyond_the_clip():
+    log_prob = LOG_RATIO.clone().requires_grad_()
+    clipped_surrogate(log_prob, ZERO, ADVANTAGE, 0.2).backward()
+    assert_close(log_prob.grad, -torch.tensor([1.0, 0.0, 0.0, -3.3]) / 4)
+
+
+def test_clipped_surrogate_of_an_unchanged_policy_is_the_policy_gradient():
+    log_prob = torch.randn(4, requires_grad=True)
+    clipped_surrogate(log_prob, log_prob.detach(), ADVANTAGE, 0.2).backward()
+    assert_close(log_prob.grad, -ADVANTAGE / 4)
+
+
+def test_value_losses_by_hand():
+    value, old, target = torch.tensor([1.0, 3.0]), torch.tensor([1.0, 1.0]), torch.tensor([0.0, 3.0])
+    assert value_loss(value, target).item() == 0.5
+    # The second value is pulled back to 1.5: error 1.5^2 instead of 0.
+    assert clipped_value_loss(value, old, target, 0.5).item() == (1 + 2.25) / 2
+
+
+def test_a_wide_clip_is_no_clip():
+    value, old, target = torch.randn(3, 8)
+    assert_close(clipped_value_loss(value, old, target, 1e6), value_loss(value, target))
+
+
+def test_kl_and_clip_fraction_by_hand():
+    expected = sum(r - 1 - math.log(r) for r in (1.0, 1.5, 0.5, 1.1)) / 4
+    assert_close(approximate_kl(LOG_RATIO), torch.tensor(expected))
+    assert clip_fraction(LOG_RATIO, 0.2).item() == 0.5
+    assert approximate_kl(ZERO).item() == 0
+
+
+def test_explained_variance():
+    returns = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    assert explained_variance(returns + 5, returns).item() == 1
+    assert explained_variance(ZERO, returns).item() == 0
+    assert explained_variance(-returns, returns).item() == -3
+    assert explained_variance(returns, ZERO).isnan()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda x, y, w: clipped_surrogate(x, y, x - y, 0.2, w),
+        value_loss,
+        lambda x, y, w: clipped_value_loss(x, x + 1, y, 0.2, w),
+        lambda x, y, w: approximate_kl(x, w),
+        lambda x, y, w: clip_fraction(x, 0.2, w),
+        explained_variance,
+    ],
+)
+def test_a_mask_equals_leaving_rows_out(loss):
+    x, y = torch.randn(2, 10, generator=torch.Generator().manual_seed(0))
+    keep = torch.arange(10) % 3 > 0
+    expected = loss(x[keep], y[keep], None)
+    assert_close(loss(x, y, keep), expected)
+    assert_close(loss(x, y, keep.float()), expected)
+
+
+def test_mean_over_nothing_is_zero():
+    assert weighted_mean(torch.ones(3), torch.zeros(3)).item() == 0
+
+
+def test_losses_refuse_to_broadcast():
+    with pytest.raises(ValueError, match=r"return_B must have the shape of value_B, \(4, 1\); got \(4,\)"):
+        value_loss(torch.zeros(4, 1), ZERO)
+    with pytest.raises(ValueError, match="advantage_B must have the shape of log_prob_B"):
+        clipped_surrogate(ZERO, ZERO, torch.zeros(4, 1), 0.2)
+    with pytest.raises(ValueError, match="target_B has B = 3, but q_CB has B = 4"):
+        critic_loss(torch.zeros(2, 4), torch.zeros(3))
+
+
+def test_critic_loss_sums_over_critics():
+    q = torch.tensor([[1.0, 3.0], [0.0, 0.0]])
+    assert critic_loss(q, torch.tensor([0.0, 1.0])).item() == (1 + 4) / 2 + (0 + 1) / 2
+
+
+def test_soft_target_by_hand():
+    next_q = torch.tensor([[1.0, 5.0], [2.0, 4.0]], requires_grad=True)
+    target = soft_target(torch.ones(2), torch.tensor([0.9, 0.0]), next_q, torch.tensor([-2.0, 3.0]), 0.5)
+    assert_close(target, torch.tensor([1 + 0.9 * (1 + 1), 1.0]))
+    assert not target.requires_grad
+
+
+def test_soft_policy_loss_by_hand():
+    q = torch.tensor([[1.0, 5.0], [2.0, 4.0]])
+    assert soft_policy_loss(0.5, torch.tensor([2.0, 4.0]), q).item() == ((1 - 1) + (2 - 4)) / 2
+
+
+def test_temperature_gradient_is_that_of_the_loss():
+    log_alpha = torch.tensor(-0.7, requires_grad=True)
+    log_prob = torch.tensor([1.0, -2.0, 4.0])
+    (-log_alpha.exp() * (log_prob - 3.0)).mean().backward()
+    assert_close(temperature_gradient(log_alpha, log_prob.mean(), -3.0), log_alpha.grad)
+
+
+def test_temperature_falls_while_entropy_is_above_target():
+    assert temperature_gradient(torch.tensor(0.0), torch.tensor(-5.0), target_entropy=2.0) > 0
+
+
+def test_losses_compile_into_one_graph():
+    def update(x, y, weight):
+        pair = torch.stack([x, y])
+        return (
+            clipped_surrogate(x, y, y, 0.2, weight)
+            + clipped_value_loss(x, y, y, 0.2, weight)
+            + approximate_kl(x - y, weight)
+            + clip_fraction(x - y, 0.2, weight)
+            + explained_variance(x, y, weight)
+            + critic_loss(pair, soft_target(x, y, pair, y, 0.1))
+            + soft_policy_loss(0.1, x, pair)
+            + temperature_gradient(x[0], y.mean(), -1.0)
+        )
+
+    x, y = torch.randn(2, 6)
+    weight = torch.ones(6)
+    compiled = torch.compile(update, fullgraph=True, backend="eager")
+    assert_close(compiled(x, y, weight), update(x, y, weight))
