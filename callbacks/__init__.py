@@ -14,16 +14,14 @@ if __name__ == "callbacks":
 if TYPE_CHECKING:
     from lit_rl.callbacks.checkpoint import RolloutCheckpoint
     from lit_rl.callbacks.env_step_budget import EnvStepBudget
-    from lit_rl.callbacks.episode_stats import EpisodeStats
     from lit_rl.callbacks.graceful_stop import GracefulStop
     from lit_rl.callbacks.progress_bar import EnvStepsProgressBar
 
-__all__ = ["EnvStepBudget", "EnvStepsProgressBar", "EpisodeStats", "GracefulStop", "RolloutCheckpoint"]
+__all__ = ["EnvStepBudget", "EnvStepsProgressBar", "GracefulStop", "RolloutCheckpoint"]
 
 _HOME = {
     "EnvStepBudget": "env_step_budget",
     "EnvStepsProgressBar": "progress_bar",
-    "EpisodeStats": "episode_stats",
     "GracefulStop": "graceful_stop",
     "RolloutCheckpoint": "checkpoint",
 }

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from lit_rl.metrics import EVAL_RETURN
 
@@ -24,18 +24,19 @@ LAST, BEST, INTERRUPTED = "last.ckpt", "best.ckpt", "interrupted.ckpt"
 class RolloutCheckpoint(Checkpoint):
     """Saves into ``<default_root_dir>/checkpoints``, each file complete or not there at all.
 
-    - ``last.ckpt``: every ``every_batches`` batches, at the end of training, and when a signal stops it. Training
-      resumed from it goes on exactly where it stopped.
+    - ``last.ckpt``: every ``every_batches`` batches, at the end of training, and when a signal stops it.
+      Training resumed from it goes on exactly where it stopped.
     - ``best.ckpt``: after each validation with a new best value. It holds no replay ring.
     - ``step_<env_steps>.ckpt``: each time ``every_env_steps`` more are done.
     - ``interrupted.ckpt``: after an exception in a run of one process, if it can still be saved.
 
-    Lightning's ``ModelCheckpoint`` skips saves under manual optimization. Being a ``Checkpoint``, this callback runs
-    after all others, and Lightning adds none of its own. A save that falls on the last batch of an epoch waits for the
-    validation, because resuming at that batch would skip it.
+    Lightning's ``ModelCheckpoint`` skips saves under manual optimization. Being a ``Checkpoint``, this
+    callback runs after all others, and Lightning adds none of its own. A save that falls on the last batch of
+    an epoch waits for the validation, because resuming at that batch would skip it.
 
     Args:
-        every_batches: Batches between two ``last.ckpt``. Fewer lose less when the machine dies and cost more time.
+        every_batches: Batches between two ``last.ckpt``. Fewer lose less when the machine dies and cost more
+            time.
         every_env_steps: Env steps between two ``step_*.ckpt``; None saves none.
         monitor: Logged value that decides what is best.
         mode: Whether more or less of it is better.
@@ -56,7 +57,11 @@ class RolloutCheckpoint(Checkpoint):
         keep_periodic: int | None = None,
     ) -> None:
         super().__init__()
-        given = {"every_batches": every_batches, "every_env_steps": every_env_steps, "keep_periodic": keep_periodic}
+        given = {
+            "every_batches": every_batches,
+            "every_env_steps": every_env_steps,
+            "keep_periodic": keep_periodic,
+        }
         for name, value in given.items():
             if value is not None and value <= 0:
                 raise MisconfigurationException(f"RolloutCheckpoint: {name} must be positive, got {value}.")
@@ -172,7 +177,9 @@ class RolloutCheckpoint(Checkpoint):
         trainer.strategy.barrier(f"RolloutCheckpoint {name}")
 
     def _drop_old(self, directory: Path) -> None:
-        periodic = sorted(directory.glob("step_*.ckpt"), key=lambda path: int(path.stem.removeprefix("step_")))
+        periodic = sorted(
+            directory.glob("step_*.ckpt"), key=lambda path: int(path.stem.removeprefix("step_"))
+        )
         for path in periodic[: -self.keep_periodic] if self.keep_periodic else []:
             path.unlink()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 _log = logging.getLogger("lit_rl")
 
@@ -14,15 +14,16 @@ _log = logging.getLogger("lit_rl")
 class EnvStepBudget(Callback):
     """Stops after the first batch with which ``pl_module.env_steps`` reaches the budget.
 
-    Lightning's ``max_steps`` counts optimizer steps of all optimizers, so it means something else for every learner.
-    The final validation still runs, because the stop is asked for, not forced.
+    Lightning's ``max_steps`` counts optimizer steps of all optimizers, so it means something else for every
+    learner. The final validation still runs, because the stop is asked for, not forced.
 
     Args:
-        total_env_steps: Env steps of all environments and ranks together, counted from the very start of the run (a
-            resumed run does only what is left). The last batch may pass it by less than one batch.
+        total_env_steps: Env steps of all environments and ranks together, counted from the very start of the
+            run (a resumed run does only what is left). The last batch may pass it by less than one batch.
 
     Raises:
-        MisconfigurationException: If ``total_env_steps`` is not positive, or the module does not count env steps.
+        MisconfigurationException: If ``total_env_steps`` is not positive, or the module does not count env
+            steps.
     """
 
     def __init__(self, total_env_steps: int) -> None:
@@ -34,12 +35,12 @@ class EnvStepBudget(Callback):
         """Do not train at all when a checkpoint has used up the budget already."""
         if not isinstance(getattr(pl_module, "env_steps", None), int):
             raise MisconfigurationException(
-                f"EnvStepBudget expects a module with an integer env_steps, {type(pl_module).__name__} has none."
+                f"EnvStepBudget expects a module with integer env_steps; {type(pl_module).__name__} has none"
             )
         if self._is_spent(pl_module):
             trainer.should_stop = True
             _log.warning(
-                "The budget of %d env steps is spent: the checkpoint already has %d. Raise total_env_steps to go on.",
+                "The budget of %d env steps is spent: the checkpoint already has %d. Raise total_env_steps.",
                 self.total_env_steps,
                 pl_module.env_steps,
             )

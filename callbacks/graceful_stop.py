@@ -21,14 +21,15 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1
 class GracefulStop(Callback):
     """Turns SIGTERM, Ctrl-C and SIGUSR1 into the end of training after the running batch.
 
-    Lightning saves nothing on SIGTERM and hangs when a whole group of ranks gets it, because it communicates inside the
-    handler. Here the handler only sets a flag; the ranks agree on it once per batch. ``RolloutCheckpoint`` sees
-    ``exit_code`` and saves ``last.ckpt`` in the same hook (Lightning runs checkpoint callbacks last). The final
-    validation is skipped. A second Ctrl-C raises KeyboardInterrupt at once.
+    Lightning saves nothing on SIGTERM and hangs when a whole group of ranks gets it, because it communicates
+    inside the handler. Here the handler only sets a flag; the ranks agree on it once per batch.
+    ``RolloutCheckpoint`` sees ``exit_code`` and saves ``last.ckpt`` in the same hook (Lightning runs
+    checkpoint callbacks last). The final validation is skipped. A second Ctrl-C raises KeyboardInterrupt at
+    once.
 
     Attributes:
-        exit_code: What the process should exit with, 128 + signal (143 SIGTERM, 130 SIGINT, 138 SIGUSR1), on every rank
-            alike; None as long as nobody asked to stop.
+        exit_code: What the process should exit with, 128 + signal (143 SIGTERM, 130 SIGINT, 138 SIGUSR1), on
+            every rank alike; None as long as nobody asked to stop.
     """
 
     def __init__(self) -> None:
@@ -71,7 +72,7 @@ class GracefulStop(Callback):
         if self._received and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self._received = signum
-        note = f"\n{signal.Signals(signum).name}: this batch is finished, a checkpoint saved, then training stops.\n"
+        note = f"\n{signal.Signals(signum).name}: training stops after this batch and a checkpoint.\n"
         os.write(2, note.encode())  # a handler may interrupt a print: buffered streams are not re-entrant
 
     def _restore(self, trainer: Trainer) -> None:

@@ -17,9 +17,9 @@ from lit_rl.metrics import EPISODE_RETURN, STEPS_PER_SECOND
 class EnvStepsProgressBar(ProgressBar):
     """Shows how many env steps are done, the return of recent training episodes, and env steps per second.
 
-    The total is ``total_env_steps`` of whichever callback has it (``EnvStepBudget``). On a terminal this is a bar,
-    redrawn at most five times a second. Into a file or a pipe it writes one line each ten percent of the total or
-    ``line_interval_s``, whichever comes first.
+    The total is ``total_env_steps`` of whichever callback has it (``EnvStepBudget``). On a terminal this is a
+    bar, redrawn at most five times a second. Into a file or a pipe it writes one line each ten percent of the
+    total or ``line_interval_s``, whichever comes first.
 
     Args:
         line_interval_s: Longest time in seconds between two lines where there is no terminal.
@@ -55,7 +55,9 @@ class EnvStepsProgressBar(ProgressBar):
         self._tenths = self._count_tenths(_env_steps(pl_module))
         if self._is_enabled and sys.stderr.isatty():
             initial = _env_steps(pl_module)
-            self._bar = tqdm(total=self._total, initial=initial, unit=" steps", dynamic_ncols=True, mininterval=0.2)
+            self._bar = tqdm(
+                total=self._total, initial=initial, unit=" steps", dynamic_ncols=True, mininterval=0.2
+            )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -112,4 +114,6 @@ def _describe(pl_module: LightningModule) -> list[str]:
     metrics: dict[str, float] = pl_module.progress_metrics  # pyright: ignore[reportAssignmentType]
     shown = {"return": metrics.get(EPISODE_RETURN), "steps/s": metrics.get(STEPS_PER_SECOND)}
     texts = {"return": "return {:.1f}", "steps/s": "{:.0f} steps/s"}
-    return [texts[key].format(value) for key, value in shown.items() if value is not None and math.isfinite(value)]
+    return [
+        texts[key].format(value) for key, value in shown.items() if value is not None and math.isfinite(value)
+    ]

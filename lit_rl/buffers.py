@@ -89,6 +89,11 @@ class ReplayRing:
         self._cursor = (self._cursor + num_steps) % self.num_rows
         self._filled = min(self._filled + num_steps, self.num_rows)
 
+    def end_episodes(self) -> None:
+        """Mark the newest row as truncated: after it the environments start new episodes (after a resume)."""
+        if self._filled:
+            self._storage["truncated"][(self._cursor - 1) % self.num_rows] = True
+
     def sample(
         self,
         num_batches: int,

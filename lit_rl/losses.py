@@ -7,6 +7,8 @@ accept any shape in place of (B,), as long as all tensors have it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,7 @@ def clipped_surrogate(
     log_prob_B: Tensor,
     old_log_prob_B: Tensor,
     advantage_B: Tensor,
-    clip: float,
+    clip: float | Tensor,
     weight_B: Tensor | None = None,
 ) -> Tensor:
     """Clipped surrogate objective, sign turned so that it is minimised (Schulman 2017, eq. 7).
@@ -42,7 +44,8 @@ def clipped_surrogate(
     """
     check_same_shape(log_prob_B=log_prob_B, old_log_prob_B=old_log_prob_B, advantage_B=advantage_B)
     ratio_B = torch.exp(log_prob_B - old_log_prob_B)
-    clipped_B = ratio_B.clamp(1 - clip, 1 + clip)
+    bounds: tuple[Any, Any] = (1 - clip, 1 + clip)
+    clipped_B: Tensor = ratio_B.clamp(*bounds)
     return -weighted_mean(torch.min(ratio_B * advantage_B, clipped_B * advantage_B), weight_B)
 
 

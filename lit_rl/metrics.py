@@ -1,7 +1,7 @@
 """Every logged name with its definition and unit. Learners, callbacks and exports take their names from here.
 
-The step axis of every logger is ``env_steps``: calls of ``VectorEnv.step`` times environments, summed over ranks
-(under next-step autoreset the call that only resets an environment counts as well).
+The step axis of every logger is ``env_steps``: calls of ``VectorEnv.step`` times environments, summed over
+ranks (under next-step autoreset the call that only resets an environment counts as well).
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ EVAL_LENGTH = "eval/length_mean"
 EVAL_EPISODES = "eval/episodes"
 
 METRICS: dict[str, Metric] = {
-    LOSS_POLICY: Metric("Policy loss of the update: PPO clipped surrogate (Schulman 2017, eq. 7), or SAC's (Haarnoja 2018, eq. 7); mean over its minibatches"),
-    LOSS_VALUE: Metric("Mean squared error of PPO's value against the return, before value_coef; mean over minibatches"),
-    LOSS_CRITIC: Metric("Sum over critics of the mean squared error against the soft target; mean over minibatches"),
+    LOSS_POLICY: Metric("PPO: Schulman 2017, eq. 7; SAC: Haarnoja 2018, eq. 7; mean over minibatches"),
+    LOSS_VALUE: Metric("Squared error of PPO's value against the return, without value_coef; mean"),
+    LOSS_CRITIC: Metric("Sum over critics of the squared error against the soft target; mean"),
     LOSS_TEMPERATURE: Metric("-alpha * (mean log-probability + target entropy); mean over minibatches"),
-    ENTROPY: Metric("Entropy of the policy: PPO on the rollout before the update, SAC the mean of -log-probability", "nat"),
+    ENTROPY: Metric("Entropy of the policy: PPO before the update, SAC the mean of -log-probability", "nat"),
     KL: Metric("Mean of (r - 1) - log r over the last epoch, r the probability ratio (Schulman 2020)", "nat"),
     CLIP_FRACTION: Metric("Share of the last epoch's samples whose ratio lies outside 1 +- clip"),
     LEARNING_RATE: Metric("Learning rate of the update just done"),
@@ -63,7 +63,7 @@ METRICS: dict[str, Metric] = {
     POLICY_VERSION: Metric("Batches trained on since the start of training"),
     UPDATE_SECONDS: Metric("Wall time of training_step", "s"),
     COLLECT_SECONDS: Metric("Wall time of collecting the batch", "s"),
-    STEPS_PER_SECOND: Metric("Env steps of all ranks since the last batch, over the wall time since then", "1/s"),
+    STEPS_PER_SECOND: Metric("Env steps of all ranks over the wall time, since the last batch", "1/s"),
     EPISODE_RETURN: Metric("Mean undiscounted return of the last 100 training episodes of each rank"),
     EPISODE_LENGTH: Metric("Mean length of the same episodes", "env steps"),
     EPISODES: Metric("Training episodes that ended since the start of training, over all ranks"),

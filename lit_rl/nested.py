@@ -1,4 +1,4 @@
-"""Observations and carries are tensors or nested dicts of tensors; these few functions are all that knows it."""
+"""Observations and carries are tensors or nested dicts of them; these functions are all that knows it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def map_nested(fn: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """Apply ``fn`` to every leaf of ``tree`` (and to the leaves at the same place in ``others``); dicts stay dicts."""
+    """Apply ``fn`` to every leaf of ``tree`` (with those at its place in ``others``); dicts stay dicts."""
     if isinstance(tree, dict):
         return {key: map_nested(fn, value, *(other[key] for other in others)) for key, value in tree.items()}
     return fn(tree, *others)

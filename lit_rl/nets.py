@@ -1,4 +1,4 @@
-"""Networks of the learners: encoders' contract, multilayer perceptrons, stacked critics, GRU core, flat parameters.
+"""Networks of the learners: the encoder's contract, perceptrons, stacked critics, GRU, flat parameters.
 
 Axes: B batch (any number of leading axes), F features, C critics, L steps of a chunk, H hidden units.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeAlias
+from itertools import pairwise
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -34,9 +35,9 @@ def linear(in_features: int, out_features: int, gain: float) -> nn.Linear:
 
 
 def mlp(sizes: Sequence[int], activation: Activation, out_gain: float) -> nn.Sequential:
-    """Perceptron through ``sizes`` with an activation between layers; hidden gain sqrt(2), last layer ``out_gain``."""
+    """Perceptron through ``sizes`` with activations between; hidden gain sqrt(2), last layer ``out_gain``."""
     layers: list[nn.Module] = []
-    for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         last = i == len(sizes) - 2
         layers.append(linear(fan_in, fan_out, out_gain if last else math.sqrt(2)))
         if not last:
@@ -47,7 +48,7 @@ def mlp(sizes: Sequence[int], activation: Activation, out_gain: float) -> nn.Seq
 def default_init_mlp(sizes: Sequence[int], activation: Activation) -> nn.Sequential:
     """The same layers with PyTorch's uniform fan-in initialisation, as SAC's published results use."""
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), activation_layer(activation)]
     return nn.Sequential(*layers[:-1])
 
@@ -55,8 +56,9 @@ def default_init_mlp(sizes: Sequence[int], activation: Activation) -> nn.Sequent
 class Flatten(nn.Module):
     """The default encoder: all leaves of an observation as one vector; discrete leaves as one-hot vectors.
 
-    An encoder is any module with ``__init__(spec: EnvSpec, ...)``, ``forward(obs) -> (..., F)`` for any leading axes, and
-    the attribute ``out_features`` (F). The key ``action_mask`` of an observation is never encoded.
+    An encoder is any module with ``__init__(spec: EnvSpec, ...)``, ``forward(obs) -> (..., F)`` for any
+    leading axes, and the attribute ``out_features`` (F). The key ``action_mask`` of an observation is never
+    encoded.
     """
 
     def __init__(self, spec: EnvSpec) -> None:
@@ -64,7 +66,9 @@ class Flatten(nn.Module):
         self._leaves = list(_leaf_paths(spec.observation))
         self.out_features = sum(_leaf_features(leaf) for _, leaf in self._leaves)
         _, only = self._leaves[0]
-        self.is_identity = len(self._leaves) == 1 and isinstance(spec.observation, LeafSpec) and len(only.shape) == 1
+        self.is_identity = (
+            len(self._leaves) == 1 and isinstance(spec.observation, LeafSpec) and len(only.shape) == 1
+        )
         self.is_identity = self.is_identity and not only.categories
 
     def forward(self, obs: Nested) -> Tensor:
@@ -80,7 +84,9 @@ class Flatten(nn.Module):
         return torch.cat(parts, -1)
 
 
-def _leaf_paths(spec: LeafSpec | dict, path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], LeafSpec]]:
+def _leaf_paths(
+    spec: LeafSpec | dict, path: tuple[str, ...] = ()
+) -> Iterable[tuple[tuple[str, ...], LeafSpec]]:
     if isinstance(spec, LeafSpec):
         yield path, spec
     else:
@@ -112,9 +118,11 @@ class StackedMLP(nn.Module):
         super().__init__()
         self.num_networks = num_networks
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for fan_in, fan_out in pairwise(sizes):
             bound = fan_in**-0.5
-            self.weights.append(nn.Parameter(torch.empty(num_networks, fan_in, fan_out).uniform_(-bound, bound)))
+            self.weights.append(
+                nn.Parameter(torch.empty(num_networks, fan_in, fan_out).uniform_(-bound, bound))
+            )
             self.biases.append(nn.Parameter(torch.empty(num_networks, 1, fan_out).uniform_(-bound, bound)))
 
     def forward(self, x_BF: Tensor) -> Tensor:
@@ -127,7 +135,7 @@ class StackedMLP(nn.Module):
 
 
 class GRUCore(nn.Module):
-    """Gated recurrent unit over steps, whose hidden state is zeroed where an episode starts (Cho 2014, arXiv:1406.1078)."""
+    """Gated recurrent unit (Cho 2014, arXiv:1406.1078); its state is zeroed where an episode starts."""
 
     def __init__(self, in_features: int, hidden: int) -> None:
         super().__init__()
@@ -140,7 +148,10 @@ class GRUCore(nn.Module):
                 nn.init.zeros_(parameter)
 
     def step(self, x: Tensor, hidden: Tensor, reset: Tensor) -> Tensor:
-        """One step: ``x (..., F)``, ``hidden (..., H)``, ``reset (...)`` bool. Returns the next hidden state ``(..., H)``."""
+        """One step: ``x (..., F)``, ``hidden (..., H)``, ``reset (...)`` bool.
+
+        Returns the next hidden state ``(..., H)``.
+        """
         kept = hidden * (~reset).unsqueeze(-1)
         return self.cell(x.flatten(0, -2), kept.flatten(0, -2)).view(kept.shape)
 
@@ -157,8 +168,9 @@ class GRUCore(nn.Module):
 class FlatParameters:
     """Parameters of a module as views of one flat tensor, and their gradients as views of another.
 
-    Clipping, all-reduce, optimizer and target blending become one operation each (a seventh of a small PPO step).
-    The module keeps its own names, so ``state_dict`` is unchanged. Build it after the module is on its device.
+    Clipping, all-reduce, optimizer and target blending become one operation each (a seventh of a small PPO
+    step). The module keeps its own names, so ``state_dict`` is unchanged. Build it after the module is on its
+    device.
 
     Attributes:
         tensor: Parameter of shape (P,) to give to the optimizer; its ``grad`` is the flat gradient.
@@ -175,7 +187,7 @@ class FlatParameters:
         self.attach()
 
     def attach(self) -> None:
-        """Point parameters and gradients at the flat tensors (again): Lightning sets every ``.grad`` to None once."""
+        """Point parameters and gradients at the flat tensors: Lightning sets every ``.grad`` to None once."""
         self.tensor.grad = self.grad
         offset = 0
         for parameter in self._parameters:
@@ -193,13 +205,13 @@ class FlatParameters:
         return views
 
     def requires_grad_(self, value: bool) -> None:
-        """Freeze or free the module's parameters: a frozen critic saves its weight gradients in the policy loss."""
+        """Freeze or free the parameters: a frozen critic saves its weight gradients in the policy loss."""
         for parameter in self._parameters:
             parameter.requires_grad_(value)
 
 
 class NumpyMLP:
-    """A perceptron evaluated in numpy on the weights of the torch module (no copy): 3 to 5 times less overhead per step.
+    """A perceptron evaluated in numpy on the weights of the torch module, for less overhead per step.
 
     Raises:
         TypeError: The network holds a layer other than Linear, Tanh or ReLU.
@@ -209,7 +221,7 @@ class NumpyMLP:
         if not self.supports(network):
             raise TypeError(f"NumpyMLP evaluates Linear, Tanh and ReLU layers, got {network}")
         self._network = network
-        self._first = network[0]
+        self._first = cast("nn.Linear", network[0])
         self._refresh()
 
     @staticmethod

@@ -181,24 +181,28 @@ def running_return(
     """
     check_same_shape(reward_TN=reward_TN, done_TN=done_TN)
     check_same_shape(reward_N=reward_TN[0], start_N=start_N)
-    return_TN = reward_TN.to(start_N.dtype, copy=True)
-    decay_TN = _decay(done_TN, gamma, return_TN)
-    return_TN[0] += gamma * start_N
-    rows, decays = return_TN.unbind(), decay_TN.unbind()
-    for t in range(1, len(rows)):
-        rows[t].addcmul_(decays[t - 1], rows[t - 1])
-    return return_TN, _zero_where(done_TN[-1], rows[-1])
+    first_TN = reward_TN.to(start_N.dtype, copy=True)
+    first_TN[0] += gamma * start_N
+    decay_TN = _decay(done_TN, gamma, first_TN).roll(1, 0)
+    return_TN = _backward_sum(first_TN.flip(0), decay_TN.flip(0)).flip(0)
+    return return_TN, _zero_where(done_TN[-1], return_TN[-1])
 
 
-def _backward_sum(delta_TN: Tensor, decay_TN: Tensor, valid_TN: Tensor | None) -> Tensor:
-    """Solve x[t] = delta[t] + decay[t] * x[t+1], with x = 0 where not valid; one operation per step."""
+def _backward_sum(delta_TN: Tensor, decay_TN: Tensor, valid_TN: Tensor | None = None) -> Tensor:
+    """Solve x[t] = delta[t] + decay[t] * x[t+1], with x = 0 where not valid.
+
+    By doubling (Hillis 1986): once x[t] sums over the steps t to t + span - 1, and decay[t] is the product
+    of theirs, adding decay[t] * x[t+span] covers twice as many. So there are log2(T) rounds instead of T.
+    """
     if valid_TN is not None:
         check_same_shape(reward_TN=delta_TN, valid_TN=valid_TN)
         delta_TN, decay_TN = _zero_where(~valid_TN, delta_TN), _zero_where(~valid_TN, decay_TN)
-    x_TN = delta_TN.clone()
-    rows, decays = x_TN.unbind(), decay_TN.unbind()
-    for t in range(len(rows) - 2, -1, -1):
-        rows[t].addcmul_(decays[t], rows[t + 1])
+    x_TN, decay_TN = delta_TN.clone(), decay_TN.clone()
+    span = 1
+    while span < len(x_TN):
+        x_TN[:-span] = torch.addcmul(x_TN[:-span], decay_TN[:-span], x_TN[span:])
+        decay_TN[:-span] = decay_TN[:-span] * decay_TN[span:]
+        span *= 2
     return x_TN
 
 

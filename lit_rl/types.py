@@ -1,9 +1,10 @@
-"""What the parts of lit_rl say to each other: shapes of experience, and the protocols policy, environment, collector.
+"""What the parts of lit_rl say to each other: experience, and the protocols policy, environment, collector.
 
-Legend of axes, used in every file: T time, N environments, A agents, B batch, K number of finished episodes, O observation
-features, U action dimensions, S features of the global state.
+Legend of axes, used in every file: T time, N environments, A agents, B batch, K number of finished episodes,
+O observation features, U action dimensions, S features of the global state.
 
-An *observation* is a tensor or a (nested) dict of tensors. Without agents it is ``(N, ...)``; with agents ``(N, A, ...)``.
+An *observation* is a tensor or a (nested) dict of tensors. Without agents it is ``(N, ...)``; with agents
+``(N, A, ...)``.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypedDict, run
 import numpy as np
 from torch import Tensor
 
-Nested: TypeAlias = "Tensor | dict[str, Nested]"  # a tensor or a dict of such
-NestedArray: TypeAlias = "np.ndarray | dict[str, NestedArray]"  # the same in numpy, as environments speak
+Nested: TypeAlias = Any
+"""A tensor, or a dict of such: recursive aliases make type checkers refuse every honest use."""
+NestedArray: TypeAlias = Any
+"""The same in numpy, as environments speak."""
 
 ACTION_MASK = "action_mask"
 """Key of a Dict observation that says which discrete actions are allowed (PettingZoo's convention)."""
@@ -28,7 +31,8 @@ class LeafSpec:
 
     Args:
         shape: Shape without the environment and agent axes.
-        dtype: Name of the dtype the environment delivers; policies receive float32 for boxes, int64 otherwise.
+        dtype: Name of the dtype the environment delivers; policies receive float32 for boxes, int64
+            otherwise.
         categories: Empty for real values; for (multi-)discrete values the number of categories per entry.
     """
 
@@ -42,7 +46,8 @@ class ActionSpec:
     """What an agent may do.
 
     Args:
-        kind: ``discrete`` (one integer), ``multi_discrete`` (a vector of integers) or ``box`` (a vector of reals).
+        kind: ``discrete`` (one integer), ``multi_discrete`` (a vector of integers) or ``box`` (a vector of
+            reals).
         shape: Shape of one action without environment and agent axes; ``[]`` for ``discrete``.
         categories: Number of choices per entry of a (multi-)discrete action.
         low: Lower bounds of a box, flat; ``-inf`` where unbounded.
@@ -63,7 +68,7 @@ class ActionSpec:
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """What a policy must know of an environment to build its networks. Plain types only, so checkpoints can hold it.
+    """What a policy must know of an environment to build its networks; plain types, for checkpoints.
 
     Args:
         name: Id or class of the environment, used in messages.
@@ -114,10 +119,10 @@ class Step(NamedTuple):
         reward: ``(N,)``, or ``(N, A)`` when agents are rewarded separately; float32.
         terminated: ``(N,)`` bool, the episode ended by the rules of the task: no value after it.
         truncated: ``(N,)`` bool, the episode was cut (time limit): its last observation has a value.
-        final_obs: ``(K, ...)`` true last observations of the K environments where ``terminated | truncated``, in the order
-            of the environment axis; None when no episode ended.
-        valid: ``(N,)`` bool, False where this call only reset the environment (next-step autoreset) and no transition
-            took place; None when every row is a transition.
+        final_obs: ``(K, ...)`` true last observations of the K environments where ``terminated | truncated``,
+            in the order of the environment axis; None when no episode ended.
+        valid: ``(N,)`` bool, False where this call only reset the environment (next-step autoreset) and no
+            transition took place; None when every row is a transition.
         metrics: Named values the environment reports, each ``(N,)`` float32; only the names asked for.
     """
 
@@ -132,21 +137,27 @@ class Step(NamedTuple):
 
 @runtime_checkable
 class VectorEnv(Protocol):
-    """N environments stepped together. Episodes restart by themselves; ``final_obs`` keeps what was seen last."""
+    """N environments stepped together.
+
+    Episodes restart by themselves; ``final_obs`` keeps what was seen last.
+    """
 
     num_envs: int
     spec: EnvSpec
 
     def reset(self, seed: int) -> NestedArray:
-        """Start new episodes everywhere; environment i is seeded with ``seed + i``. Returns obs ``(N, ...)``."""
+        """Start new episodes; environment i is seeded with ``seed + i``. Returns obs ``(N, ...)``."""
         ...
 
     def step(self, action: np.ndarray) -> Step:
-        """Apply ``action`` ``(N, ...)`` (``(N, A, ...)`` with agents). Boxes are clipped to their bounds here."""
+        """Apply ``action`` ``(N, ...)`` (``(N, A, ...)`` with agents).
+
+        Boxes are clipped to their bounds here.
+        """
         ...
 
     def get_state(self) -> dict[str, Any] | None:
-        """Everything needed to continue exactly, as tensors and plain types; None when the environment cannot say."""
+        """Everything needed to continue exactly, as tensors and plain types; None when that is not known."""
         ...
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -163,7 +174,8 @@ class Decision(NamedTuple):
 
     Attributes:
         action: ``(N, ...)`` or ``(N, A, ...)``, in the units of the environment.
-        carry: What the policy wants back at the next step (hidden states, skills and their clocks), each leaf ``(N, ...)``.
+        carry: What the policy wants back at the next step (hidden states, skills and their clocks), each leaf
+            ``(N, ...)``.
         extras: What its learner wants recorded of this step, each ``(N, ...)``.
     """
 
@@ -181,7 +193,7 @@ class Policy(Protocol):
         ...
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
-        """Decide for N environments; ``reset`` ``(N,)`` bool says where ``obs`` is the first of an episode."""
+        """Decide for N environments; ``reset`` ``(N,)`` bool: ``obs`` is the first of an episode."""
         ...
 
 
@@ -197,7 +209,10 @@ class Episodes(TypedDict):
 
 
 class Rollout(TypedDict):
-    """T steps of N environments, collected with one version of the policy. One Lightning batch of on-policy learning."""
+    """T steps of N environments, collected with one version of the policy.
+
+    One Lightning batch of on-policy learning.
+    """
 
     obs: Nested
     """``(T+1, N, ...)``: entry t is what the policy saw at step t; entry T is what it will see next."""
@@ -212,7 +227,7 @@ class Rollout(TypedDict):
     truncated: Tensor
     """``(T, N)`` bool."""
     valid: Tensor | None
-    """``(T, N)`` bool: False where the environment only reset itself; such rows must not be trained on. None: all valid."""
+    """``(T, N)`` bool: False where the environment only reset itself (never train on it). None: all valid."""
     final_index: Tensor
     """``(K,)`` int64: ``t * N + n`` of each episode end, ascending."""
     final_obs: Nested
@@ -231,7 +246,10 @@ class Rollout(TypedDict):
 
 
 class ReplayBatch(TypedDict):
-    """M minibatches of B transitions, sampled after the matching number of env steps. One batch of off-policy learning."""
+    """M minibatches of B transitions, sampled after the matching number of env steps.
+
+    One batch of off-policy learning.
+    """
 
     obs: Nested
     """``(M, B, ...)``."""
@@ -251,7 +269,10 @@ class ReplayBatch(TypedDict):
 
 
 class EvalEpisodes(TypedDict):
-    """Episodes played by the greedy policy on the evaluation environments. One batch of the validation loop."""
+    """Episodes played by the greedy policy on the evaluation environments.
+
+    One batch of the validation loop.
+    """
 
     episodes: Episodes
     seconds: float
@@ -259,7 +280,10 @@ class EvalEpisodes(TypedDict):
 
 @runtime_checkable
 class Collector(Protocol):
-    """Plays a policy in a ``VectorEnv``. All places of collection (in process, workers, remote) look like this."""
+    """Plays a policy in a ``VectorEnv``.
+
+    All places of collection (in process, workers, remote) look like this.
+    """
 
     def collect(self, policy: Policy, num_steps: int, policy_version: int) -> Rollout:
         """Play ``num_steps`` steps in every environment, continuing where the last call stopped."""
@@ -270,7 +294,10 @@ class Collector(Protocol):
         ...
 
     def set_state(self, state: dict[str, Any]) -> bool:
-        """Continue from a saved state. Returns False when the environments could not be restored and were reset."""
+        """Continue from a saved state.
+
+        Returns False when the environments could not be restored and were reset.
+        """
         ...
 
     def close(self) -> None:

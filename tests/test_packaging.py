@@ -20,7 +20,13 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = PROJECT["tool"]["setuptools"]["packages"]
 MAPPED = PROJECT["tool"]["setuptools"]["package-dir"]
-IMPORT_NAME = {"mujoco": "gymnasium", "torch_geometric": "torch-geometric", "yaml": "jsonargparse"}
+IMPORT_NAME = {
+    "PIL": "pillow",
+    "mujoco": "gymnasium",
+    "torch_geometric": "torch-geometric",
+    "tqdm": "lightning",
+    "yaml": "jsonargparse",
+}
 """Import name -> the declared distribution that brings it, where the two differ."""
 
 

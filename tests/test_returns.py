@@ -22,7 +22,7 @@ def flags(*values: int) -> Tensor:
 
 
 def random_rollout(num_steps: int = 12, num_envs: int = 5) -> Rollout:
-    """Reward, value, next value, terminated, done; inside an episode next values are those of the next row."""
+    """Reward, value, next value, terminated, done; inside an episode, next values are the later values."""
     torch.manual_seed(0)
     shape = (num_steps, num_envs)
     reward, value, next_value = (torch.randn(shape, dtype=torch.float64) for _ in range(3))

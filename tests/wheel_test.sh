@@ -17,7 +17,7 @@ cd "$temp/empty"
 bin="$temp/venv/bin"
 "$bin/lit-rl" --help >/dev/null
 "$bin/python" -m lit_rl --help >/dev/null
-"$bin/python" -c "from lit_rl import PPO, SAC; from lit_rl.callbacks import EpisodeStats"
+"$bin/python" -c "from lit_rl import PPO, SAC; from lit_rl.callbacks import RolloutCheckpoint"
 if "$bin/python" -c "import callbacks" 2>/dev/null; then
     echo "the wheel installs a top-level package 'callbacks'"
     exit 1

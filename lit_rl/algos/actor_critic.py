@@ -5,14 +5,14 @@ Axes: T time, N environments, B minibatch (transitions, or C chunks of L steps),
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from lit_rl.algos.module import EncoderFactory
 from lit_rl.distributions import DiagNormal, distribution_for
-from lit_rl.nested import leaves, map_nested
+from lit_rl.nested import map_nested
 from lit_rl.nets import Activation, Flatten, GRUCore, NumpyMLP, mlp
 from lit_rl.types import ACTION_MASK, EnvSpec, Nested, Rollout
 
@@ -46,7 +46,7 @@ class ActorCritic(nn.Module):
         self.action_shape = spec.action.shape
         self.actor_encoder = make(spec)
         self.critic_encoder = self.actor_encoder if share_encoder else make(spec)
-        features = self.actor_encoder.out_features
+        features = cast("int", self.actor_encoder.out_features)
         self.actor_core = GRUCore(features, gru) if gru else None
         self.critic_core = GRUCore(features, gru) if gru else None
         sizes = [gru or features, *hidden]
@@ -68,7 +68,9 @@ class ActorCritic(nn.Module):
         return self._choose(outputs, obs, greedy)
 
     def _in_own_dtype(self, obs: Nested) -> Nested:
-        dtype = self.actor[0].weight.dtype  # environments speak float32; with precision 64-true the weights do not
+        dtype = self.actor[
+            0
+        ].weight.dtype  # environments speak float32; with precision 64-true the weights do not
         return map_nested(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, obs)
 
     def _is_plain(self, obs: Tensor) -> bool:
@@ -76,12 +78,15 @@ class ActorCritic(nn.Module):
         same_dtype = obs.dtype == torch.float32 and self.actor[0].weight.dtype == torch.float32
         return same_dtype and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
 
-    def act_recurrent(self, obs: Nested, hidden: dict[str, Tensor], reset: Tensor, greedy: bool) -> tuple[Tensor, Nested]:
+    def act_recurrent(
+        self, obs: Nested, hidden: dict[str, Tensor], reset: Tensor, greedy: bool
+    ) -> tuple[Tensor, Nested]:
         """Actions, and the hidden states after this step."""
         obs = self._in_own_dtype(obs)
+        actor_core, critic_core = self._cores()
         after = {
-            "actor": self.actor_core.step(self.actor_encoder(obs), hidden["actor"], reset),
-            "critic": self.critic_core.step(self.critic_encoder(obs), hidden["critic"], reset),
+            "actor": actor_core.step(self.actor_encoder(obs), hidden["actor"], reset),
+            "critic": critic_core.step(self.critic_encoder(obs), hidden["critic"], reset),
         }
         return self._choose(self.actor(after["actor"]), obs, greedy), after
 
@@ -96,10 +101,15 @@ class ActorCritic(nn.Module):
         """Parameters of the distribution, with disallowed actions masked."""
         outputs = outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
         if isinstance(self.distribution, DiagNormal):
-            return (outputs, self.log_std)
+            return (outputs, cast("Tensor", self.log_std))
         if self.has_mask:
             return self.distribution.mask((outputs,), obs[ACTION_MASK])
         return (outputs,)
+
+    def _cores(self) -> tuple[GRUCore, GRUCore]:
+        if self.actor_core is None or self.critic_core is None:
+            raise TypeError("a recurrent forward was asked of a network without GRU; build it with gru=...")
+        return self.actor_core, self.critic_core
 
     # Learning
 
@@ -113,8 +123,8 @@ class ActorCritic(nn.Module):
         """Log-probability and entropy of the stored actions, and values.
 
         Args:
-            samples: ``obs`` and ``action`` of ``(B, ...)``; recurrent: ``(C, L, ...)`` with ``reset`` (C, L) and the
-                hidden states ``hidden_actor``, ``hidden_critic`` (C, H) before the first step.
+            samples: ``obs`` and ``action`` of ``(B, ...)``; recurrent: ``(C, L, ...)`` with ``reset`` (C, L)
+                and the hidden states ``hidden_actor``, ``hidden_critic`` (C, H) before the first step.
 
         Returns:
             Three tensors of shape (B,), or (C, L).
@@ -123,8 +133,10 @@ class ActorCritic(nn.Module):
         actor_in, critic_in = self._encode(obs)
         if self.actor_core is not None:
             reset_LC = samples["reset"].transpose(0, 1)
-            actor_in = self.actor_core(actor_in.transpose(0, 1), samples["hidden_actor"], reset_LC).transpose(0, 1)
-            critic_in = self.critic_core(critic_in.transpose(0, 1), samples["hidden_critic"], reset_LC).transpose(0, 1)
+            actor_core, critic_core = self._cores()
+            actor_LCH = actor_core(actor_in.transpose(0, 1), samples["hidden_actor"], reset_LC)
+            critic_LCH = critic_core(critic_in.transpose(0, 1), samples["hidden_critic"], reset_LC)
+            actor_in, critic_in = actor_LCH.transpose(0, 1), critic_LCH.transpose(0, 1)
         log_prob, entropy = self._evaluate(self.actor(actor_in), obs, samples["action"])
         return log_prob, entropy, self._value(critic_in)
 
@@ -136,7 +148,9 @@ class ActorCritic(nn.Module):
         value = self.critic(critic_in).squeeze(-1)
         return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
 
-    def over_rollout(self, obs: Nested, final_obs: Nested, rollout: Rollout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def over_rollout(
+        self, obs: Nested, final_obs: Nested, rollout: Rollout
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Log-probability (T, N), entropy (T, N), value (T+1, N), value of the final observations (K,)."""
         steps, envs = rollout["terminated"].shape
         everything = map_nested(lambda leaf, final: torch.cat([leaf.flatten(0, 1), final]), obs, final_obs)
@@ -154,19 +168,22 @@ class ActorCritic(nn.Module):
         """The same for a recurrent policy, from the carry the rollout began with."""
         steps, envs = rollout["terminated"].shape
         reset, carry = rollout["reset"], rollout["carry"]
-        features = next(leaves(obs)).shape[:2]
+        actor_core, critic_core = self._cores()
         actor_in, critic_in = self._encode(obs)  # (T+1, N, F)
-        hidden_actor = self.actor_core(actor_in[:steps], carry["actor"].view(features[1], -1), reset[:steps])
-        hidden_critic = self.critic_core(critic_in, carry["critic"].view(features[1], -1), reset)
+        hidden_actor = actor_core(actor_in[:steps], carry["actor"].view(envs, -1), reset[:steps])
+        hidden_critic = critic_core(critic_in, carry["critic"].view(envs, -1), reset)
         seen = map_nested(lambda leaf: leaf[:steps], obs)
         log_prob, entropy = self._evaluate(self.actor(hidden_actor), seen, rollout["action"])
         value = self._value(hidden_critic)
         index = rollout["final_index"]
         if len(index):
-            # the last observation of an episode follows the step it ended: its memory is the one after that step
+            # the last observation of an episode follows the step it ended: its memory is the one after that
+            # step
             before = hidden_critic[:steps].flatten(0, 1)[index]
-            last = self.critic_core.step(
-                self.critic_encoder(final_obs), before, torch.zeros(len(index), dtype=torch.bool, device=before.device)
+            last = critic_core.step(
+                self.critic_encoder(final_obs),
+                before,
+                torch.zeros(len(index), dtype=torch.bool, device=before.device),
             )
             return log_prob, entropy, value, self._value(last)
         return log_prob, entropy, value, value.new_empty(0)

@@ -1,4 +1,4 @@
-"""Policies without Lightning: load a learner from its checkpoint, export its greedy policy with ``torch.export``.
+"""Policies without Lightning: load a learner from its checkpoint, export its policy with ``torch.export``.
 
 The exported file is loaded by plain PyTorch::
 
@@ -25,7 +25,8 @@ def load_policy(path: str | Path, **arguments: Any) -> RLModule:
 
     Args:
         path: A checkpoint written by a run.
-        **arguments: Constructor arguments that are Python objects (an encoder), which checkpoints cannot hold.
+        **arguments: Constructor arguments that are Python objects (an encoder), which checkpoints cannot
+            hold.
 
     Raises:
         ValueError: The file is no checkpoint of lit_rl, or its learner is not a subclass of ``RLModule``.
@@ -36,7 +37,9 @@ def load_policy(path: str | Path, **arguments: Any) -> RLModule:
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise ValueError(f"{path} is not a checkpoint of lit_rl, or it is truncated ({type(error).__name__})") from error
+        raise ValueError(
+            f"{path} is not a checkpoint of lit_rl, or it is truncated ({type(error).__name__})"
+        ) from error
     module_name, _, class_name = name.rpartition(".")
     learner = getattr(import_module(module_name), class_name, None)
     if not (isinstance(learner, type) and issubclass(learner, RLModule)):
@@ -75,7 +78,7 @@ def export_policy(checkpoint: str | Path, out: str | Path, **arguments: Any) -> 
     carry = learner.initial_carry(2)
     batch = torch.export.Dim("batch", min=1)
     inputs: tuple[Any, ...] = (obs, carry, torch.zeros(2, dtype=torch.bool)) if carry else (obs,)
-    dynamic = tuple(map_nested(lambda leaf: {0: batch}, value) for value in inputs)
+    dynamic = tuple(map_nested(lambda _: {0: batch}, value) for value in inputs)
     with torch.no_grad():
         program = torch.export.export(GreedyPolicy(learner), inputs, dynamic_shapes=dynamic)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +95,11 @@ def example_observation(spec: EnvSpec, num_envs: int) -> Nested:
             return {name: example(value, name) for name, value in leaf.items()}
         shape = (num_envs, *agents, *leaf.shape)
         if leaf.categories:
-            return torch.ones(shape, dtype=torch.int64) if key == "action_mask" else torch.zeros(shape, dtype=torch.int64)
+            return (
+                torch.ones(shape, dtype=torch.int64)
+                if key == "action_mask"
+                else torch.zeros(shape, dtype=torch.int64)
+            )
         return torch.zeros(shape)
 
     return example(spec.observation)

@@ -1,16 +1,19 @@
-"""``RLModule``, the one base class: counters, the optimizer step over ranks, logging once per batch, evaluation, state.
+"""``RLModule``, the one base class: counters, optimizer step over ranks, logging, evaluation, state.
 
 What it takes off a learner (each a trap of Lightning's Trainer in reinforcement learning):
 
-- ``global_step`` counts every step of every optimizer, so ``env_steps``, ``policy_version`` and ``updates`` are counted here.
-- Under ``ddp`` Lightning's own path fails or silently does not synchronise with several losses, so :meth:`step`
-  averages the flat gradient over ranks itself.
-- ``self.log`` costs 0.2 ms a key, so a batch is logged by one host synchronisation and one ``log_metrics`` per logger.
+- ``global_step`` counts every step of every optimizer, so ``env_steps``, ``policy_version`` and ``updates``
+  are counted here.
+- Under ``ddp`` Lightning's own path fails or silently does not synchronise with several losses, so
+  :meth:`step` averages the flat gradient over ranks itself.
+- ``self.log`` costs 0.2 ms a key, so a batch is logged by one host synchronisation and one ``log_metrics``
+  per logger.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -32,13 +35,14 @@ _SINGLE_COPY = ("SingleDeviceStrategy", "DDPStrategy")  # strategies in which ea
 
 
 class RLModule(LightningModule):
-    """A policy and its learner. Subclasses implement ``build``, ``act``, ``initial_carry``, ``training_step``.
+    """A policy and its learner: subclasses write ``build``, ``act``, ``initial_carry`` and ``training_step``.
 
     Args:
         spec: The environment's observation and action. None takes it from the trainer's data module.
-        threads: OpenMP threads of this process while fitting; ``auto`` takes 1 for narrow networks and otherwise the
-            idle cores divided by the ranks of this machine.
-        matmul_precision: ``torch.set_float32_matmul_precision`` while fitting; ``auto`` measures at the start whether
+        threads: OpenMP threads of this process while fitting; ``auto`` takes 1 for narrow networks and
+            otherwise the idle cores divided by the ranks of this machine.
+        matmul_precision: ``torch.set_float32_matmul_precision`` while fitting; ``auto`` measures at the start
+            whether
             ``medium`` is faster and still exact to float32 on this CPU, for networks of width 256 and above.
     """
 
@@ -58,7 +62,8 @@ class RLModule(LightningModule):
         self.progress_metrics: dict[str, float] = {}
         self.eval_result: dict[str, float | int] | None = None
         self._built = False
-        self._threads, self._matmul_precision = threads, matmul_precision
+        self._threads: int | Literal["auto"] = threads
+        self._matmul_precision: MatmulPrecision = matmul_precision
         self._settings: ProcessSettings | None = None
         self._resumed_settings: dict[str, Any] | None = None
         self._recent_returns: deque[float] = deque(maxlen=EPISODE_WINDOW)
@@ -86,7 +91,7 @@ class RLModule(LightningModule):
         return max((max(p.shape[-2:]) for p in self.parameters() if p.ndim >= 2), default=1)
 
     def local_state(self) -> dict[str, Any]:
-        """State that differs between ranks (never a buffer: DDP broadcasts buffers); tensors and plain types."""
+        """State that differs between ranks (no buffers: DDP broadcasts those); tensors and plain types."""
         return {}
 
     def load_local_state(self, state: dict[str, Any]) -> None:
@@ -97,23 +102,30 @@ class RLModule(LightningModule):
     def configure_model(self) -> None:
         """Build the networks, from the given spec or from the data module's environments."""
         if not self._built:
+            if self.spec is None and self._trainer is None:
+                return  # load_from_checkpoint comes here first; the checkpoint knows the environment
             datamodule = getattr(self._trainer, "datamodule", None)
             if self.spec is None and datamodule is not None:
                 self.spec = datamodule.spec
             if self.spec is None:
                 raise ValueError(
-                    f"{type(self).__name__} needs to know the environment: give trainer.fit a data module with a `spec`, "
-                    "or pass spec=..."
+                    f"{type(self).__name__} must know the environment: give trainer.fit a data module with a "
+                    "spec, or pass spec=..."
                 )
             self.build(self.spec)
             self._built = True
 
     def on_fit_start(self) -> None:
-        """Set threads and the matmul route, give each rank its own random numbers, refuse sharded strategies."""
+        """Set threads and matmul route, give each rank its own random numbers, refuse sharded strategies."""
         strategy = type(self.trainer.strategy).__name__
         if strategy not in _SINGLE_COPY:
-            raise ValueError(f"trainer.strategy must keep all parameters on each rank (auto, ddp), got {strategy}")
-        if "true" in str(self.trainer.precision) and str(self.trainer.precision) not in ("32-true", "64-true"):
+            raise ValueError(
+                f"trainer.strategy must keep all parameters on each rank (auto, ddp), got {strategy}"
+            )
+        if "true" in str(self.trainer.precision) and str(self.trainer.precision) not in (
+            "32-true",
+            "64-true",
+        ):
             raise ValueError(
                 f"trainer.precision must be 32-true, 64-true or bf16-mixed, got {self.trainer.precision}: "
                 "half-precision weights make the probability ratio of the policy wrong"
@@ -124,11 +136,13 @@ class RLModule(LightningModule):
             torch.manual_seed(torch.initial_seed() + 1_000_003 * self.global_rank)
 
     def _apply_settings(self) -> None:
-        """Threads and matmul route; a resumed run keeps those it was started with, so that its numbers stay the same."""
+        """Threads and matmul route; a resumed run keeps its own, so that its numbers stay the same."""
         if self._resumed_settings is None:
             local_ranks = self.trainer.num_devices if self.device.type == "cpu" else 1
             threads, why = choose_threads(self.width, local_ranks, self._threads)
-            precision, why_precision = choose_matmul_precision(self.width, self._matmul_precision, self.device.type)
+            precision, why_precision = choose_matmul_precision(
+                self.width, self._matmul_precision, self.device.type
+            )
         else:
             threads = self._resumed_settings["threads"] if self._threads == "auto" else int(self._threads)
             precision = self._resumed_settings["matmul_precision"]
@@ -157,11 +171,12 @@ class RLModule(LightningModule):
         """First line of ``training_step``: refuse experience of an older policy.
 
         Raises:
-            RuntimeError: The batch was collected with another version of the policy than the one being trained.
+            RuntimeError: The batch was collected with another version of the policy than the one being
+                trained.
         """
         if policy_version is not None and policy_version != self.policy_version:
             raise RuntimeError(
-                f"on-policy batch expected from policy version {self.policy_version}, got one of version {policy_version}: "
+                f"on-policy batch expected of policy version {self.policy_version}, got {policy_version}: "
                 "the dataloader was prefetched. Its dataset must define __len__ and use no worker processes."
             )
 
@@ -182,7 +197,9 @@ class RLModule(LightningModule):
         loss.backward()
         self.step(optimizer, flat.grad, max_grad_norm)
 
-    def step(self, optimizer: torch.optim.Optimizer, grad: Tensor, max_grad_norm: float | None = None) -> None:
+    def step(
+        self, optimizer: torch.optim.Optimizer, grad: Tensor, max_grad_norm: float | None = None
+    ) -> None:
         """Average ``grad`` (P,) over ranks in place, clip its norm, step."""
         self.mean_over_ranks(grad)
         if max_grad_norm is not None:
@@ -209,7 +226,12 @@ class RLModule(LightningModule):
     # Logging
 
     def finish_batch(
-        self, values: dict[str, Tensor | float], new_steps: int, episodes: Episodes, collect_s: float, start: float
+        self,
+        values: dict[str, Tensor | float],
+        new_steps: int,
+        episodes: Episodes,
+        collect_s: float,
+        start: float,
     ) -> None:
         """Last line of ``training_step``: advance the counters, log once, refuse losses that are not finite.
 
@@ -240,7 +262,7 @@ class RLModule(LightningModule):
         self.log_values(fetched)
 
     def _fetch(self, values: dict[str, Tensor | float], num_ended: int) -> dict[str, float]:
-        """One host synchronisation for all values; means over ranks; episode statistics over the episodes of all ranks."""
+        """One host synchronisation for all values; means over ranks, episode statistics over all episodes."""
         names = list(values)
         losses = torch.stack(
             [torch.as_tensor(v, dtype=torch.float64, device=self.device).detach() for v in values.values()]
@@ -250,11 +272,15 @@ class RLModule(LightningModule):
         )
         numbers = self.sum_over_ranks(torch.cat([losses / self._world_size, counts])).tolist()
         fetched = dict(zip(names, numbers, strict=False))
+        if not math.isfinite(fetched.get(metrics.EXPLAINED_VARIANCE, 0.0)):
+            del fetched[
+                metrics.EXPLAINED_VARIANCE
+            ]  # undefined when all returns are equal: missing, not invented
         for name, value in fetched.items():
-            if value != value or value in (float("inf"), float("-inf")):
+            if not math.isfinite(value):
                 raise FloatingPointError(
                     f"{name} became {value} in the update after {self.env_steps} env steps (policy version "
-                    f"{self.policy_version}); lower the learning rate, or check the rewards of {self.spec and self.spec.name}"
+                    f"{self.policy_version}); lower the learning rate, or check the environment's rewards"
                 )
         total_return, total_length, window, ended = numbers[-4:]
         self.num_episodes += int(ended)
@@ -272,10 +298,12 @@ class RLModule(LightningModule):
     # Evaluation
 
     def validation_step(self, batch: EvalEpisodes, batch_idx: int) -> None:
-        """Statistics of the evaluation episodes, over all ranks; ``eval/return_mean`` is what callbacks may monitor."""
+        """Statistics of evaluation episodes, over all ranks; callbacks may monitor ``eval/return_mean``."""
         returns = batch["episodes"]["episode_return"].double()
         lengths = batch["episodes"]["episode_length"].double()
-        sums = torch.stack([returns.new_tensor(len(returns)), returns.sum(), returns.square().sum(), lengths.sum()])
+        sums = torch.stack(
+            [returns.new_tensor(len(returns)), returns.sum(), returns.square().sum(), lengths.sum()]
+        )
         count, total, squares, steps = self.sum_over_ranks(sums.to(self.device)).tolist()
         mean = total / count
         variance = max(0.0, (squares - count * mean**2) / (count - 1)) if count > 1 else 0.0
@@ -292,7 +320,8 @@ class RLModule(LightningModule):
             metrics.EVAL_LENGTH: steps / count,
             metrics.EVAL_EPISODES: float(count),
         }
-        self.log(metrics.EVAL_RETURN, mean, logger=False, batch_size=1)
+        # equal on all ranks already; sync_dist only keeps Lightning from warning
+        self.log(metrics.EVAL_RETURN, mean, logger=False, batch_size=1, sync_dist=self._world_size > 1)
         self.log_values(values)
         self._last_log_time = None  # evaluation is outside every timer
 
@@ -323,8 +352,8 @@ class RLModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the environment's spec, recent episodes and every rank's own state.
 
-        Hyper-parameters that are not plain data (an encoder given as a Python object) are left out, so that the checkpoint
-        loads with ``weights_only=True``; pass them again to ``load_from_checkpoint``.
+        Hyper-parameters that are not plain data (an encoder given as a Python object) are left out, so that
+        the checkpoint loads with ``weights_only=True``; pass them again to ``load_from_checkpoint``.
         """
         given = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {k: v for k, v in given.items() if _is_plain(v)}
@@ -337,7 +366,10 @@ class RLModule(LightningModule):
             "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
             "spec": self.spec.to_dict() if self.spec else None,
             "ranks": gather_over_ranks(local, self._world_size),
-            "settings": {"threads": torch.get_num_threads(), "matmul_precision": torch.get_float32_matmul_precision()},
+            "settings": {
+                "threads": torch.get_num_threads(),
+                "matmul_precision": torch.get_float32_matmul_precision(),
+            },
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -372,7 +404,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def clip_norm_(grad: Tensor, max_norm: float) -> None:
-    """Scale the flat gradient (P,) in place so that its norm is at most ``max_norm``; no host synchronisation."""
+    """Scale the flat gradient (P,) in place to a norm of at most ``max_norm``; no host synchronisation."""
     grad.mul_((max_norm / (torch.linalg.vector_norm(grad) + 1e-6)).clamp_(max=1.0))
 
 
@@ -396,7 +428,7 @@ def check_same_spec(saved: EnvSpec, current: EnvSpec | None) -> None:
     for what in ("observation", "action", "agents", "state"):
         if getattr(saved, what) != getattr(current, what):
             raise ValueError(
-                f"checkpoint was trained on {saved.name} with {what} {getattr(saved, what)}, but the data module has "
+                f"checkpoint was trained on {saved.name} with {what} {getattr(saved, what)}, the data has "
                 f"{current.name} with {what} {getattr(current, what)}; give the environment of the checkpoint"
             )
 
@@ -407,4 +439,4 @@ def linear_schedule(env_steps: int, anneal_env_steps: int | None) -> float:
 
 
 EncoderFactory = Callable[[EnvSpec], torch.nn.Module]
-"""Builds an encoder for an environment: ``class_path`` of a module whose first argument is the ``EnvSpec``."""
+"""Builds an encoder: ``class_path`` of a module whose first argument is the ``EnvSpec``."""

@@ -17,7 +17,14 @@ from lit_rl import metrics
 from lit_rl.algos.actor_critic import ActorCritic
 from lit_rl.algos.module import EncoderFactory, RLModule, linear_schedule
 from lit_rl.compute import MatmulPrecision
-from lit_rl.losses import approximate_kl, clip_fraction, clipped_surrogate, clipped_value_loss, explained_variance
+from lit_rl.losses import (
+    approximate_kl,
+    clip_fraction,
+    clipped_surrogate,
+    clipped_value_loss,
+    explained_variance,
+    weighted_mean,
+)
 from lit_rl.losses import value_loss as squared_value_loss
 from lit_rl.nested import map_nested
 from lit_rl.nets import Activation, FlatParameters
@@ -25,11 +32,13 @@ from lit_rl.normalize import ObservationNorm, ReturnScale
 from lit_rl.returns import gae
 from lit_rl.types import Decision, EnvSpec, Nested, Rollout
 
-Samples = dict[str, Any]  # nested tensors, all with the same first axis: transitions, or chunks of a recurrent policy
+Samples = dict[
+    str, Any
+]  # nested tensors, all with the same first axis: transitions, or chunks of a recurrent policy
 
 
 class PPO(RLModule):
-    """PPO for discrete, multi-discrete and continuous actions, with masks, Dict observations, agents and memory.
+    """PPO for discrete, multi-discrete and continuous actions, with masks, Dict observations, agents, memory.
 
     Logs: ``loss/policy``, ``loss/value``, ``policy/entropy``, ``policy/kl``, ``policy/clip_fraction``,
     ``policy/learning_rate``, ``value/explained_variance``, ``update/epochs`` and what ``RLModule`` logs.
@@ -39,11 +48,13 @@ class PPO(RLModule):
         activation: Between hidden layers. ``relu`` is faster, ``tanh`` the choice of the published results.
         learning_rate: Of Adam. More learns faster until updates overshoot (watch ``policy/kl`` above 0.03).
         anneal_env_steps: Learning rate and ``clip`` go linearly to 0 over so many env steps; None keeps them.
-        batch_size: Transitions per minibatch and rank; must divide the rollout. Smaller gives more, noisier steps.
-        update_epochs: Passes over each rollout. More uses samples better, and drifts further from the policy that
-            collected them.
+        batch_size: Transitions per minibatch and rank; must divide the rollout. Smaller gives more, noisier
+            steps.
+        update_epochs: Passes over each rollout. More uses samples better, and drifts further from the policy
+            that collected them.
         gamma: Discount per step, in (0, 1]. More looks further ahead, with more variance.
-        gae_lambda: Of generalised advantage estimation, in [0, 1]: 1 is unbiased, less trades variance for bias.
+        gae_lambda: Of generalised advantage estimation, in [0, 1]: 1 is unbiased, less trades variance for
+            bias.
         clip: Half width of the trusted interval of the probability ratio. Less is more cautious.
         clip_value: Half width of the trusted interval of the value; None (recommended) does not clip.
         value_coef: Weight of the value loss.
@@ -52,13 +63,15 @@ class PPO(RLModule):
         target_kl: Stop the epochs of an update once KL exceeds 1.5 times this; decided together by all ranks.
         normalize_advantage: Per minibatch, over all ranks.
         normalize_observation: By running mean and standard deviation, frozen within a rollout and its update.
-        normalize_return: Divide rewards by the running standard deviation of the discounted return (Engstrom 2020).
-        encoder: Builds the network in front of actor and critic, ``class_path`` in YAML. None flattens observations.
+        normalize_return: Divide rewards by the running standard deviation of the discounted return (Engstrom
+            2020).
+        encoder: Builds the network in front of actor and critic, ``class_path`` in YAML. None flattens
+            observations.
         share_encoder: One encoder for both instead of one each.
         gru: Hidden units of a recurrent core in actor and critic; None is a policy without memory.
         chunk_length: Steps of backpropagation through time; must divide the rollout's steps.
-        compile: Compile the gradient of a minibatch. 5 to 10 s at the start, then about half the time of an update:
-            for runs of more than about 30 s.
+        compile: Compile the gradient of a minibatch. 5 to 10 s at the start, then about half the time of an
+            update: for runs of more than about 30 s.
         spec: See ``RLModule``.
         threads: See ``RLModule``.
         matmul_precision: See ``RLModule``.
@@ -97,7 +110,8 @@ class PPO(RLModule):
     ) -> None:
         super().__init__(spec, threads, matmul_precision)
         self.save_hyperparameters(ignore=["spec"], logger=False)
-        self.hidden, self.activation = list(hidden), activation
+        self.hidden = list(hidden)
+        self.activation: Activation = activation
         self.learning_rate, self.anneal_env_steps = learning_rate, anneal_env_steps
         self.batch_size, self.update_epochs = batch_size, update_epochs
         self.gamma, self.gae_lambda = gamma, gae_lambda
@@ -122,24 +136,34 @@ class PPO(RLModule):
         }
         for name, is_fine in ranges.items():
             if not is_fine:
-                raise ValueError(f"PPO: {name} = {getattr(self, name)} is outside its range; see the help of the argument")
+                raise ValueError(
+                    f"PPO: {name} = {getattr(self, name)} is outside its range; see the help of the argument"
+                )
         if self.share_encoder and self.encoder is None:
-            raise ValueError("PPO: share_encoder = true contradicts encoder = null; give an encoder or leave it false")
+            raise ValueError(
+                "PPO: share_encoder = true contradicts encoder = null; give an encoder or leave it false"
+            )
         if self.clip_value is not None and self.clip_value <= 0:
-            raise ValueError(f"PPO: clip_value must be above 0, got {self.clip_value}; null does not clip the value")
+            raise ValueError(
+                f"PPO: clip_value must be above 0, got {self.clip_value}; null does not clip the value"
+            )
         if self.normalize_advantage and self.batch_size == 1:
-            raise ValueError("PPO: batch_size = 1 contradicts normalize_advantage = true: one sample has no spread")
+            raise ValueError(
+                "PPO: batch_size = 1 contradicts normalize_advantage = true: one sample has no spread"
+            )
 
     # Acting
 
     def build(self, spec: EnvSpec) -> None:
         """Networks and normalizers for ``spec``."""
-        self.network = ActorCritic(spec, self.hidden, self.activation, self.encoder, self.share_encoder, self.gru)
+        self.network = ActorCritic(
+            spec, self.hidden, self.activation, self.encoder, self.share_encoder, self.gru
+        )
         self.observation_norm = ObservationNorm(spec.observation) if self.normalize_observation else None
         self.return_scale = ReturnScale(self.gamma) if self.normalize_return else None
 
     def initial_carry(self, num_envs: int) -> Nested:
-        """Zero hidden states of actor and critic, ``(N, H)`` (``(N, A, H)`` with agents), or ``{}`` without a GRU."""
+        """Zero hidden states of actor and critic, ``(N, H)`` (agents: ``(N, A, H)``); ``{}`` without GRU."""
         if self.gru is None:
             return {}
         agents = [len(self.spec.agents)] if self.spec and self.spec.agents else []
@@ -147,12 +171,14 @@ class PPO(RLModule):
         return {"actor": zeros, "critic": zeros.clone()}
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
-        """Sample (or take the mode of) the policy; a recurrent one records the hidden states it started the step with."""
+        """Sample (or take the mode of) the policy; a recurrent one records its hidden states before."""
         if self.observation_norm is not None:
             obs = self.observation_norm(obs)
         if self.gru is None:
             return Decision(self.network.act(obs, greedy), carry, {})
-        reset = reset.view(-1, *[1] * (carry["actor"].ndim - 2)).expand(carry["actor"].shape[:-1])  # (N,) or (N, A)
+        reset = reset.view(-1, *[1] * (carry["actor"].ndim - 2)).expand(
+            carry["actor"].shape[:-1]
+        )  # (N,) or (N, A)
         kept = map_nested(lambda hidden: hidden * (~reset).unsqueeze(-1), carry)
         action, after = self.network.act_recurrent(obs, kept, reset, greedy)
         return Decision(action, after, {"hidden_actor": kept["actor"], "hidden_critic": kept["critic"]})
@@ -177,7 +203,7 @@ class PPO(RLModule):
         values[metrics.LEARNING_RATE] = self.learning_rate * factor
         if self.observation_norm is not None:
             seen = map_nested(lambda leaf: leaf[:-1], rollout["obs"])
-            self.observation_norm.update(seen, sum_over_ranks=self.sum_over_ranks)
+            self.observation_norm.update(seen, valid=rollout["valid"], sum_over_ranks=self.sum_over_ranks)
         self.finish_batch(values, steps * envs, rollout["episodes"], rollout["collect_s"], start)
 
     def _samples(self, rollout: Rollout) -> tuple[Samples, dict[str, Tensor]]:
@@ -191,9 +217,9 @@ class PPO(RLModule):
         next_value.view(-1)[rollout["final_index"]] = final_value
         reward, done = rollout["reward"], rollout["terminated"] | rollout["truncated"]
         if self.return_scale is not None:
-            self.return_scale.update(reward, done, sum_over_ranks=self.sum_over_ranks)
+            self.return_scale.update(reward, done, valid=rollout["valid"], sum_over_ranks=self.sum_over_ranks)
             reward = self.return_scale(reward)
-        advantage = gae(reward.to(value.dtype), value[:-1], next_value, rollout["terminated"], done, self.gamma,
+        advantage = gae(reward.to(value), value[:-1], next_value, rollout["terminated"], done, self.gamma,
                         self.gae_lambda, rollout["valid"])  # fmt: skip
         samples = {
             "obs": map_nested(lambda leaf: leaf[:-1], obs),
@@ -203,9 +229,11 @@ class PPO(RLModule):
             "return": advantage + value[:-1],
             "value": value[:-1],
         }
+        weight = None if rollout["valid"] is None else _weight(rollout["valid"], entropy)
+        explained = explained_variance(value[:-1], samples["return"], weight)
         logged = {
-            metrics.ENTROPY: entropy.mean(),
-            metrics.EXPLAINED_VARIANCE: explained_variance(value[:-1].flatten(), samples["return"].flatten()),
+            metrics.ENTROPY: weighted_mean(entropy, weight),
+            metrics.EXPLAINED_VARIANCE: explained,  # not finite, and then not logged, when returns are equal
         }
         if self.gru is None:
             return map_nested(lambda leaf: leaf.flatten(0, 1), samples), logged  # (T*N, ...)
@@ -213,12 +241,13 @@ class PPO(RLModule):
         return self._chunks(samples, rollout["extras"]), logged
 
     def _chunks(self, samples: Samples, extras: dict[str, Tensor]) -> Samples:
-        """Cut ``(T, N, ...)`` into chunks ``(C, L, ...)`` and add the hidden states stored at their first steps."""
+        """Cut ``(T, N, ...)`` into chunks ``(C, L, ...)`` and add the hidden states before each."""
         length = self.chunk_length
         steps = samples["reset"].shape[0]
         if steps % length or self.batch_size % length:
             raise ValueError(
-                f"PPO: chunk_length = {length} must divide the rollout's {steps} steps and batch_size = {self.batch_size}"
+                f"PPO: chunk_length = {length} must divide rollout_steps = {steps} and "
+                f"batch_size = {self.batch_size}"
             )
 
         def cut(leaf: Tensor) -> Tensor:
@@ -238,12 +267,13 @@ class PPO(RLModule):
         (optimizer,) = self.raw_optimizers()
         optimizer.param_groups[0]["lr"] = learning_rate
         self.flat.attach()
-        clip_tensor = torch.tensor(clip, device=self.device)  # a tensor, so that annealing it does not recompile
+        # compiled it is a tensor: annealing must not recompile
+        bound = torch.tensor(clip, device=self.device) if self.compile_update else clip
         policy_losses, value_losses, log_ratios, epochs_done = [], [], [], 0
         for minibatches in self._epochs(samples, valid):
             log_ratios.clear()
             for minibatch in minibatches:
-                policy_loss, value_loss, log_ratio = self._gradient_step(optimizer, minibatch, clip_tensor)
+                policy_loss, value_loss, log_ratio = self._gradient_step(optimizer, minibatch, bound)
                 policy_losses.append(policy_loss)
                 value_losses.append(value_loss)
                 log_ratios.append(log_ratio)
@@ -270,24 +300,24 @@ class PPO(RLModule):
         per_batch = self.batch_size // (self.chunk_length if self.gru else 1)
         if rows % per_batch:
             raise ValueError(
-                f"PPO: batch_size = {self.batch_size} must divide the rollout of {samples['log_prob'].numel()} transitions "
-                "(rollout_steps * num_envs * agents of the data module); change one of them"
+                f"PPO: batch_size = {self.batch_size} must divide {samples['log_prob'].numel()}, the transitions "
+                "of a rollout (rollout_steps * num_envs * agents of the data module); change one of them"
             )
         if self.clip_value is None:
             del samples["value"]
         device = samples["log_prob"].device
         usable = None if valid is None or self.gru is not None else valid.flatten().nonzero().squeeze(-1)
         if per_batch == rows:  # the whole rollout in one minibatch: its order does not matter
-            order = None if usable is None else torch.cat([usable, usable])[:rows]
-            minibatches = self._minibatches(samples, order, per_batch)
+            minibatches = self._minibatches(
+                samples, None if usable is None else _fill(usable, rows), per_batch
+            )
             for _ in range(self.update_epochs):
                 yield minibatches
             return
         for _ in range(self.update_epochs):
             order = torch.randperm(rows if usable is None else len(usable), device=device)
             if usable is not None:
-                # constant shapes: a few rows twice, in place of the rows that are no transitions
-                order = torch.cat([usable[order], usable[order]])[:rows]
+                order = _fill(usable[order], rows)
             yield self._minibatches(samples, order, per_batch)
 
     def _minibatches(self, samples: Samples, order: Tensor | None, per_batch: int) -> list[Samples]:
@@ -295,42 +325,54 @@ class PPO(RLModule):
         if order is not None:
             samples = map_nested(lambda leaf: leaf.index_select(0, order), samples)
         if self.normalize_advantage:
-            samples = samples | {"advantage": self._normalized(samples["advantage"], per_batch)}
+            samples = samples | {"advantage": self._normalized(samples, per_batch)}
         parts = map_nested(lambda leaf: leaf.split(per_batch), samples)
         return [map_nested(lambda part: part[i], parts) for i in range(len(parts["advantage"]))]  # noqa: B023
 
-    def _normalized(self, advantage: Tensor, per_batch: int) -> Tensor:
-        """Advantages with mean 0 and standard deviation 1 within each minibatch, over all ranks."""
-        groups = advantage.view(-1, per_batch * (advantage.numel() // advantage.shape[0]))  # (minibatches, B)
-        if self._world_size == 1:
+    def _normalized(self, samples: Samples, per_batch: int) -> Tensor:
+        """Advantages with mean 0 and standard deviation 1 over each minibatch, on all ranks together."""
+        advantage, weight = samples["advantage"], samples.get("weight")
+        groups = advantage.reshape(
+            -1, per_batch * (advantage.numel() // advantage.shape[0])
+        )  # (minibatches, B)
+        if weight is None and self._world_size == 1:
             mean, std = groups.mean(1, keepdim=True), groups.std(1, keepdim=True)
         else:
-            count = groups.shape[1] * self._world_size
-            mean = self.sum_over_ranks(groups.sum(1, keepdim=True)) / count
-            std = (self.sum_over_ranks((groups - mean).square().sum(1, keepdim=True)) / (count - 1)).sqrt()
+            weight = torch.ones_like(groups) if weight is None else weight.reshape(groups.shape)
+            count = self.sum_over_ranks(weight.sum(1, keepdim=True))
+            mean = self.sum_over_ranks((groups * weight).sum(1, keepdim=True)) / count
+            squares = self.sum_over_ranks(((groups - mean).square() * weight).sum(1, keepdim=True))
+            std = (squares / (count - 1)).sqrt()
         return ((groups - mean) / (std + 1e-8)).view(advantage.shape)
 
     def _gradient_step(
-        self, optimizer: torch.optim.Optimizer, minibatch: Samples, clip: Tensor
+        self, optimizer: torch.optim.Optimizer, minibatch: Samples, clip: float | Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         if self._minibatch_gradient is None:
             total, (policy_loss, value_loss, log_ratio) = self._loss(None, minibatch, clip)
             self.optimize(optimizer, total, self.flat, self.max_grad_norm)
             return policy_loss, value_loss, log_ratio
-        grad, (policy_loss, value_loss, log_ratio) = self._minibatch_gradient(self.flat.tensor.detach(), minibatch, clip)
+        grad, (policy_loss, value_loss, log_ratio) = self._minibatch_gradient(
+            self.flat.tensor.detach(), minibatch, clip
+        )
         self.flat.tensor.grad = grad
         clip_outside = None if self._world_size == 1 else self.max_grad_norm
         self.step(optimizer, grad, clip_outside)
         return policy_loss, value_loss, log_ratio
 
     def _loss(
-        self, flat: Tensor | None, minibatch: Samples, clip: Tensor
+        self, flat: Tensor | None, minibatch: Samples, clip: float | Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Total loss of a minibatch (Schulman 2017, eq. 9), and what is logged; ``flat`` replaces the parameters."""
+        """Total loss of a minibatch (Schulman 2017, eq.
+
+        9), and what is logged; ``flat`` replaces the parameters.
+        """
         if flat is None:
             log_prob, entropy, value = self.network(minibatch)
         else:
-            log_prob, entropy, value = torch.func.functional_call(self.network, self.flat.unflatten(flat), (minibatch,))
+            log_prob, entropy, value = torch.func.functional_call(
+                self.network, self.flat.unflatten(flat), (minibatch,)
+            )
         weight = minibatch.get("weight")
         old_log_prob, target = minibatch["log_prob"], minibatch["return"]
         policy_loss = clipped_surrogate(log_prob, old_log_prob, minibatch["advantage"], clip, weight)
@@ -348,14 +390,17 @@ class PPO(RLModule):
         """Gradient of ``_loss`` over the flat parameter, clipped, as one compiled graph."""
         clip_inside = self.max_grad_norm if self._world_size == 1 else None
 
-        def gradient(flat: Tensor, minibatch: Samples, clip: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        def gradient(
+            flat: Tensor, minibatch: Samples, clip: float | Tensor
+        ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
             grad, (_, logged) = torch.func.grad_and_value(self._loss, has_aux=True)(flat, minibatch, clip)
             if clip_inside is not None:
                 grad = grad * (clip_inside / (torch.linalg.vector_norm(grad) + 1e-6)).clamp(max=1.0)
             return grad, logged
 
-        # torch's float32 tanh kernel is up to 8 times slower than its decomposition on CPUs without Intel's MKL path
-        options = {"cpp.use_decompose_tanh": True} if self.device.type == "cpu" else None
+        # torch's float32 tanh kernel is up to 8 times slower than its decomposition on CPUs without Intel's
+        # MKL path
+        options: dict[str, Any] = {"cpp.use_decompose_tanh": True} if self.device.type == "cpu" else {}
         return torch.compile(gradient, fullgraph=True, dynamic=False, options=options)
 
     def local_state(self) -> dict[str, Any]:
@@ -369,7 +414,7 @@ class PPO(RLModule):
 
 
 def fold_agents(rollout: Rollout, num_agents: int) -> Rollout:
-    """See every agent as an environment of its own: ``(T, N, A, ...)`` to ``(T, N*A, ...)``; a team reward is shared."""
+    """See every agent as an environment: ``(T, N, A, ...)`` to ``(T, N*A, ...)``; a team reward is shared."""
 
     def fold(leaf: Tensor) -> Tensor:
         return leaf.flatten(1, 2)
@@ -381,7 +426,8 @@ def fold_agents(rollout: Rollout, num_agents: int) -> Rollout:
     for name in ("obs", "action", "extras"):
         folded[name] = map_nested(fold, rollout[name])
     for name in ("reset", "terminated", "truncated", "valid"):
-        folded[name] = None if rollout[name] is None else spread(rollout[name])
+        leaf: Tensor | None = rollout[name]
+        folded[name] = None if leaf is None else spread(leaf)
     reward = rollout["reward"]
     folded["reward"] = fold(reward) if reward.ndim == 3 else spread(reward)
     index = rollout["final_index"].unsqueeze(1) * num_agents  # env n of step t is row (t*N + n)*A + a
@@ -393,3 +439,8 @@ def fold_agents(rollout: Rollout, num_agents: int) -> Rollout:
 
 def _weight(valid: Tensor | None, like: Tensor) -> Tensor:
     return torch.ones_like(like) if valid is None else valid.to(like.dtype)
+
+
+def _fill(order: Tensor, rows: int) -> Tensor:
+    """Constant shapes: the first rows of ``order`` again, in place of the rows that are no transitions."""
+    return order.repeat(-(-rows // len(order)))[:rows]

@@ -1,6 +1,7 @@
 """Soft actor-critic as a LightningModule (Haarnoja 2018, arXiv:1812.05905).
 
-One batch is a block of M minibatches; ``training_step`` does M updates of critics, policy, temperature and targets.
+One batch is a block of M minibatches; ``training_step`` does M updates of critics, policy, temperature and
+targets.
 Axes: M minibatches, B transitions, C critics, U action dimensions.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from lit_rl.compute import MatmulPrecision
 from lit_rl.distributions import TanhNormal
 from lit_rl.losses import critic_loss, soft_policy_loss, soft_target, temperature_gradient
 from lit_rl.nested import map_nested
-from lit_rl.nets import Flatten, FlatParameters, NumpyMLP, StackedMLP, default_init_mlp
+from lit_rl.nets import FlatParameters, Flatten, NumpyMLP, StackedMLP, default_init_mlp
 from lit_rl.types import Decision, EnvSpec, Nested, ReplayBatch
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
@@ -34,7 +35,9 @@ class SoftActor(nn.Module):
         super().__init__()
         self.encoder = (encoder or Flatten)(spec)
         self.size = spec.action.size
-        self.network = default_init_mlp([self.encoder.out_features, *hidden, 2 * self.size], "relu")
+        self.network = default_init_mlp(
+            [cast("int", self.encoder.out_features), *hidden, 2 * self.size], "relu"
+        )
         plain = isinstance(self.encoder, Flatten) and self.encoder.is_identity
         self._numpy_network = NumpyMLP(self.network) if plain else None
 
@@ -45,8 +48,11 @@ class SoftActor(nn.Module):
     def fast(self, obs: Nested) -> tuple[Tensor, Tensor]:
         """The same without gradients, in numpy where that computes the same."""
         weight = self.network[0].weight
-        if self._numpy_network is None or obs.device.type != "cpu" or weight.dtype != torch.float32:
-            return self(map_nested(lambda leaf: leaf.to(weight.dtype) if leaf.is_floating_point() else leaf, obs))
+        is_plain = weight.dtype == torch.float32 and not torch.compiler.is_compiling()
+        if self._numpy_network is None or obs.device.type != "cpu" or not is_plain:
+            return self(
+                map_nested(lambda leaf: leaf.to(weight.dtype) if leaf.is_floating_point() else leaf, obs)
+            )
         return self._split(torch.from_numpy(self._numpy_network(obs.numpy())))
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,10 +64,13 @@ class SoftActor(nn.Module):
 class SoftCritics(nn.Module):
     """C critics of (observation, action), evaluated together."""
 
-    def __init__(self, spec: EnvSpec, hidden: list[int], encoder: EncoderFactory | None, num_critics: int) -> None:
+    def __init__(
+        self, spec: EnvSpec, hidden: list[int], encoder: EncoderFactory | None, num_critics: int
+    ) -> None:
         super().__init__()
         self.encoder = (encoder or Flatten)(spec)
-        self.network = StackedMLP([self.encoder.out_features + spec.action.size, *hidden, 1], num_critics)
+        features = cast("int", self.encoder.out_features)
+        self.network = StackedMLP([features + spec.action.size, *hidden, 1], num_critics)
 
     def forward(self, obs: Nested, action_BU: Tensor) -> Tensor:
         """Values (C, B), at least float32."""
@@ -70,19 +79,22 @@ class SoftCritics(nn.Module):
 
 
 class SAC(RLModule):
-    """SAC for continuous actions with bounds: twin (or more) critics in one batched product, learned temperature.
+    """SAC for bounded continuous actions: twin (or more) critics in one batched product, learned temperature.
 
     Logs: ``loss/critic``, ``loss/policy``, ``loss/temperature``, ``policy/entropy``, ``policy/temperature``,
     ``value/q_mean`` and what ``RLModule`` logs.
 
     Args:
         hidden: Widths of the hidden layers of actor and critics.
-        learning_rate: Of all three Adams. More learns faster until the critics diverge (watch ``value/q_mean``).
+        learning_rate: Of all three Adams. More learns faster until the critics diverge (watch
+            ``value/q_mean``).
         gamma: Discount per step, in (0, 1]. More looks further ahead and makes the critics harder to learn.
-        tau: Share of the critics blended into their targets at each update, in (0, 1]. Less is slower and stabler.
+        tau: Share of the critics blended into their targets at each update, in (0, 1]. Less is slower and
+            stabler.
         initial_temperature: Weight alpha of the entropy at the start. More explores longer.
         learn_temperature: Adapt alpha so that the entropy stays at ``target_entropy``.
-        target_entropy: In nats; ``auto`` is minus the number of action dimensions. More keeps the policy more random.
+        target_entropy: In nats; ``auto`` is minus the number of action dimensions. More keeps the policy more
+            random.
         num_critics: Critics C; targets and policy use their minimum. More is more pessimistic, and slower.
         max_grad_norm: Largest norm of each gradient; None (as published) does not clip.
         encoder: Builds the network in front of actor and critics (one each), ``class_path`` in YAML.
@@ -94,6 +106,9 @@ class SAC(RLModule):
     Raises:
         ValueError: An argument is outside its range, or the actions are not continuous with finite bounds.
     """
+
+    action_middle: Tensor
+    action_scale: Tensor
 
     def __init__(
         self,
@@ -116,7 +131,11 @@ class SAC(RLModule):
         self.save_hyperparameters(ignore=["spec"], logger=False)
         self.hidden, self.learning_rate, self.gamma, self.tau = list(hidden), learning_rate, gamma, tau
         self.initial_temperature, self.learn_temperature = initial_temperature, learn_temperature
-        self._target_entropy, self.num_critics, self.max_grad_norm = target_entropy, num_critics, max_grad_norm
+        self._target_entropy, self.num_critics, self.max_grad_norm = (
+            target_entropy,
+            num_critics,
+            max_grad_norm,
+        )
         self.encoder, self.compile_update = encoder, compile
         ranges = {
             "learning_rate": learning_rate > 0,
@@ -127,7 +146,9 @@ class SAC(RLModule):
         }
         for name, is_fine in ranges.items():
             if not is_fine:
-                raise ValueError(f"SAC: {name} = {getattr(self, name)} is outside its range; see the help of the argument")
+                raise ValueError(
+                    f"SAC: {name} = {getattr(self, name)} is outside its range; see the help of the argument"
+                )
 
     # Acting
 
@@ -135,7 +156,9 @@ class SAC(RLModule):
         """Actor, critics, their targets and the temperature for ``spec``."""
         action = spec.action
         if action.kind != "box":
-            raise ValueError(f"SAC needs continuous actions (Box), {spec.name} has {action.kind} ones; use PPO for it")
+            raise ValueError(
+                f"SAC needs continuous actions (Box), {spec.name} has {action.kind} ones; use PPO for it"
+            )
         if spec.agents:
             raise ValueError(f"SAC acts for one agent, {spec.name} has {len(spec.agents)}; use PPO for it")
         if not all(math.isfinite(bound) for bound in [*action.low, *action.high]):
@@ -148,7 +171,8 @@ class SAC(RLModule):
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.log_temperature = nn.Parameter(torch.tensor([math.log(self.initial_temperature)]))
         self.distribution = TanhNormal(action.size)
-        self.target_entropy = -float(action.size) if self._target_entropy == "auto" else self._target_entropy
+        given = self._target_entropy
+        self.target_entropy = -float(action.size) if given == "auto" else float(given)
         low, high = torch.tensor(action.low), torch.tensor(action.high)
         self.register_buffer("action_middle", (high + low) / 2, persistent=False)
         self.register_buffer("action_scale", (high - low) / 2, persistent=False)
@@ -159,7 +183,9 @@ class SAC(RLModule):
         mean, log_std = self.actor(obs) if torch.is_autocast_enabled("cpu") else self.actor.fast(obs)
         raw = mean if greedy else torch.addcmul(mean, log_std.exp_(), torch.randn_like(mean))
         action = torch.addcmul(self.action_middle, raw.tanh(), self.action_scale)
-        return Decision(action.unflatten(-1, self.action_shape) if len(self.action_shape) != 1 else action, carry, {})
+        return Decision(
+            action.unflatten(-1, self.action_shape) if len(self.action_shape) != 1 else action, carry, {}
+        )
 
     # Learning
 
@@ -184,7 +210,9 @@ class SAC(RLModule):
         obs, next_obs = batch["obs"], batch["next_obs"]
         action = (batch["action"].flatten(2) - self.action_middle) / self.action_scale  # (M, B, U) in [-1, 1]
         num_updates, batch_size, size = action.shape
-        noise = torch.randn(2, num_updates, batch_size, size, device=action.device, dtype=self.log_temperature.dtype)
+        noise = torch.randn(
+            2, num_updates, batch_size, size, device=action.device, dtype=self.log_temperature.dtype
+        )
         logged = []
         for m in range(num_updates):
             minibatch = {
@@ -225,26 +253,36 @@ class SAC(RLModule):
             values[metrics.LOSS_TEMPERATURE] = -temperature * (log_prob + self.target_entropy)
         return values
 
-    def _critic_step(self, optimizer: torch.optim.Optimizer, minibatch: Minibatch, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def _critic_step(
+        self, optimizer: torch.optim.Optimizer, minibatch: Minibatch, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
         if self._critic_gradient is None:
             loss, q_mean = self._critic_loss(None, minibatch, noise)
             self.optimize(optimizer, loss, self.flat_critics, self.max_grad_norm)
             return loss.detach(), q_mean
         others = (self.flat_actor.tensor.detach(), self.flat_targets.tensor.detach())
-        grad, (loss, q_mean) = self._critic_gradient(self.flat_critics.tensor.detach(), minibatch, noise, others)
+        grad, (loss, q_mean) = self._critic_gradient(
+            self.flat_critics.tensor.detach(), minibatch, noise, others
+        )
         self.flat_critics.tensor.grad = grad
         self.step(optimizer, grad, self.max_grad_norm)
         return loss, q_mean
 
-    def _actor_step(self, optimizer: torch.optim.Optimizer, minibatch: Minibatch, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def _actor_step(
+        self, optimizer: torch.optim.Optimizer, minibatch: Minibatch, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
         if self._actor_gradient is None:
-            self.flat_critics.requires_grad_(False)  # their weight gradients would be computed and thrown away
+            self.flat_critics.requires_grad_(
+                False
+            )  # their weight gradients would be computed and thrown away
             loss, log_prob = self._actor_loss(None, minibatch, noise)
             self.optimize(optimizer, loss, self.flat_actor, self.max_grad_norm)
             self.flat_critics.requires_grad_(True)
             return loss.detach(), log_prob
         others = (self.flat_critics.tensor.detach(),)
-        grad, (loss, log_prob) = self._actor_gradient(self.flat_actor.tensor.detach(), minibatch, noise, others)
+        grad, (loss, log_prob) = self._actor_gradient(
+            self.flat_actor.tensor.detach(), minibatch, noise, others
+        )
         self.flat_actor.tensor.grad = grad
         self.step(optimizer, grad, self.max_grad_norm)
         return loss, log_prob
@@ -252,7 +290,10 @@ class SAC(RLModule):
     def _critic_loss(
         self, flat: Tensor | None, minibatch: Minibatch, noise: Tensor, others: tuple[Tensor, ...] = ()
     ) -> tuple[Tensor, Tensor]:
-        """Loss of the critics (Haarnoja 2018, eq. 5 and 6) and their mean value; ``flat`` replaces their parameters."""
+        """Loss of the critics (Haarnoja 2018, eq.
+
+        5 and 6) and their mean value; ``flat`` replaces their parameters.
+        """
         actor, targets = others or (None, None)
         with torch.no_grad():
             mean, log_std = _call(self.actor, self.flat_actor, actor, minibatch["next_obs"])
@@ -267,7 +308,10 @@ class SAC(RLModule):
     def _actor_loss(
         self, flat: Tensor | None, minibatch: Minibatch, noise: Tensor, others: tuple[Tensor, ...] = ()
     ) -> tuple[Tensor, Tensor]:
-        """Loss of the policy (Haarnoja 2018, eq. 7) and its mean log-probability; ``flat`` replaces its parameters."""
+        """Loss of the policy (Haarnoja 2018, eq.
+
+        7) and its mean log-probability; ``flat`` replaces its parameters.
+        """
         critics = others[0] if others else None
         mean, log_std = _call(self.actor, self.flat_actor, flat, minibatch["obs"])
         action, log_prob = self.distribution.sample_with_log_prob(mean, log_std, noise)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ def resolve(given: str, configs: list[Path]) -> Path:
 
     Args:
         given: ``last``, ``best``, or a path.
-        configs: Configuration files of the command line; ``last`` and ``best`` are those of the run of the newest one
-            that lies in a run.
+        configs: Configuration files of the command line; ``last`` and ``best`` are those of the run of the
+            newest one that lies in a run.
 
     Raises:
         CommandError: There is no such file.
@@ -33,7 +34,7 @@ def resolve(given: str, configs: list[Path]) -> Path:
         runs = [run for run in map(run_of, configs) if run is not None]
         if not runs:
             raise CommandError(
-                f"--ckpt_path {given} expects --config RUN/config.yaml, the configuration of a run with checkpoints; "
+                f"--ckpt_path {given} expects --config RUN/config.yaml of a run with checkpoints, "
                 f"got {', '.join(map(str, configs)) or 'no --config'}"
             )
         path = runs[-1] / "checkpoints" / f"{given}.ckpt"
@@ -43,7 +44,8 @@ def resolve(given: str, configs: list[Path]) -> Path:
         there = sorted(file.name for file in path.parent.glob("*.ckpt")) if path.parent.is_dir() else []
         hint = f"{path.parent} holds {', '.join(there)}" if there else f"{path.parent} holds no checkpoint"
         raise CommandError(f"checkpoint {path} does not exist; {hint}")
-    return path
+    real = path.resolve()  # `latest` may point elsewhere by the time something is written beside it
+    return real.relative_to(Path.cwd()) if real.is_relative_to(Path.cwd()) else real
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -56,7 +58,8 @@ def read(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise CommandError(
-            f"checkpoint {path} cannot be read: it is truncated, damaged or not a checkpoint; take another one", 1
+            f"checkpoint {path} cannot be read: it is truncated, damaged or no checkpoint; take another one",
+            1,
         ) from error
     if not isinstance(content, dict) or "state_dict" not in content or "lit_rl" not in content:
         raise CommandError(f"checkpoint {path} was not written by lit_rl: it has no entry 'lit_rl'", 1)
@@ -69,7 +72,7 @@ def env_steps(content: dict[str, Any]) -> int | None:
 
 
 def explicit_keys(argv: list[str]) -> set[str]:
-    """Arguments of the model that a command line sets itself, as ``{"clip"}`` for ``--model.init_args.clip 0.1``."""
+    """Arguments of the model that a command line sets: ``{"clip"}`` for ``--model.init_args.clip 0.1``."""
     found = (re.match(r"--model\.(?:init_args\.)?([^.=+]+)", token) for token in argv)
     return {match.group(1) for match in found if match}
 
@@ -92,19 +95,34 @@ def merge(
         CommandError: The checkpoint holds another class of module.
     """
     trained = content["lit_rl"].get("class_path", config["class_path"])
-    if trained != config["class_path"]:
-        raise CommandError(f"checkpoint {path} holds a {trained}, but the configuration asks for {config['class_path']}")
+    if _find_class(trained) is not _find_class(config["class_path"]):
+        raise CommandError(
+            f"checkpoint {path} holds a {trained}, but the configuration asks for {config['class_path']}"
+        )
     merged: dict[str, Any] = dict(config.get("init_args", {}))
     notes = []
     for name, value in content.get("hyper_parameters", {}).items():
         if name not in merged or merged[name] == value:
             continue
         if name in explicit:
-            notes.append(f"model.{name} = {merged[name]} from the command line replaces {value} of the checkpoint")
+            notes.append(
+                f"model.{name} = {merged[name]} from the command line replaces {value} of the checkpoint"
+            )
         else:
-            notes.append(f"model.{name} = {value} from the checkpoint replaces {merged[name]} of the configuration")
+            notes.append(
+                f"model.{name} = {value} from the checkpoint replaces {merged[name]} of the configuration"
+            )
             merged[name] = value
     return merged, notes
+
+
+def _find_class(path: str) -> object:
+    """The class of an import path: ``lit_rl.PPO`` and ``lit_rl.algos.ppo.PPO`` are one."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        return path
 
 
 def describe_mismatch(error: RuntimeError, path: Path) -> str:
@@ -112,4 +130,4 @@ def describe_mismatch(error: RuntimeError, path: Path) -> str:
     first = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
     run = run_of(path)
     config = f"--config {run / 'config.yaml'}" if run else "the configuration it was trained with"
-    return f"checkpoint {path} does not fit the networks of this configuration ({first.rstrip('.')}); give {config}"
+    return f"checkpoint {path} does not fit the networks configured ({first.rstrip('.')}); give {config}"

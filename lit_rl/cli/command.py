@@ -1,4 +1,4 @@
-"""``lit-rl fit | validate | test | predict``: LightningCLI with run directories, checkpoints and short errors."""
+"""``lit-rl fit | validate | test | predict``: LightningCLI with run directories and short errors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 import yaml
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -35,7 +37,7 @@ from lit_rl.data.rollout import RolloutDataModule
 _log = logging.getLogger("lit_rl")
 
 SHORT_NAMES = (PPO, SAC, RolloutDataModule, ReplayDataModule)
-"""Classes that YAML and command line may name without their module: what is imported here is known by name."""
+"""Classes that YAML and command line may name without their module, because they are imported here."""
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": -1,  # EnvStepBudget ends training
@@ -102,14 +104,20 @@ class CommandLine(LightningCLI):
         parser.add_lightning_class_args(EnvStepBudget, "budget")
         parser.add_lightning_class_args(RolloutCheckpoint, "checkpoint")
 
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "fit":
-            parser.add_argument("--run_dir", type=str | None, default=None, help="New or empty run directory.")
+            parser.add_argument(
+                "--run_dir", type=str | None, default=None, help="New or empty run directory."
+            )
         else:
             parser.set_defaults({"budget.total_env_steps": 1})  # only fit must be told
         if subcommand == "test":
-            parser.add_argument("--video", type=str | None, default=None, help="Record an episode as .gif or .mp4.")
+            parser.add_argument(
+                "--video", type=str | None, default=None, help="Record an episode as .gif or .mp4."
+            )
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -117,9 +125,9 @@ class CommandLine(LightningCLI):
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
-        """Find the checkpoint; the command line wins over its hyper-parameters, they win over configuration files."""
+        """Find the checkpoint. Command line before its hyper-parameters before configuration files."""
         name = self.config.subcommand
-        given = self.config[name].get("ckpt_path")
+        given = self.chosen.get("ckpt_path")
         if given is None:
             if name != "fit":
                 raise CommandError(f"lit-rl {name} expects --ckpt_path last, best or a path, got none")
@@ -127,7 +135,7 @@ class CommandLine(LightningCLI):
         self.checkpoint = checkpoints.resolve(str(given), self.configs)
         content = checkpoints.read(self.checkpoint)
         self.checkpoint_env_steps = checkpoints.env_steps(content)
-        model = self._as_yaml(name)["model"]
+        model = self._as_yaml()["model"]
         explicit = checkpoints.explicit_keys(self.argv)
         init_args, notes = checkpoints.merge(model, content, explicit, self.checkpoint)
         for note in notes:
@@ -135,22 +143,29 @@ class CommandLine(LightningCLI):
         if notes:
             changed = {name: {"model": {"class_path": model["class_path"], "init_args": init_args}}}
             self.config = self.parser.parse_object(changed, self.config)
-        self.config[name]["ckpt_path"] = str(self.checkpoint)
+        self.chosen["ckpt_path"] = str(self.checkpoint)
 
-    def _as_yaml(self, subcommand: str) -> dict[str, Any]:
-        """The configuration in plain types."""
-        parser = self._subcommand_parsers[subcommand]
-        return yaml.safe_load(parser.dump(self.config[subcommand], skip_none=False))
+    @property
+    def chosen(self) -> Namespace:
+        """Configuration of the command that was given."""
+        return self.config[self.config.subcommand]
+
+    def _as_yaml(self) -> dict[str, Any]:
+        """The same in plain types."""
+        parser = self._subcommand_parsers[self.config.subcommand]
+        return yaml.safe_load(parser.dump(self.chosen, skip_none=False))
 
     def _set_seed(self) -> None:
-        """Draw a seed where none was given; ranks started by the first one take its seed."""
-        config = self.config[self.config.subcommand]
+        """Where no seed is given, take that of the run that goes on, or of the first rank, or draw one."""
+        config = self.chosen
         told = launch.published()
         if told is not None:
             config["seed_everything"] = told["seed"]
         elif config["seed_everything"] is True:
             launch.require_agreement("--seed_everything")
-            config["seed_everything"] = secrets.randbelow(2**31)
+            run = checkpoints.run_of(self.checkpoint) if self.checkpoint else None
+            saved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) if run else {}
+            config["seed_everything"] = saved.get("seed_everything", secrets.randbelow(2**31))
         if config["seed_everything"] is not False:
             seed_everything(config["seed_everything"], workers=True, verbose=False)
 
@@ -160,26 +175,28 @@ class CommandLine(LightningCLI):
         """Report what a constructor refused, without jsonargparse's explanation of its type hint."""
         try:
             super().instantiate_classes()
-        except (TypeError, ValueError) as error:
+        except (MisconfigurationException, TypeError, ValueError) as error:
             raise CommandError(strip_frame(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add the run directory with its loggers, and the callbacks that every run has unless they are configured."""
+        """Add the run directory with its loggers, and the callbacks of every run unless configured."""
         settings = self._get(self.config_init, "trainer")
         if self.subcommand != "fit":
-            kwargs["logger"] = False  # an evaluation prints its result and leaves the curves of training alone
+            kwargs["logger"] = (
+                False  # an evaluation prints its result and leaves the curves of training alone
+            )
         elif not settings["fast_dev_run"]:
-            path = self._open_run_directory(settings["default_root_dir"])
+            path = self._open_run_directory(settings["default_root_dir"]).absolute()
             kwargs["default_root_dir"] = str(path)
             if settings["logger"] in (None, True):
                 kwargs["logger"] = [
-                    TensorBoardLogger(path, name="", version="", default_hp_metric=False, flush_secs=10),
+                    Curves(path, name="", version="", default_hp_metric=False, flush_secs=10),
                     MetricsCSV(path, self.checkpoint_env_steps),
                 ]
         return super().instantiate_trainer(callbacks=_with_default_callbacks(settings), **kwargs)
 
     def _open_run_directory(self, root: str | None) -> Path:
-        config = self.config[self.subcommand]
+        config = self.chosen
         told = launch.published()
         if told is not None:
             return self.run_directory.reuse(Path(told["run_dir"]))
@@ -192,7 +209,9 @@ class CommandLine(LightningCLI):
         else:
             if given is None:
                 launch.require_agreement("--run_dir")
-            path = self.run_directory.create(Path(root or "runs"), self._run_name(), config["seed_everything"], given)
+            path = self.run_directory.create(
+                Path(root or "runs"), self._run_name(), config["seed_everything"], given
+            )
         self.run_directory.write_start(self._whole_config())
         launch.publish(str(path.absolute()), config["seed_everything"])
         return path
@@ -200,15 +219,15 @@ class CommandLine(LightningCLI):
     def _run_name(self) -> str:
         """Name of the first configuration; of its run, when it is one saved there; else of the learner."""
         if not self.configs:
-            return self.config[self.subcommand].model.class_path.rpartition(".")[2].lower()
+            return self.chosen.model.class_path.rpartition(".")[2].lower()
         first = self.configs[0].resolve()
         return first.parent.parent.name if first.name == "config.yaml" else first.stem
 
     def _whole_config(self) -> str:
         """Everything that decides the run; not where it is written nor what it goes on from."""
-        whole = self._as_yaml(self.subcommand)
+        whole = self._as_yaml()
         kept = ("seed_everything", "trainer", "model", "data", "budget", "checkpoint")
-        header = f"# Written by lit-rl {lit_rl.__version__}: lit-rl fit --config THIS_FILE starts a run like this one\n"
+        header = f"# Written by lit-rl {lit_rl.__version__}; lit-rl fit --config THIS_FILE repeats the run\n"
         return header + yaml.safe_dump({key: whole[key] for key in kept}, sort_keys=False)
 
     # Commands
@@ -217,15 +236,23 @@ class CommandLine(LightningCLI):
         """Train; end with the status of the signal that stopped it, if one did."""
         path = self.run_directory.path
         if self.trainer.is_global_zero:
-            _log.info("run directory %s, seed %s", path, self.config[self.subcommand].seed_everything)
+            where = f"run directory {path}" if path else "fast_dev_run: nothing is written"
+            _log.info("%s, seed %s", where, self.chosen.seed_everything)
         self._call(self.trainer.fit, **kwargs)
         if not self.trainer.is_global_zero:
             return  # with status 0: Lightning kills the first rank when another one reports a failure
-        where = f", run directory {path}" if path else ""
-        sys.stdout.write(f"env steps {self.model.env_steps}{where}\n")
-        for callback in self.trainer.callbacks:
+        self._report_fit()
+        callbacks: list[Callback] = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        for callback in callbacks:
             if isinstance(callback, GracefulStop) and callback.exit_code is not None:
                 sys.exit(callback.exit_code)
+
+    def _report_fit(self) -> None:
+        path, result = self.run_directory.path, self.model.eval_result
+        if path is not None and result is not None and result["env_steps"] == self.model.env_steps:
+            sys.stdout.write(evaluation.summary(result, path / "checkpoints" / "last.ckpt") + "\n")
+        else:
+            sys.stdout.write(f"env steps {self.model.env_steps}\n")
 
     def validate(self, **kwargs: Any) -> None:
         """Play the evaluation episodes and print their result."""
@@ -233,7 +260,7 @@ class CommandLine(LightningCLI):
 
     def test(self, **kwargs: Any) -> None:
         """Play the evaluation episodes, print their result, write ``eval.json`` and the video."""
-        video = self.config[self.subcommand].video
+        video = self.chosen.video
         if video is not None:
             self.datamodule.video = _check_video(Path(video))
         checkpoint, result = self._evaluate(self.trainer.test, **kwargs)
@@ -288,13 +315,23 @@ class CommandLine(LightningCLI):
         return result
 
 
+class Curves(TensorBoardLogger):
+    """TensorBoard events only: ``config.yaml`` says more than Lightning's ``hparams.yaml``."""
+
+    def save(self) -> None:
+        """Write the events."""
+        self.experiment.flush()
+
+
 def _check_yaml(path: Path) -> None:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CommandError(f"{path} is no valid YAML: {error}") from error
     if not isinstance(content, dict):
-        raise CommandError(f"{path} expected keys such as model, data and budget, got a {type(content).__name__}")
+        raise CommandError(
+            f"{path} expected keys such as model, data and budget, got a {type(content).__name__}"
+        )
 
 
 def _with_default_callbacks(settings: Mapping[str, Any]) -> list[Callback]:

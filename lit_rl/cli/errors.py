@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-EXPECTED = ("ValueError", "TypeError", "MisconfigurationException", "FloatingPointError", "FileNotFoundError")
+EXPECTED = (
+    "ValueError",
+    "TypeError",
+    "MisconfigurationException",
+    "FloatingPointError",
+    "DependencyNotInstalled",
+)
 """Exceptions whose message was written for users, by name: importing them would load Lightning."""
 
 
@@ -28,7 +34,10 @@ def describe(error: BaseException) -> str:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     if type(error).__name__ in EXPECTED and text:
         return text
-    return f"{type(error).__name__}: {text} (run again with --debug to see where)"
+    name = type(error).__name__
+    return (
+        f"{name}: {text} (run again with --debug to see where)" if text else f"{name} (--debug shows where)"
+    )
 
 
 def exit_code(error: BaseException) -> int:

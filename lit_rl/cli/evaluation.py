@@ -11,8 +11,8 @@ from statistics import NormalDist
 def student_t(degrees: int, probability: float = 0.975) -> float:
     """Quantile of Student's t distribution, by its expansion in powers of ``1 / degrees``.
 
-    Abramowitz and Stegun 26.7.5 with four terms: 11 % too small at 1 degree, 0.8 % at 2, 0.1 % at 3, then exact to
-    0.03 %.
+    Abramowitz and Stegun 26.7.5 with four terms: 11 % too small at 1 degree, 0.8 % at 2, 0.1 % at 3, then
+    exact to 0.03 %.
     """
     z = NormalDist().inv_cdf(probability)
     terms = [
@@ -26,7 +26,7 @@ def student_t(degrees: int, probability: float = 0.975) -> float:
 
 
 def confidence_interval(mean: float, std: float, count: int) -> tuple[float, float] | None:
-    """95 % interval of the mean of ``count`` episodes with sample standard deviation ``std``; None for one episode."""
+    """95 % interval of the mean of ``count`` episodes (``std`` of the sample); None for one episode."""
     if count < 2:
         return None
     half = student_t(count - 1) * std / count**0.5
@@ -49,6 +49,8 @@ def write_json(result: Mapping[str, float], checkpoint: Path, directory: Path) -
     """Write ``eval.json`` into the run directory."""
     path = directory / "eval.json"
     unfinished = path.with_name(".eval.json.unfinished")
-    unfinished.write_text(json.dumps({**result, "checkpoint": str(checkpoint)}, indent=2) + "\n", encoding="utf-8")
+    unfinished.write_text(
+        json.dumps({**result, "checkpoint": str(checkpoint)}, indent=2) + "\n", encoding="utf-8"
+    )
     unfinished.replace(path)
     return path

@@ -17,7 +17,9 @@ class _Parser(argparse.ArgumentParser):
 
 def export(argv: list[str]) -> None:
     """Write ``--out`` from the checkpoint named in ``argv``."""
-    parser = _Parser(prog="lit-rl export", description="Write the policy of a checkpoint.", allow_abbrev=False)
+    parser = _Parser(
+        prog="lit-rl export", description="Write the policy of a checkpoint.", allow_abbrev=False
+    )
     parser.add_argument("checkpoint", type=Path, help="file written by lit-rl fit")
     parser.add_argument("--out", type=Path, required=True, help="file to write, ending in .pt2")
     given = parser.parse_args(argv)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeGuard
 
 _NOISE = ("💡 Tip", "TPU available")
+_PYTREE = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated"  # between torch and Lightning; nothing a user can do
+)
 
 
 class _Stderr(logging.Handler):
@@ -18,10 +23,6 @@ class _Stderr(logging.Handler):
         sys.stderr.write(self.format(record) + "\n")
 
 
-def _is_worth_reading(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_NOISE)
-
-
 @contextmanager
 def on_stderr() -> Iterator[None]:
     """Show the log of lit_rl (of the first rank, warnings of all ranks) while a command runs."""
@@ -29,13 +30,36 @@ def on_stderr() -> Iterator[None]:
     handler, level = _Stderr(), log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.WARNING)
-    handlers = [h for name in ("lightning.pytorch", "lightning.fabric") for h in logging.getLogger(name).handlers]
-    for lightning_handler in handlers:
-        lightning_handler.addFilter(_is_worth_reading)
     try:
-        yield
+        with _lightning_on_stderr(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=_PYTREE)
+            yield
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
-        for lightning_handler in handlers:
-            lightning_handler.removeFilter(_is_worth_reading)
+
+
+@contextmanager
+def _lightning_on_stderr() -> Iterator[None]:
+    """Lightning's log keeps the stderr of its import: give it the present one, and filter it."""
+    names = ("lightning", "lightning.pytorch", "lightning.fabric")
+    handlers = [handler for name in names for handler in logging.getLogger(name).handlers]
+    streams = [(handler, handler.setStream(sys.stderr)) for handler in handlers if _has_stream(handler)]
+    for handler in handlers:
+        handler.addFilter(_is_worth_reading)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_is_worth_reading)
+        for handler, stream in streams:
+            if stream is not None:
+                handler.setStream(stream)
+
+
+def _has_stream(handler: logging.Handler) -> TypeGuard[logging.StreamHandler]:
+    return type(handler) is logging.StreamHandler
+
+
+def _is_worth_reading(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_NOISE)

@@ -21,15 +21,15 @@ STEP = "step"
 
 
 class MetricsCSV(Logger):
-    """Appends to ``metrics.csv``, also when a run is resumed (Lightning's ``CSVLogger`` deletes the old file then).
+    """Appends to ``metrics.csv``, also when a run is resumed; Lightning's ``CSVLogger`` deletes it then.
 
-    Values logged at the same step share a row. The file is written once a second and at the end, so that a killed run
-    loses a second of rows at most.
+    Values logged at the same step share a row. The file is written once a second and at the end, so that a
+    killed run loses a second of rows at most.
 
     Args:
         directory: The run directory.
-        resume_step: Env steps of the checkpoint that training goes on from. Rows beyond it are removed, because that
-            part is trained again.
+        resume_step: Env steps of the checkpoint that training goes on from. Rows beyond it are removed,
+            because that part is trained again.
     """
 
     def __init__(self, directory: Path, resume_step: int | None = None) -> None:
@@ -95,20 +95,16 @@ class MetricsCSV(Logger):
                 csv.DictWriter(file, self._columns).writerows(rows)
 
     def _open(self) -> list[str]:
-        """Columns of the file a former part of this run wrote, without the rows that will be written again."""
+        """Columns of the file an earlier part of this run wrote, minus rows that are trained again."""
         rows = _read(self._path)
-        if not rows:
-            return []
-        self._columns = list(rows[0])
-        if self._resume_step is not None:
-            kept = [row for row in rows if int(row[STEP]) <= self._resume_step]
+        self._columns = list(rows[0]) if rows else []
+        if rows:
+            limit = self._resume_step
+            kept = [row for row in rows if limit is None or int(row[STEP]) <= limit]
             if len(kept) < len(rows):
-                _log.info(
-                    "metrics.csv: %d rows after %d env steps are trained again and replaced",
-                    len(rows) - len(kept),
-                    self._resume_step,
-                )
-                self._replace(kept)
+                count = len(rows) - len(kept)
+                _log.info("metrics.csv: %d rows after %d env steps are trained again, replaced", count, limit)
+            self._replace(kept)  # also ends a line that a killed process left incomplete
         return self._columns
 
     def _replace(self, rows: list[dict[str, Any]]) -> None:
@@ -123,9 +119,8 @@ class MetricsCSV(Logger):
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """Rows of ``path``; a last row that a killed process left incomplete is not among them."""
+    """Rows of ``path``, without a last line that a killed process left incomplete."""
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if None not in row and None not in row.values()]
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return list(csv.DictReader(line for line in lines if line.endswith("\n")))

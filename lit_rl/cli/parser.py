@@ -21,7 +21,7 @@ _FRAME = ("Does not validate against any", "Subtypes:", "Errors:", "Given value"
 
 
 class Parser(LightningArgumentParser):
-    """``LightningArgumentParser`` that raises ``CommandError`` where its parent prints the usage and exits."""
+    """``LightningArgumentParser`` that raises ``CommandError`` where its parent prints the usage."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["allow_abbrev"] = False  # otherwise --trainer.max_epoch is silently taken for max_epochs
@@ -34,7 +34,7 @@ class Parser(LightningArgumentParser):
         raise CommandError(self.explain(message)) from ex
 
     def explain(self, message: str) -> str:
-        """``message`` of jsonargparse on one line: the key, what is wrong with it, and the nearest that is right."""
+        """``message`` of jsonargparse on one line: the key, what is wrong with it, the nearest right one."""
         text = strip_frame(message)
         if match := re.search(r"unrecognized arguments: (\S+)", text):
             return self._explain_unknown(match.group(1).partition("=")[0])
@@ -42,7 +42,7 @@ class Parser(LightningArgumentParser):
             return self._explain_unknown(match.group(1))
         if match := re.search(r"following arguments are required: (.+)", text):
             missing = ", ".join(f"--{key.partition('.')[2]}" for key in match.group(1).split(", "))
-            return f"missing {missing}: give it, or a configuration (--config NAME: {', '.join(shipped.names())})"
+            return f"missing {missing}: give it, or a configuration (--config {' | '.join(shipped.names())})"
         key = ".".join(_KEY.findall(text)) or "command line"
         text = _KEY.sub("", text)
         if match := re.search(r"given class_path '([^']+)': Option '([^']+)' is not accepted", text):
@@ -52,7 +52,8 @@ class Parser(LightningArgumentParser):
         if match := re.search(r"Expected a dot import path string: (\S+)", text):
             known = sorted(set(_known_classes(message)))
             near = _nearest(match.group(1), known)
-            return f"{key}: unknown class {match.group(1)!r}{near}; known by name: {', '.join(known)}; others by module.Class"
+            names = ", ".join(known)
+            return f"{key}: unknown class {match.group(1)!r}{near}; known: {names}; others as module.Class"
         if match := re.search(r"argument (\S+): expected one argument", text):
             return f"{match.group(1)}: expected a value, got none"
         text = re.sub(r"Problem with given class_path '[^']+': ", "", text)
@@ -78,7 +79,9 @@ class Parser(LightningArgumentParser):
         for action in subparsers:
             chosen = [name for name in getattr(self, "args", []) if name in action.choices]
             parsers += [action.choices[name] for name in chosen[:1]]
-        options = (option for parser in parsers for action in parser._actions for option in action.option_strings)
+        options = (
+            option for parser in parsers for action in parser._actions for option in action.option_strings
+        )
         return {option.removeprefix("--") for option in options if option.startswith("--")}
 
 
@@ -91,7 +94,10 @@ def strip_frame(message: str) -> str:
 
 def _explain_type(text: str, message: str) -> str:
     """``expected float, got 'abc'``, for whatever ways jsonargparse says so."""
-    expected = [_type_name(name) for name in re.findall(r"Expected an? (.+?)(?=\.? Got value|\s+Expected an? |$)", text)]
+    expected = [
+        _type_name(name)
+        for name in re.findall(r"Expected an? (.+?)(?=\.? Got value|\s+Expected an? |$)", text)
+    ]
     got = re.search(r"Got value: (.+)$", text) or re.search(r"Given value: (.+)$", message)
     if expected and got:
         return f"expected {' or '.join(expected)}, got {got.group(1)!r}"
@@ -121,7 +127,9 @@ def _known_classes(message: str) -> Iterator[str]:
         module, _, name = path.rpartition(".")
         base = getattr(import_module(module), name, None) if module else None
         if isinstance(base, type):
-            yield from (found.__name__ for found in _subclasses(base) if found.__module__.startswith("lit_rl."))
+            yield from (
+                found.__name__ for found in _subclasses(base) if found.__module__.startswith("lit_rl.")
+            )
 
 
 def _subclasses(base: type) -> set[type]:

@@ -1,4 +1,4 @@
-"""The directory of one run: where it lies, what is written at its start, and its removal when the start fails."""
+"""The directory of one run: where it lies, what is written at its start, its removal if that fails."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from lit_rl.cli.errors import CommandError
 
 _log = logging.getLogger("lit_rl")
 
-class RunDirectory:
-    """``runs/<configuration>/<time>-seed<seed>`` of a fit, or the directory of the checkpoint it goes on from.
 
-    As a context manager it removes the directory again when the run ends by an exception before anything was trained.
+class RunDirectory:
+    """``runs/<configuration>/<time>-seed<seed>`` of a fit, or the directory of the run it continues.
+
+    As a context manager it removes the directory again when the run ends by an exception before anything was
+    trained.
     """
 
     def __init__(self) -> None:
@@ -80,7 +82,7 @@ class RunDirectory:
         return path
 
     def write_start(self, config: str) -> None:
-        """Write ``config.yaml`` and ``versions.json``; those of an earlier part of the run are kept under a number."""
+        """Write ``config.yaml`` and ``versions.json``; older ones of this run are kept under a number."""
         if self.path is None:
             raise ValueError("write_start expects a run directory: call create or reuse first")
         texts = {"config.yaml": config, "versions.json": json.dumps(versions(), indent=2) + "\n"}
@@ -88,13 +90,15 @@ class RunDirectory:
             for name, text in texts.items():
                 _write_keeping_old(self.path / name, text)
         except OSError as error:
-            raise CommandError(f"cannot write to the run directory {self.path}: {error.strerror}", 1) from error
+            raise CommandError(
+                f"cannot write to the run directory {self.path}: {error.strerror}", 1
+            ) from error
 
     def _point_latest(self, path: Path) -> None:
         """Let ``latest`` beside the run point to it, where the file system has symbolic links."""
         latest = path.parent / "latest"
         try:
-            self._previous_latest = os.readlink(latest) if latest.is_symlink() else None
+            self._previous_latest = str(latest.readlink()) if latest.is_symlink() else None
             _set_link(latest, path.name)
         except OSError:
             pass
@@ -102,7 +106,7 @@ class RunDirectory:
     def _remove(self, path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
         latest = path.parent / "latest"
-        if latest.is_symlink() and os.readlink(latest) == path.name:
+        if latest.is_symlink() and str(latest.readlink()) == path.name:
             if self._previous_latest is None:
                 latest.unlink()
             else:
@@ -147,7 +151,7 @@ def _write_keeping_old(path: Path, text: str) -> None:
 
 
 def versions() -> dict[str, Any]:
-    """What a run depends on besides its configuration: versions, machine, and the commit of the working directory."""
+    """What a run depends on besides its configuration: versions, machine, commit of the working directory."""
     found: dict[str, Any] = {"lit_rl": lit_rl.__version__, "python": platform.python_version()}
     for package in ("torch", "lightning", "gymnasium", "numpy"):
         try:
@@ -167,7 +171,7 @@ def _cpu() -> str:
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit of the working directory, and whether tracked files differ from it; None outside a repository."""
+    """Commit of the working directory and whether tracked files differ; None outside a repository."""
     try:
         commit = _run_git("rev-parse", "HEAD")
         return {"commit": commit, "dirty": bool(_run_git("status", "--porcelain", "--untracked-files=no"))}

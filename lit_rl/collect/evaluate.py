@@ -26,7 +26,8 @@ def evaluate(
         env: Evaluation environments; N is the number of episodes.
         seed: Environment i is seeded with ``seed + i``, so equal policies meet equal episodes.
         device: Where the policy lives.
-        on_step: Called before the first step and after every step with whether the first episode still runs (for video).
+        on_step: Called before the first step and after every step with whether the first episode still runs
+            (for video).
 
     Returns:
         Episodes in the order of the environments.

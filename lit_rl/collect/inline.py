@@ -1,4 +1,4 @@
-"""Collection in this process: one policy call and one ``VectorEnv.step`` per time step, written into fresh storage."""
+"""Collection in this process: one policy call and one ``VectorEnv.step`` per time step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lit_rl.checks import check_finite
-from lit_rl.nested import leaves, map_nested, named_leaves
+from lit_rl.nested import map_nested, named_leaves
 from lit_rl.types import Episodes, Nested, NestedArray, Policy, Rollout, Step, VectorEnv
 
 
@@ -35,7 +35,8 @@ class InlineCollector:
         self._length = np.zeros(env.num_envs, np.int64)
 
     def _start(self, policy: Policy) -> NestedArray:
-        # after a resume that could not restore the environments the seed moves on, so that no episode is replayed
+        # after a resume that could not restore the environments the seed moves on, so that no episode is
+        # replayed
         self._obs = self.env.reset(self._seed + 1_000_003 * self._restarts)
         self._carry = policy.initial_carry(self.env.num_envs)
         self._reset[:] = True
@@ -43,11 +44,13 @@ class InlineCollector:
         self._length[:] = 0
         return self._obs
 
+    @torch.no_grad()
     def collect(self, policy: Policy, num_steps: int, policy_version: int) -> Rollout:
         """Play ``num_steps`` steps in every environment, continuing where the last call stopped.
 
         Raises:
-            FloatingPointError: An observation or a reward is not finite; the message names step and environment.
+            FloatingPointError: An observation or a reward is not finite; the message names step and
+                environment.
         """
         start = time.perf_counter()
         obs = self._obs if self._obs is not None else self._start(policy)
@@ -55,16 +58,19 @@ class InlineCollector:
         storage = _Storage(num_steps, num_envs, obs)
         carry_before = self._carry
         storage.reset[0] = self._reset
+        step: Step | None = None
         for t in range(num_steps):
-            decision = policy.act(self._to_device(storage.obs_at(t)), self._carry, storage.reset_at(t, self.device))
+            decision = policy.act(
+                self._to_device(storage.obs_at(t)), self._carry, storage.reset_at(t, self.device)
+            )
             step = self.env.step(decision.action.cpu().numpy())
             self._carry = decision.carry
             storage.write(t, decision.action, decision.extras, step)
-        self._obs = step.obs
+        self._obs = step.obs if step is not None else obs
         self._reset = storage.reset[num_steps].copy()
         rollout = storage.rollout(carry_before, policy_version)
-        rollout["episodes"] = self._finish_episodes(rollout)
         _check_rollout(rollout)
+        rollout["episodes"] = self._finish_episodes(rollout)
         rollout["collect_s"] = time.perf_counter() - start
         return rollout
 
@@ -74,12 +80,18 @@ class InlineCollector:
         return map_nested(lambda leaf: leaf.to(self.device, non_blocking=True), obs)
 
     def _finish_episodes(self, rollout: Rollout) -> Episodes:
-        """Returns and lengths of the episodes that ended in ``rollout``; running sums are kept for the next call."""
+        """Returns and lengths of the episodes that ended; running sums stay for the next call."""
         reward = rollout["reward"].double().numpy()
         if reward.ndim == 3:
             reward = reward.mean(-1)  # (T, N)
-        valid = np.ones(reward.shape, np.int64) if rollout["valid"] is None else rollout["valid"].numpy().astype(np.int64)
-        total = np.cumsum(reward * valid, axis=0) + self._return  # (T, N) since the start of each running episode
+        valid = (
+            np.ones(reward.shape, np.int64)
+            if rollout["valid"] is None
+            else rollout["valid"].numpy().astype(np.int64)
+        )
+        total = (
+            np.cumsum(reward * valid, axis=0) + self._return
+        )  # (T, N) since the start of each running episode
         steps = np.cumsum(valid, axis=0) + self._length
         ends = [divmod(int(i), reward.shape[1]) for i in rollout["final_index"]]
         base_return, base_length = np.zeros_like(self._return), np.zeros_like(self._length)
@@ -113,7 +125,10 @@ class InlineCollector:
         }
 
     def set_state(self, state: dict[str, Any]) -> bool:
-        """Continue from :meth:`get_state`. False when the environments could not save theirs: all episodes start anew."""
+        """Continue from :meth:`get_state`.
+
+        False when the environments could not save theirs: all episodes start anew.
+        """
         if not state["started"]:
             return True
         self._restarts = state["restarts"]
@@ -211,7 +226,11 @@ class _Storage:
         else:
             final_obs = map_nested(lambda leaf: leaf[0, :0], self._obs_tensors)  # (0, ...)
             final_index = torch.empty(0, dtype=torch.int64)
-        none_yet: Episodes = {"episode_return": torch.empty(0), "episode_length": torch.empty(0), "env_index": torch.empty(0)}
+        none_yet: Episodes = {
+            "episode_return": torch.empty(0),
+            "episode_length": torch.empty(0),
+            "env_index": torch.empty(0),
+        }
         return {
             "obs": self._obs_tensors,
             "reset": tensor(self.reset),
@@ -233,13 +252,14 @@ class _Storage:
 
 def _check_rollout(rollout: Rollout) -> None:
     """Refuse values that are not finite, naming step and environment; one reduction per array."""
-    named = {f"obs {name}".strip(): leaf for name, leaf in named_leaves(rollout["obs"]) if leaf.is_floating_point()}
-    named["reward"] = rollout["reward"]
-    for name, leaf in zip((f"final_obs {n}".strip() for n, _ in named_leaves(rollout["final_obs"])),
-                          leaves(rollout["final_obs"]), strict=True):  # fmt: skip
-        if leaf.is_floating_point():
-            named[name] = leaf
+    named = {"reward": rollout["reward"]}
+    for field in ("obs", "final_obs"):
+        named |= {f"{field}/{path}".rstrip("/"): leaf for path, leaf in named_leaves(rollout[field])}
     for name, leaf in named.items():
-        # a finite sum proves every entry finite; only a sum that is not (or overflows) is looked at entry by entry
-        if not bool(torch.isfinite(leaf.sum())):
-            check_finite("the environment returned", **{name.replace(" ", "_"): leaf})
+        # a finite sum proves every entry finite; only another sum is looked at entry by entry
+        if leaf.is_floating_point() and not bool(torch.isfinite(leaf.sum())):
+            if name.startswith("final"):  # put where they were seen, so that the message speaks of steps
+                everywhere = leaf.new_zeros(rollout["terminated"].numel(), *leaf.shape[1:])
+                everywhere[rollout["final_index"]] = leaf
+                leaf = everywhere.unflatten(0, rollout["terminated"].shape)
+            check_finite("the environment returned", **{f"{name}_{'TN':O<{leaf.ndim}}": leaf})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,9 +20,9 @@ class UniformPolicy:
 
     def __init__(self, spec: EnvSpec) -> None:
         action = spec.action
-        if action.kind == "box" and not all(map(_is_finite, [*action.low, *action.high])):
+        if action.kind == "box" and not all(map(math.isfinite, [*action.low, *action.high])):
             raise ValueError(
-                f"random warm-up needs finite action bounds; {spec.name} has low {action.low} and high {action.high}. "
+                f"random warm-up needs finite action bounds; {spec.name} has {action.low} to {action.high}. "
                 "Wrap the environment with gymnasium.wrappers.RescaleAction or ClipAction."
             )
         self._action: ActionSpec = action
@@ -41,9 +43,6 @@ class UniformPolicy:
         elif spec.kind == "discrete":
             action = torch.randint(spec.categories[0], tuple(lead))
         else:
-            action = torch.stack([torch.randint(n, tuple(lead)) for n in spec.categories], -1)
+            flat = torch.stack([torch.randint(n, tuple(lead)) for n in spec.categories], -1)
+            action = flat.view(*lead, *spec.shape)
         return Decision(action, carry, {})
-
-
-def _is_finite(value: float) -> bool:
-    return value not in (float("inf"), float("-inf"))

@@ -1,4 +1,4 @@
-"""What rollout and replay data modules share: the environments, their seeds, evaluation, random generators, resuming."""
+"""What the data modules share: environments, their seeds, evaluation, random generators, resuming."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -65,9 +65,13 @@ class Environments:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}; set data.init_args.num_envs")
         if eval_episodes < 1:
-            raise ValueError(f"eval_episodes must be at least 1, got {eval_episodes}; set data.init_args.eval_episodes")
-        self._env, self._num_envs, self._vectorization = env, num_envs, vectorization
-        self._env_kwargs, self._wrappers, self._record = dict(env_kwargs or {}), list(wrappers or []), list(record or [])
+            raise ValueError(
+                f"eval_episodes must be at least 1, got {eval_episodes}; set data.init_args.eval_episodes"
+            )
+        self._env, self._num_envs = env, num_envs
+        self._vectorization: Vectorization = vectorization
+        self._env_kwargs, self._wrappers = dict(env_kwargs or {}), list(wrappers or [])
+        self._record = list(record or [])
         self._eval_episodes, self._seed, self._check = eval_episodes, seed, check
         self._collector: InlineCollector | None = None
         self._eval_env: VectorEnv | None = None
@@ -79,7 +83,7 @@ class Environments:
     @property
     def seed(self) -> int:
         """Seed of this rank's first training environment."""
-        base = self._seed if self._seed is not None else int(os.environ.get("PL_GLOBAL_SEED", 0))
+        base = self._seed if self._seed is not None else int(os.environ.get("PL_GLOBAL_SEED", "0"))
         return base + self.rank * self._num_envs
 
     @property
@@ -129,10 +133,14 @@ class Environments:
 
     # Collection
 
-    def begin(self, ring_is_restored: bool = True) -> None:
-        """Continue environments and random generators where a loaded checkpoint left them; at the start of an epoch."""
+    def begin(self, ring_is_restored: bool = True) -> bool:
+        """Continue environments and random generators where a checkpoint left them; at the start of an epoch.
+
+        Returns:
+            False when the environments could not be restored, so that all episodes start anew.
+        """
         if self._pending is None:
-            return
+            return True
         state, self._pending = self._pending, None
         exact = self.collector.set_state(state["collector"])
         set_rng_state(state["rng"])
@@ -142,8 +150,11 @@ class Environments:
             log.info("resumed: environments and random generators continue; the replay ring starts empty")
         else:
             log.info(
-                "resumed: %s cannot save its state, so its episodes start anew (random generators continue)", self.spec.name
+                "resumed: %s cannot save its state (%s), so episodes start anew; random generators continue",
+                self.spec.name,
+                getattr(self.collector.env, "unknown_class", None) or type(self.collector.env).__name__,
             )
+        return exact
 
     def collect(self, policy: Policy, num_steps: int) -> Rollout:
         """One rollout under the trainer's precision, without gradients."""
@@ -157,14 +168,16 @@ class Environments:
         return self.collect(_Greedy(self.module), num_steps)  # type: ignore[arg-type]
 
     def precision(self) -> Any:
-        """The precision context of the trainer: without it the probability ratio is wrong under bf16-mixed."""
+        """The trainer's precision context: without it the probability ratio is wrong under bf16-mixed."""
         return self.trainer.precision_plugin.forward_context() if self.trainer else nullcontext()
 
     @property
     def module(self) -> LightningModule:
         """The learner: unwrapped, so that no DDP hook fires while collecting."""
         if self.trainer is None:
-            raise RuntimeError("experience is collected while a Trainer runs: call trainer.fit(module, datamodule=...)")
+            raise RuntimeError(
+                "experience is collected while a Trainer runs: call trainer.fit(module, datamodule=...)"
+            )
         return self.trainer.lightning_module
 
     def evaluations(self, video: Path | None) -> Iterator[EvalEpisodes]:
@@ -177,7 +190,13 @@ class Environments:
         module = self.module
         writer = VideoWriter(self._eval_env, video) if video is not None and self.rank == 0 else None
         with torch.no_grad(), self.precision():
-            episodes = evaluate(module, self._eval_env, seed, module.device, writer.on_step if writer else None)  # type: ignore[arg-type]
+            episodes = evaluate(
+                cast("Policy", module),
+                self._eval_env,
+                seed,
+                module.device,
+                writer.on_step if writer else None,
+            )
         if writer:
             writer.save()
         yield {"episodes": episodes, "seconds": time.perf_counter() - start}
@@ -208,7 +227,7 @@ class Environments:
                 "resume with the same trainer.devices"
             )
         self._pending = ranks[self.rank]
-        return self._pending["own"]
+        return ranks[self.rank]["own"]
 
 
 class _Greedy:
@@ -223,13 +242,19 @@ class _Greedy:
 
 
 def get_rng_state() -> dict[str, Any]:
-    """State of the global generators of torch (CPU and CUDA), numpy and Python, as tensors and plain types."""
+    """State of the global generators of torch (CPU, CUDA), numpy and Python, as tensors and plain types."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002  # libraries of users draw from it
     version, internal, gauss_next = random.getstate()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [str(kind), torch.from_numpy(np.asarray(keys, np.int64)), int(position), int(has_gauss), float(gauss)],
+        "numpy": [
+            str(kind),
+            torch.from_numpy(np.asarray(keys, np.int64)),
+            int(position),
+            int(has_gauss),
+            float(gauss),
+        ],
         "python": [version, list(internal), gauss_next],
     }
 

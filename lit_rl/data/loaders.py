@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Batches:
-    """An iterable of known length. Lightning prefetches loaders without ``__len__``: their data are one policy old.
+    """An iterable of known length: Lightning prefetches others, whose data are then one policy old.
 
     Args:
         make: Starts one epoch: returns an iterator of ``length`` batches.

@@ -1,4 +1,4 @@
-"""``ReplayDataModule``: one batch is a block of minibatches sampled from a replay ring after the matching env steps."""
+"""``ReplayDataModule``: one batch is a block of minibatches, sampled after the matching env steps."""
 
 from __future__ import annotations
 
@@ -22,20 +22,24 @@ class ReplayDataModule(LightningDataModule):
     """Environments to minibatches of replayed transitions ``[M, B, ...]``, for off-policy learners (SAC).
 
     Each batch first plays ``steps_per_batch`` steps in every environment, then samples
-    M = ``steps_per_batch * num_envs * updates_per_step`` minibatches, so the ratio of updates to env steps is exact.
+    M = ``steps_per_batch * num_envs * updates_per_step`` minibatches, so the ratio of updates to env steps is
+    exact.
 
     Args:
         env: Gymnasium id, ``class_path`` of an environment class, or a Python callable.
         num_envs: Environments of each rank.
-        steps_per_batch: Steps per environment between two batches. More amortises Lightning's loop; the policy that
-            collects is up to so many steps old.
-        updates_per_step: Minibatches per env step (replay ratio). More learns from fewer env steps, at more compute.
+        steps_per_batch: Steps per environment between two batches. More amortises Lightning's loop; the
+            policy that collects is up to so many steps old.
+        updates_per_step: Minibatches per env step (replay ratio). More learns from fewer env steps, at more
+            compute.
         batch_size: Transitions B per minibatch.
         capacity: Transitions the ring keeps, per rank; the oldest are overwritten.
         warmup_steps: Env steps of uniformly random actions before the first batch, per rank.
-        n_step: Steps of reward summed before the bootstrap. More propagates rewards faster, with off-policy bias.
+        n_step: Steps of reward summed before the bootstrap. More propagates rewards faster, with off-policy
+            bias.
         batches_per_epoch: Length of an epoch, equal on all ranks. Evaluation follows every epoch.
-        memmap: Folder for a memory-mapped ring, for more transitions than memory holds; None keeps it in memory.
+        memmap: Folder for a memory-mapped ring, for more transitions than memory holds; None keeps it in
+            memory.
         vectorization: See ``RolloutDataModule``.
         env_kwargs: Keyword arguments of the environment.
         wrappers: ``class_path`` of Gymnasium wrappers, applied in order.
@@ -86,13 +90,13 @@ class ReplayDataModule(LightningDataModule):
         exact = self.steps_per_batch * self.num_envs * updates_per_step
         if exact < 1 or abs(exact - round(exact)) > 1e-9:
             raise ValueError(
-                f"ReplayDataModule: steps_per_batch * num_envs * updates_per_step must be a whole number of minibatches, "
+                "ReplayDataModule: steps_per_batch * num_envs * updates_per_step must be whole minibatches, "
                 f"got {self.steps_per_batch} * {self.num_envs} * {updates_per_step} = {exact:g}"
             )
         if self.capacity < self.steps_per_batch * self.num_envs or self.warmup_steps > self.capacity:
             raise ValueError(
                 f"ReplayDataModule: capacity = {self.capacity} must hold steps_per_batch * num_envs = "
-                f"{self.steps_per_batch * self.num_envs} and warmup_steps = {self.warmup_steps}; raise capacity"
+                f"{self.steps_per_batch * self.num_envs} and warmup_steps = {self.warmup_steps}; raise it"
             )
 
     @property
@@ -116,14 +120,13 @@ class ReplayDataModule(LightningDataModule):
         gamma = getattr(self.environments.module, "gamma", None)
         if gamma is None:
             raise TypeError(
-                f"ReplayDataModule expects a learner with the attribute gamma, got {type(self.environments.module).__name__}"
+                f"ReplayDataModule needs a learner with gamma, got {type(self.environments.module).__name__}"
             )
         if self._pending_ring is not None:
             self.ring.set_state(self._pending_ring)
             self._pending_ring = None
-            self.environments.begin()
-        else:
-            self.environments.begin(ring_is_restored=len(self.ring) > 0)
+        if not self.environments.begin(ring_is_restored=len(self.ring) > 0):
+            self.ring.end_episodes()  # n-step windows must not run from the old episodes into the new ones
         for _ in range(self.batches_per_epoch):
             yield self._block(gamma)
 
@@ -141,7 +144,7 @@ class ReplayDataModule(LightningDataModule):
         return {
             **sampled,
             "new_steps": sum(rollout["terminated"].numel() for rollout in played),
-            "episodes": {key: torch.cat([one[key] for one in ended]) for key in ended[0]},
+            "episodes": {key: torch.cat([one[key] for one in ended]) for key in ended[0]},  # type: ignore[typeddict-item]
             "policy_version": played[-1]["policy_version"],
             "collect_s": sum(rollout["collect_s"] for rollout in played),
         }
@@ -169,9 +172,13 @@ class ReplayDataModule(LightningDataModule):
         yield self.environments.collect_greedy(self.steps_per_batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Environments, random generators and (if ``save_replay``) the filled part of the ring, of every rank."""
+        """Environments, random generators and, if ``save_replay``, the filled ring, of every rank."""
         keep = self.save_replay and self._ring is not None and len(self._ring) > 0
-        ring = self._pending_ring if self._pending_ring is not None else (self.ring.get_state() if keep else None)
+        ring = (
+            self._pending_ring
+            if self._pending_ring is not None
+            else (self.ring.get_state() if keep else None)
+        )
         return self.environments.state_dict({"ring": ring if self.save_replay else None})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""``RolloutDataModule``: one batch is one rollout, collected with exactly the policy that is about to be trained."""
+"""``RolloutDataModule``: one batch is one rollout, collected with exactly the policy to be trained."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ class RolloutDataModule(LightningDataModule):
 
     Args:
         env: Gymnasium id (``CartPole-v1``), or ``class_path`` of an environment class, or a Python callable.
-        num_envs: Environments of each rank. More gives less correlated batches and better use of batched policies.
+        num_envs: Environments of each rank. More gives less correlated batches and better use of batched
+            policies.
         rollout_steps: Steps T per environment and rollout.
         rollouts_per_epoch: Length of an epoch, equal on all ranks. Evaluation follows every epoch.
-        vectorization: ``auto`` takes a native batched environment where Gymnasium has one, otherwise steps them one
-            after the other; ``async`` gives each a process (for slow environments).
+        vectorization: ``auto`` takes a native batched environment where Gymnasium has one, otherwise steps
+            them one after the other; ``async`` gives each a process (for slow environments).
         env_kwargs: Keyword arguments of the environment.
         wrappers: ``class_path`` of Gymnasium wrappers, applied in order.
         record: Names of values in ``info`` that rollouts record (reward terms, positions).

@@ -23,7 +23,9 @@ class VideoWriter:
         if path.suffix not in (".gif", ".mp4"):
             raise ValueError(f"video must end in .gif or .mp4, got {path}")
         if not hasattr(env, "frame"):
-            raise ValueError(f"video needs an environment that renders frames; {env.spec.name} has no frame()")
+            raise ValueError(
+                f"video needs an environment that renders frames; {env.spec.name} has no frame()"
+            )
         self._env, self._path = env, path
         self._frames: list[np.ndarray] = []
 
@@ -40,13 +42,17 @@ class VideoWriter:
 
             images = [Image.fromarray(frame) for frame in self._frames]
             images[0].save(
-                self._path, save_all=True, append_images=images[1:], duration=1000 // frames_per_second, loop=0
+                self._path,
+                save_all=True,
+                append_images=images[1:],
+                duration=1000 // frames_per_second,
+                loop=0,
             )
             return
         import imageio
 
         try:
-            imageio.mimsave(self._path, self._frames, fps=frames_per_second)
+            imageio.mimsave(self._path, list[Any](self._frames), fps=frames_per_second)  # pyright: ignore[reportCallIssue]
         except (ImportError, ValueError) as error:
             raise ValueError(
                 f"writing {self._path} needs a codec: pip install 'lit-rl[video]', or choose a .gif ({error})"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -10,12 +12,14 @@ from lit_rl.types import EnvSpec, LeafSpec, Nested
 
 
 class ImageEncoder(nn.Module):
-    """Three convolutions and a linear layer over one image, ``(channels, height, width)`` or ``(height, width, channels)``.
+    """Three convolutions and a linear layer over one image, with its channels first or last.
 
-    Integer images are divided by 255. Further leaves of a Dict observation are not seen; flatten them elsewhere.
+    Integer images are divided by 255. Further leaves of a Dict observation are not seen; flatten them
+    elsewhere.
 
     Args:
-        spec: The environment; its observation is one image of at least 36 x 36 pixels, or a Dict with ``key``.
+        spec: The environment; its observation is one image of at least 36 x 36 pixels, or a Dict with
+            ``key``.
         features: Number of features F.
         key: Key of the image in a Dict observation; None when the observation is the image.
 
@@ -25,15 +29,21 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, spec: EnvSpec, features: int = 512, key: str | None = None) -> None:
         super().__init__()
-        leaf = spec.observation[key] if key is not None and isinstance(spec.observation, dict) else spec.observation
+        leaf = (
+            spec.observation[key]
+            if key is not None and isinstance(spec.observation, dict)
+            else spec.observation
+        )
         if not isinstance(leaf, LeafSpec) or len(leaf.shape) != 3 or min(sorted(leaf.shape)[1:]) < 36:
             raise ValueError(
-                f"ImageEncoder expects an image of three axes and at least 36 x 36 pixels, {spec.name} observes {leaf}; "
+                f"ImageEncoder expects an image of at least 36 x 36 pixels, {spec.name} observes {leaf}; "
                 "name the image with key=... in a Dict observation"
             )
         self.key = key
         self.channels_last = leaf.shape[-1] < leaf.shape[0]
-        channels, height, width = leaf.shape if not self.channels_last else (leaf.shape[2], leaf.shape[0], leaf.shape[1])
+        channels, height, width = (
+            leaf.shape if not self.channels_last else (leaf.shape[2], leaf.shape[0], leaf.shape[1])
+        )
         self.scale = 1.0 / 255.0 if leaf.dtype.startswith("uint") else 1.0
         self.convolutions = nn.Sequential(
             nn.Conv2d(channels, 32, 8, stride=4), nn.ReLU(),
@@ -43,7 +53,7 @@ class ImageEncoder(nn.Module):
         for layer in self.convolutions:
             if isinstance(layer, nn.Conv2d):
                 nn.init.orthogonal_(layer.weight, 2**0.5)
-                nn.init.zeros_(layer.bias)
+                nn.init.constant_(cast("Tensor", layer.bias), 0.0)
         with torch.no_grad():
             flat = self.convolutions(torch.zeros(1, channels, height, width)).numel()
         self.head = linear(flat, features, 2**0.5)

@@ -17,7 +17,9 @@ class PerceptronEncoder(nn.Module):
         activation: After every layer.
     """
 
-    def __init__(self, spec: EnvSpec, hidden: tuple[int, ...] = (64, 64), activation: Activation = "tanh") -> None:
+    def __init__(
+        self, spec: EnvSpec, hidden: tuple[int, ...] = (64, 64), activation: Activation = "tanh"
+    ) -> None:
         super().__init__()
         if not hidden:
             raise ValueError("PerceptronEncoder: hidden must name at least one width, got an empty list")

@@ -32,8 +32,11 @@ def check_env(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Gymnasium's own warnings say the same less clearly
         env = make()
+        if not isinstance(env, gymnasium.Env):
+            got = f"{type(env).__module__}.{type(env).__name__}"
+            raise ValueError(f"{name or 'the environment'} is a {got}, expected a gymnasium.Env")
+        name = name or type(env.unwrapped).__name__
         try:
-            name = name or type(getattr(env, "unwrapped", env)).__name__
             _check_spaces(name, env, hints)
             _check_episodes(name, env, num_steps, seed, hints)
         finally:
@@ -43,8 +46,6 @@ def check_env(
 
 
 def _check_spaces(name: str, env: gymnasium.Env, hints: list[str]) -> None:
-    if not isinstance(env, gymnasium.Env):
-        raise ValueError(f"{name} is a {type(env).__module__}.{type(env).__name__}, expected a gymnasium.Env")
     for kind in ("observation_space", "action_space"):
         space = getattr(env, kind, None)
         if not isinstance(space, spaces.Space):

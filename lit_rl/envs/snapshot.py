@@ -74,8 +74,9 @@ _ENV_ATTRIBUTES: dict[str, tuple[str, ...]] = {
     f"{_TOY_TEXT}taxi.TaxiEnv": ("s", "lastaction", "fickle_step", "taxi_orientation"),
 }
 
-# mj_step leaves these one step behind qpos and qvel, and rewards read some of them before the next step: to
-# recompute them would change bits, so they are copied. All have the size of the model (contacts have not).
+# mj_step leaves these one physics step behind qpos and qvel, and the rewards of Ant and Humanoid read some
+# before the next step: mj_forward would give other rewards, so they are copied. Contacts are not copied:
+# mj_step begins with finding them.
 _MUJOCO_DERIVED = (
     *("xpos", "xquat", "xmat", "xipos", "ximat", "xanchor", "xaxis", "geom_xpos", "geom_xmat"),
     *("site_xpos", "site_xmat", "cam_xpos", "cam_xmat", "light_xpos", "light_xdir"),

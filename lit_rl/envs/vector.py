@@ -6,7 +6,8 @@ import difflib
 import importlib
 import inspect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -71,6 +72,10 @@ def make_vector_env(
     if not isinstance(env, str) and not callable(env):
         raise TypeError(f"env must be a Gymnasium id or a callable, got {type(env).__name__}")
     kwargs = dict(env_kwargs or {}) | ({"render_mode": "rgb_array"} if render else {})
+    if render and not isinstance(env, str) and not _accepts(env, ["render_mode"]):
+        raise ValueError(
+            f"render=True (a video, say) needs env={_name(env)!r} to have an argument render_mode"
+        )
     is_plain = not wrappers and autoreset == "auto"
     if not isinstance(env, str) and "num_envs" in _parameters(env):
         if not is_plain or vectorization not in ("auto", "native"):
@@ -125,10 +130,10 @@ def _single_env_fn(
         _registration(env)
 
     def make() -> gymnasium.Env:
-        if isinstance(
-            env, str
-        ):  # check_env does once and in words what Gymnasium's checker does in each copy
-            single = gymnasium.make(env, disable_env_checker=True, **kwargs)
+        if isinstance(env, str):
+            with _without_deprecations_of_mujoco(env):
+                # check_env does once and in words what Gymnasium's checker does in each copy
+                single = gymnasium.make(env, **{"disable_env_checker": True, **kwargs})
         else:
             single = env(**kwargs)
         if not isinstance(single, gymnasium.Env):
@@ -139,6 +144,27 @@ def _single_env_fn(
         return single
 
     return make
+
+
+@contextmanager
+def _without_deprecations_of_mujoco(env_id: str) -> Iterator[None]:
+    """MuJoCo 4 prints what it deprecates in Gymnasium's own models, and logs it into the working directory."""
+    entry = _registration(env_id).entry_point
+    if not (isinstance(entry, str) and entry.startswith("gymnasium.envs.mujoco")):
+        yield
+        return
+    import mujoco
+
+    def pass_on(message: str) -> None:
+        if "is deprecated" not in message:
+            warnings.warn(f"MuJoCo: {message}", RuntimeWarning, stacklevel=2)
+
+    before = mujoco.get_mju_user_warning()  # pyright: ignore[reportAttributeAccessIssue]  # a compiled module
+    mujoco.set_mju_user_warning(pass_on)  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _registration(env_id: str) -> Registration:
@@ -164,11 +190,10 @@ def _choose(env: Source, kwargs: dict[str, Any], is_plain: bool) -> str:
     if entry is None or (isinstance(entry, str) and entry.startswith(_JAX_ONLY)):
         return "sync"
     try:
-        accepted = _parameters(load_env_creator(entry) if isinstance(entry, str) else entry)
+        batch = load_env_creator(entry) if isinstance(entry, str) else entry
     except ImportError:
         return "sync"
-    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
-    return "native" if takes_any or accepted.keys() >= kwargs.keys() else "sync"
+    return "native" if _accepts(batch, kwargs) else "sync"
 
 
 def _make_native(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> gymnasium.vector.VectorEnv:
@@ -203,18 +228,24 @@ class _EnvPool(gymnasium.vector.VectorEnv):
 
     def __init__(self, make: Callable[..., Any]) -> None:
         self._make = make
-        self._pool = make(seed=0)
+        self._start(seed=0)
         self.num_envs = self._pool.num_envs
         self.metadata = self._pool.metadata
         self.single_observation_space = self._pool.single_observation_space
         self.single_action_space = self._pool.single_action_space
+
+    def _start(self, seed: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # its bounds are float64, its observations float32
+            self._pool = self._make(seed=seed)
+            _ = self._pool.single_observation_space, self._pool.single_action_space  # made when first read
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         if seed is not None:
             self._pool.close()
-            self._pool = self._make(seed=seed)
+            self._start(seed)
         return self._pool.reset(options=options)
 
     def step(self, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -232,9 +263,7 @@ def _make_envpool(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> gymnasi
     if env_id not in envpool.list_all_envs():
         near = difflib.get_close_matches(env_id, envpool.list_all_envs(), n=3, cutoff=0.5)
         raise ValueError(f"env={env_id!r} is not in EnvPool; nearest: {', '.join(near) or 'none'}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # its bounds are float64, its observations float32
-        return _EnvPool(partial(envpool.make, env_id, env_type="gymnasium", num_envs=num_envs, **kwargs))
+    return _EnvPool(partial(envpool.make, env_id, env_type="gymnasium", num_envs=num_envs, **kwargs))
 
 
 def _parameters(fn: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
@@ -244,8 +273,14 @@ def _parameters(fn: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
+def _accepts(fn: Callable[..., Any], names: Iterable[str]) -> bool:
+    parameters = _parameters(fn)
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    return takes_any or all(name in parameters for name in names)
+
+
 def _name(env: Any) -> str:
     if isinstance(env, str):
         return env
     env = env.func if isinstance(env, partial) else env
-    return getattr(env, "__qualname__", type(env).__name__)
+    return getattr(env, "__name__", type(env).__name__)

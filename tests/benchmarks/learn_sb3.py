@@ -1,7 +1,8 @@
 """Learning curves of Stable-Baselines3, for the tables of ``learning.py``.
 
 ``python tests/benchmarks/learn_sb3.py sac_halfcheetah --seeds 0 1 2`` appends one JSON line per seed to
-``tests/benchmarks/results/learning/sac_halfcheetah_sb3.jsonl``: greedy returns (10 episodes) at ten equidistant points of training.
+``tests/benchmarks/results/learning/sac_halfcheetah_sb3.jsonl``: greedy returns (10 episodes) at ten
+equidistant points of training.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Learning curves of the shipped configs over several random seeds, beside those of the peer.
 
-``python tests/benchmarks/learning.py run sac_halfcheetah --seeds 0 1 2`` trains the config with the command a user types,
-once per seed, and appends one JSON line each to ``results/learning/<task>_<variant>.jsonl``: the greedy returns that
-``metrics.csv`` recorded. ``... learning.py table`` prints and writes the table of all results, ``results/learning.md``.
+``python tests/benchmarks/learning.py run sac_halfcheetah --seeds 0 1 2`` trains the config with the command a
+user types, once per seed, and appends one JSON line each to ``results/learning/<task>_<variant>.jsonl``: the
+greedy returns that
+``metrics.csv`` recorded. ``... learning.py table`` prints and writes the table of all results,
+``results/learning.md``.
 """
 
 from __future__ import annotations
@@ -20,7 +22,11 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 LEARNING = RESULTS / "learning"
-VARIANTS = {"default": [], "float32": ["--model.matmul_precision", "highest"], "compile": ["--model.compile", "true"]}
+VARIANTS = {
+    "default": [],
+    "float32": ["--model.matmul_precision", "highest"],
+    "compile": ["--model.compile", "true"],
+}
 TARGETS = {"ppo_cartpole": 475.0, "ppo_cartpole_fast": 475.0, "sac_pendulum": -200.0}
 STUDENT_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
@@ -30,14 +36,25 @@ def run(task: str, variant: str, seeds: list[int], threads: int) -> None:
     LEARNING.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "lit_rl", "fit", "--config", task, "--seed_everything", str(seed),
-                       "--run_dir", f"{folder}/run", "--model.threads", str(threads), *VARIANTS[variant]]  # fmt: skip
+            command = [
+                sys.executable,
+                "-m",
+                "lit_rl",
+                "fit",
+                "--config",
+                task,
+                "--seed_everything",
+                str(seed),
+            ]
+            command += ["--run_dir", f"{folder}/run", "--model.threads", str(threads), *VARIANTS[variant]]
             start = time.perf_counter()
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             seconds = time.perf_counter() - start
             rows = list(csv.DictReader((Path(folder) / "run" / "metrics.csv").open()))
             versions = json.loads((Path(folder) / "run" / "versions.json").read_text())
-        curve = [[int(row["step"]), float(row["eval/return_mean"])] for row in rows if row.get("eval/return_mean")]
+        curve = [
+            [int(row["step"]), float(row["eval/return_mean"])] for row in rows if row.get("eval/return_mean")
+        ]
         line = {"library": "lit_rl", "task": task, "variant": variant, "seed": seed, "threads": threads,
                 "wall_seconds": round(seconds, 1), "git": versions["git"], "curve": curve}  # fmt: skip
         with (LEARNING / f"{task}_{variant}.jsonl").open("a") as file:
@@ -51,10 +68,18 @@ def summary(path: Path) -> str:
     finals = [line["curve"][-1][1] for line in lines]
     steps = lines[0]["curve"][-1][0]
     mean = statistics.fmean(finals)
-    half = STUDENT_95[len(finals)] * statistics.stdev(finals) / math.sqrt(len(finals)) if len(finals) > 1 else math.nan
+    half = (
+        STUDENT_95[len(finals)] * statistics.stdev(finals) / math.sqrt(len(finals))
+        if len(finals) > 1
+        else math.nan
+    )
     task = lines[0]["task"]
     target = TARGETS.get(task)
-    verdict = "" if target is None else f"{'reached' if min(finals) >= target else 'missed'} ({target:g} in every seed)"
+    verdict = (
+        ""
+        if target is None
+        else f"{'reached' if min(finals) >= target else 'missed'} ({target:g} in every seed)"
+    )
     each = " ".join(f"{value:.0f}" for value in finals)
     name = lines[0].get("variant", lines[0]["library"])
     return f"| {task} | {name} | {steps} | {mean:.1f} +- {half:.1f} | {each} | {verdict} |"
@@ -62,9 +87,8 @@ def summary(path: Path) -> str:
 
 def table() -> None:
     """Print and write the table of every curve file."""
-    head = (
-        "| task | who | env steps | final greedy return, mean +- 95 % interval | seeds | target |\n|---|---|---|---|---|---|"
-    )
+    head = "| task | who | env steps | final greedy return, mean +- 95 % interval | seeds | target |"
+    head += "\n|---|---|---|---|---|---|"
     text = "\n".join([head, *(summary(path) for path in sorted(LEARNING.glob("*.jsonl")))])
     print(text)
     (RESULTS / "learning.md").write_text(

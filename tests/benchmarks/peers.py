@@ -1,7 +1,7 @@
 """The peers of every comparison, built with the same hyper-parameters as the shipped configs.
 
-Stable-Baselines3 is installed by the ``bench`` extra. Settings are literal here, not read from our YAML files,
-so that a change of ours cannot silently change the peer.
+Stable-Baselines3 is installed by the ``bench`` extra. Settings are literal here, not read from our YAML
+files, so that a change of ours cannot silently change the peer.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SAC_HALFCHEETAH: dict[str, Any] = {"env": "HalfCheetah-v5", "steps": 100_000, "l
 
 
 def sb3_ppo(settings: dict[str, Any], seed: int) -> Any:
-    """Stable-Baselines3 PPO with ``settings``; observations and returns normalised by ``VecNormalize`` if asked."""
+    """Stable-Baselines3 PPO with ``settings``; normalised by ``VecNormalize`` if asked."""
     from stable_baselines3 import PPO
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import VecNormalize

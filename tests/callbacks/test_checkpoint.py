@@ -24,7 +24,10 @@ def test_saves_last_every_so_many_batches_and_at_the_end(fit, monkeypatch):
     monkeypatch.setattr(
         RolloutCheckpoint,
         "_save",
-        lambda self, trainer, name: (saved_at.append((name, trainer.lightning_module.policy_version)), save(self, trainer, name)),
+        lambda self, trainer, name: (
+            saved_at.append((name, trainer.lightning_module.policy_version)),
+            save(self, trainer, name),
+        ),
     )
     fit(EnvStepBudget(110), RolloutCheckpoint(every_batches=3, save_best=False))
     assert saved_at == [("last.ckpt", version) for version in (3, 6, 9, 11)]
@@ -76,16 +79,22 @@ def test_best_value_is_forgotten_where_its_file_is_not(fit, tmp_path):
     assert fit.load("best.ckpt")["state_dict"]["weight"].item() == 8
 
 
-@pytest.mark.parametrize("every_batches", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("killed_after", [3, 4, 5, 8, 9])
-def test_resume_trains_and_validates_like_a_run_that_was_never_killed(fit, tmp_path, every_batches, killed_after):
+@pytest.mark.parametrize(
+    ("every_batches", "killed_after"),
+    [(every, after) for every in (1, 2, 3, 4, 5) for after in (3, 4, 5, 8, 9) if after > every],
+)
+def test_resume_trains_and_validates_like_a_run_that_was_never_killed(
+    fit, tmp_path, every_batches, killed_after
+):
     whole, _ = fit(EnvStepBudget(140), RolloutCheckpoint(every_batches))
     fit.directory = tmp_path / "killed"
     with pytest.raises(RuntimeError, match="power cut"):
-        fit(EnvStepBudget(140), RolloutCheckpoint(every_batches), RaiseAt(killed_after, RuntimeError("power cut")))
+        fit(
+            EnvStepBudget(140),
+            RolloutCheckpoint(every_batches),
+            RaiseAt(killed_after, RuntimeError("power cut")),
+        )
     last = fit.directory / "checkpoints" / "last.ckpt"
-    if not last.exists():
-        pytest.skip("killed before the first checkpoint")
     resumed, _ = fit(EnvStepBudget(140), RolloutCheckpoint(every_batches), ckpt_path=last)
     saved_version = 14 - len(resumed.trained)
     assert resumed.trained == whole.trained[saved_version:]
@@ -136,7 +145,10 @@ def test_fast_dev_run_writes_nothing(fit, tmp_path):
 
 
 def test_unknown_monitor_is_named(fit):
-    with pytest.raises(MisconfigurationException, match=r"watches 'eval/foo', but the validation logged \['eval/return_mean'\]"):
+    with pytest.raises(
+        MisconfigurationException,
+        match=r"watches 'eval/foo', but the validation logged \['eval/return_mean'\]",
+    ):
         fit(EnvStepBudget(50), RolloutCheckpoint(monitor="eval/foo"))
 
 

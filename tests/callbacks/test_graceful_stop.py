@@ -22,7 +22,9 @@ class SendAt(Callback):
                 os.kill(os.getpid(), signum)
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)]
+)
 def test_signal_ends_training_after_the_batch_with_a_checkpoint(fit, signum, code):
     stop = GracefulStop()
     module, trainer = fit(RolloutCheckpoint(), stop, SendAt(4, signum), EnvStepBudget(990))
@@ -37,7 +39,9 @@ def test_stopped_run_goes_on_as_if_it_had_not_been_stopped(fit, tmp_path):
     whole, _ = fit(EnvStepBudget(120), RolloutCheckpoint())
     fit.directory = tmp_path / "stopped"
     fit(EnvStepBudget(120), RolloutCheckpoint(), GracefulStop(), SendAt(5, signal.SIGTERM))
-    resumed, _ = fit(EnvStepBudget(120), RolloutCheckpoint(), ckpt_path=fit.directory / "checkpoints" / "last.ckpt")
+    resumed, _ = fit(
+        EnvStepBudget(120), RolloutCheckpoint(), ckpt_path=fit.directory / "checkpoints" / "last.ckpt"
+    )
     assert resumed.trained == whole.trained[6:]
     assert resumed.evaluated_at == [80, 120]
 
@@ -58,7 +62,12 @@ def test_second_ctrl_c_stops_at_once(fit):
     before = [signal.getsignal(signum) for signum in SIGNALS]
     try:
         with pytest.raises(SystemExit):  # how Lightning ends on KeyboardInterrupt
-            fit(GracefulStop(), RolloutCheckpoint(), EnvStepBudget(90), SendAt(2, signal.SIGINT, signal.SIGINT))
+            fit(
+                GracefulStop(),
+                RolloutCheckpoint(),
+                EnvStepBudget(90),
+                SendAt(2, signal.SIGINT, signal.SIGINT),
+            )
         assert fit.saved == ["interrupted.ckpt"]
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves SIGINT ignored

@@ -34,7 +34,13 @@ def test_writes_at_every_batch_when_lines_may_follow_at_once(fit, capsys):
 
 
 def test_without_a_budget_there_is_no_share(fit, capsys):
-    fit(EnvStepsProgressBar(0.0), RolloutCheckpoint(), max_epochs=1, batches_per_epoch=1, enable_progress_bar=True)
+    fit(
+        EnvStepsProgressBar(0.0),
+        RolloutCheckpoint(),
+        max_epochs=1,
+        batches_per_epoch=1,
+        enable_progress_bar=True,
+    )
     assert capsys.readouterr().err == "env steps 10, return 1.5, 2000 steps/s\n"
 
 

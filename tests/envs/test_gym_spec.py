@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from lit_rl.envs.gym_spec import action_caster, action_spec, env_spec, observation_caster, stack_rows, take_rows
+from lit_rl.envs.gym_spec import (
+    action_caster,
+    action_spec,
+    env_spec,
+    observation_caster,
+    stack_rows,
+    take_rows,
+)
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec
 
 BOX = spaces.Box(-1.0, 1.0, (3,), np.float64)
@@ -61,7 +68,9 @@ def test_action_mask_is_binary_and_must_fit_the_actions() -> None:
     cast = observation_caster(observation)({"action_mask": np.ones((2, 4), np.int8), "x": np.zeros((2, 3))})
     assert (cast["action_mask"].dtype, cast["x"].dtype) == (np.int64, np.float32)
     assert env_spec("env", observation, spaces.MultiDiscrete([1, 3])).has_action_mask
-    with pytest.raises(ValueError, match=r"action_mask'\] must have one entry per choice .* \[3\].* is \[4\]"):
+    with pytest.raises(
+        ValueError, match=r"action_mask'\] must have one entry per choice .* \[3\].* is \[4\]"
+    ):
         env_spec("env", observation, spaces.Discrete(3))
     with pytest.raises(ValueError, match="choice of a discrete action"):
         env_spec("env", observation, BOX)

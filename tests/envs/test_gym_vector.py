@@ -18,7 +18,7 @@ NUM_ENVS, NUM_STEPS = 3, 40
 
 
 class Toy(gymnasium.Env):
-    """Episodes of 5 steps (truncated) and 7 steps (terminated) in turn; observations say episode, time and action."""
+    """Episodes of 5 steps (truncated) and 7 (terminated) in turn; observations say episode, time, action."""
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
@@ -49,14 +49,20 @@ class Toy(gymnasium.Env):
         info = {"time": float(self.time), "length_squared": np.array([1.0, 2.0]), "label": "x"}
         info |= {"success": 1.0} if ended else {}
         is_long = length == 7
-        return self._obs(action[0]), self.time + 0.5 * action[0], ended and is_long, ended and not is_long, info
+        return (
+            self._obs(action[0]),
+            self.time + 0.5 * action[0],
+            ended and is_long,
+            ended and not is_long,
+            info,
+        )
 
     def render(self) -> np.ndarray:
         return np.full((2, 3, 3), self.time, np.uint8)
 
 
 class Batch(gymnasium.vector.VectorEnv):
-    """A native batch of Toy: next-step or same-step with batched ``final_obs``, as third parties write them."""
+    """A native batch of Toy: next-step, or same-step with a batched ``final_obs``, as others write them."""
 
     def __init__(self, num_envs: int, mode: AutoresetMode, **kwargs: Any) -> None:
         self.toys = [Toy(**kwargs) for _ in range(num_envs)]
@@ -67,13 +73,16 @@ class Batch(gymnasium.vector.VectorEnv):
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         self.ended[:] = False
-        return np.stack([toy.reset(seed=seed + i)[0] for i, toy in enumerate(self.toys)]), {}
+        seeds = [None if seed is None else seed + i for i in range(self.num_envs)]
+        return np.stack([toy.reset(seed=s)[0] for toy, s in zip(self.toys, seeds, strict=True)]), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
         rows = []
         for toy, action, ended in zip(self.toys, actions, self.ended, strict=True):
             rows.append((toy.reset()[0], 0.0, False, False, {}) if ended else toy.step(action))
-        obs, reward, terminated, truncated = (np.array(column) for column in list(zip(*rows, strict=True))[:4])
+        obs, reward, terminated, truncated = (
+            np.array(column) for column in list(zip(*rows, strict=True))[:4]
+        )
         ended, info = terminated | truncated, {}
         if self.mode is AutoresetMode.NEXT_STEP:
             self.ended = ended
@@ -90,7 +99,7 @@ def as_list(obs: Any, row: int) -> Any:
 
 
 def play(env: VectorEnv) -> list[list[tuple]]:
-    """Story of each environment: (reward, terminated, truncated, true next obs) of transitions, and first obs."""
+    """Story of each environment: first obs; (reward, terminated, truncated, true next obs) of transitions."""
     action_at = np.random.default_rng(0).uniform(-1.5, 1.5, (NUM_ENVS, NUM_STEPS, 1)).astype(np.float32)
     obs = env.reset(4)
     stories: list[list[tuple]] = [[("first", as_list(obs, n))] for n in range(NUM_ENVS)]
@@ -111,7 +120,9 @@ def play(env: VectorEnv) -> list[list[tuple]]:
                 story.append(("first", as_list(step.obs, n)))
                 continue
             true_next = as_list(step.final_obs, order[n]) if ended[n] else as_list(step.obs, n)
-            story.append((step.reward[n].item(), step.terminated[n].item(), step.truncated[n].item(), true_next))
+            story.append(
+                (step.reward[n].item(), step.terminated[n].item(), step.truncated[n].item(), true_next)
+            )
             if ended[n] and step.valid is None:
                 story.append(("first", as_list(step.obs, n)))
         is_valid = ~ended if step.valid is not None else is_valid
@@ -167,7 +178,10 @@ def test_nested_observations_are_the_same_in_all_modes() -> None:
     )
     assert_same_stories(same, following)
     assert_same_stories(same, disabled)
-    assert same[0][1][3] == {"deep": {"x": pytest.approx([0, 1, same[0][1][3]["deep"]["x"][2]]), "kind": 0}, "time": 1}
+    assert same[0][1][3] == {
+        "deep": {"x": pytest.approx([0, 1, same[0][1][3]["deep"]["x"][2]]), "kind": 0},
+        "time": 1,
+    }
 
 
 def test_processes_tell_the_same_story() -> None:
@@ -207,7 +221,9 @@ def test_metric_that_is_never_reported() -> None:
     env.reset(0)
     for _ in range(4):
         env.step(np.zeros((1, 1), np.float32))
-    with pytest.raises(ValueError, match=r"\['sucess'\] was not in info .* \['label', 'length_squared', 'success', 'time'\]"):
+    with pytest.raises(
+        ValueError, match=r"\['sucess'\] was not in info .* \['label', 'length_squared', 'success', 'time'\]"
+    ):
         env.step(np.zeros((1, 1), np.float32))
 
 
@@ -230,7 +246,9 @@ def test_action_of_another_shape() -> None:
 def test_unknown_autoreset_is_refused(metadata: dict) -> None:
     batch = Batch(2, AutoresetMode.NEXT_STEP)
     batch.metadata = metadata
-    with pytest.raises(ValueError, match=r"autoreset_mode'\] of Batch must be one of NextStep, SameStep, Disabled, got"):
+    with pytest.raises(
+        ValueError, match=r"autoreset_mode'\] of Batch must be one of NextStep, SameStep, Disabled, got"
+    ):
         GymnasiumVectorEnv(batch, "toy")
 
 
@@ -239,9 +257,10 @@ def test_same_step_without_final_obs_is_refused() -> None:
     batch.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
     env = GymnasiumVectorEnv(batch, "toy")
     env.reset(0)
+    for _ in range(4):
+        env.step(np.zeros((2, 1), np.float32))
     with pytest.raises(ValueError, match=r"same-step autoreset needs .* info\['final_obs'\]"):
-        for _ in range(7):
-            env.step(np.zeros((2, 1), np.float32))
+        env.step(np.zeros((2, 1), np.float32))
 
 
 def test_frame_of_environment_0() -> None:

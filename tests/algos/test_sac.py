@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from lit_rl import SAC, ReplayDataModule
+from lit_rl.algos.sac import SoftActor
+from lit_rl.collect.inline import InlineCollector
+from lit_rl.envs.vector import make_vector_env
+from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, ReplayBatch
+from tests.toys import ContinuousEpisodes57, MatchingPair, Mixed, fit, make_trainer, parameters_of
+
+SPEC = EnvSpec("Toy-v0", LeafSpec([3]), ActionSpec("box", [2], low=[-2.0, 0.0], high=[2.0, 10.0]))
+
+
+def make_batch(num_updates: int = 1, batch_size: int = 16) -> ReplayBatch:
+    shape = (num_updates, batch_size)
+    none_ended = torch.empty(0)
+    return {
+        "obs": torch.randn(*shape, 3),
+        "action": torch.rand(*shape, 2) * torch.tensor([4.0, 10.0]) - torch.tensor([2.0, 0.0]),
+        "reward": torch.randn(shape),
+        "next_obs": torch.randn(*shape, 3),
+        "discount": torch.where(torch.rand(shape) < 0.3, 0.0, 0.9),
+        "new_steps": 8,
+        "episodes": {"episode_return": none_ended, "episode_length": none_ended, "env_index": none_ended},
+        "policy_version": 0,
+        "collect_s": 0.0,
+    }
+
+
+class OneBatch:
+    def __init__(self, *batches: ReplayBatch) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Any:
+        return iter(self.batches)
+
+
+def train(module: SAC, *batches: ReplayBatch) -> None:
+    torch.manual_seed(7)  # noise of the updates
+    make_trainer().fit(module, train_dataloaders=OneBatch(*batches), val_dataloaders=OneBatch())
+
+
+class Twin:
+    """SAC as the paper writes it: separate networks, torch's distributions, one Adam per loss, a loop over targets."""
+
+    def __init__(self, module: SAC, learning_rate: float, tau: float) -> None:
+        self.actor = copy.deepcopy(module.actor.network)
+        self.critics = [self._unstack(module.critics.network, c) for c in range(module.num_critics)]
+        self.targets = copy.deepcopy(self.critics)
+        self.log_alpha = module.log_temperature.detach().clone().requires_grad_()
+        critic_parameters = [p for critic in self.critics for p in critic.parameters()]
+        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), learning_rate)
+        self.critic_optimizer = torch.optim.Adam(critic_parameters, learning_rate)
+        self.alpha_optimizer = torch.optim.Adam([self.log_alpha], learning_rate)
+        self.tau = tau
+
+    @staticmethod
+    def _unstack(stacked: Any, c: int) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for weight, bias in zip(stacked.weights, stacked.biases, strict=True):
+            layer = nn.Linear(*weight.shape[1:])
+            layer.weight.data, layer.bias.data = weight[c].T.detach().clone(), bias[c, 0].detach().clone()
+            layers += [layer, nn.ReLU()]
+        return nn.Sequential(*layers[:-1])
+
+    def sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = self.actor(obs).chunk(2, -1)
+        normal = torch.distributions.Normal(mean, log_std.clamp(-20, 2).exp())
+        u = normal.mean + normal.stddev * noise
+        log_slope = torch.distributions.TanhTransform().log_abs_det_jacobian(u, u.tanh())
+        return u.tanh(), (normal.log_prob(u) - log_slope).sum(-1)
+
+    def update(self, batch: Any, m: int, noise: Tensor) -> None:
+        obs, next_obs = batch["obs"][m], batch["next_obs"][m]
+        action = batch["action"][m] / torch.tensor([2.0, 5.0]) - torch.tensor([0.0, 1.0])  # to [-1, 1]
+        alpha = self.log_alpha.exp().detach()
+        with torch.no_grad():
+            next_action, next_log_prob = self.sample(next_obs, noise[0])
+            pair = torch.cat([next_obs, next_action], -1)
+            next_q = torch.stack([target(pair).squeeze(-1) for target in self.targets]).min(0).values
+            y = batch["reward"][m] + batch["discount"][m] * (next_q - alpha * next_log_prob)
+        pair = torch.cat([obs, action], -1)
+        critic_loss = sum(((critic(pair).squeeze(-1) - y) ** 2).mean() for critic in self.critics)
+        self._step(self.critic_optimizer, critic_loss)
+        new_action, log_prob = self.sample(obs, noise[1])
+        pair = torch.cat([obs, new_action], -1)
+        q = torch.stack([critic(pair).squeeze(-1) for critic in self.critics]).min(0).values
+        self._step(self.actor_optimizer, (alpha * log_prob - q).mean())
+        self._step(self.alpha_optimizer, -(self.log_alpha.exp() * (log_prob.detach() - 2.0)).mean())
+        for critic, target in zip(self.critics, self.targets, strict=True):
+            for p, p_target in zip(critic.parameters(), target.parameters(), strict=True):
+                p_target.data.copy_((1 - self.tau) * p_target.data + self.tau * p.data)
+
+    def _step(self, optimizer: torch.optim.Optimizer, loss: Any) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def check_against_twin(num_updates: int, num_critics: int, **arguments: Any) -> None:
+    module = SAC(hidden=(16, 16), learning_rate=0.01, tau=0.1, initial_temperature=0.5, num_critics=num_critics, spec=SPEC,
+                 **arguments)  # fmt: skip
+    module.configure_model()
+    twin = Twin(module, 0.01, 0.1)
+    batch = make_batch(num_updates)
+    train(module, batch)
+    torch.manual_seed(7)
+    noise = torch.randn(2, num_updates, 16, 2)
+    for m in range(num_updates):
+        twin.update(batch, m, noise[:, m])
+
+    close = partial(torch.testing.assert_close, rtol=0, atol=1e-5)
+    close(parameters_of(module.actor), parameters_of(twin.actor))
+    close(module.log_temperature.detach(), twin.log_alpha.detach())
+    for ours, theirs in ((module.critics, twin.critics), (module.targets, twin.targets)):
+        for c in range(num_critics):
+            close(parameters_of(Twin._unstack(ours.network, c)), parameters_of(theirs[c]))
+    assert module.updates == num_updates
+    assert module.env_steps == 8
+
+
+@pytest.mark.parametrize("num_updates", [1, 4])
+@pytest.mark.parametrize("num_critics", [2, 3])
+def test_updates_equal_those_of_a_slow_twin(num_updates: int, num_critics: int):
+    check_against_twin(num_updates, num_critics)
+
+
+@pytest.mark.slow
+def test_compiled_updates_equal_those_of_a_slow_twin():
+    check_against_twin(2, 2, compile=True)
+
+
+def test_targets_start_as_the_critics_and_follow_by_tau():
+    module = SAC(hidden=(8,), tau=0.25, learning_rate=0.1, spec=SPEC)
+    module.configure_model()
+    start = parameters_of(module.critics)
+    assert torch.equal(parameters_of(module.targets), start)
+    train(module, make_batch())
+    torch.testing.assert_close(parameters_of(module.targets), 0.75 * start + 0.25 * parameters_of(module.critics))
+    assert not any(p.requires_grad for p in module.targets.parameters())
+    assert all(p.requires_grad for p in module.critics.parameters())  # freed again after the policy loss
+
+
+@pytest.mark.parametrize(("target", "falls"), [(-1e3, True), (1e3, False)])
+def test_temperature_falls_while_the_policy_is_too_random(target: float, falls: bool):
+    module = SAC(hidden=(8,), target_entropy=target, learning_rate=0.01, spec=SPEC)
+    module.configure_model()
+    train(module, make_batch())
+    assert module.log_temperature.item() == pytest.approx(-0.01 if falls else 0.01, rel=1e-4)  # Adam's first step
+
+
+def test_a_fixed_temperature_stays():
+    module = SAC(hidden=(8,), initial_temperature=0.3, learn_temperature=False, spec=SPEC)
+    module.configure_model()
+    train(module, make_batch(3))
+    assert module.log_temperature.exp().item() == pytest.approx(0.3)
+    assert "loss/temperature" not in module.progress_metrics
+    assert module.progress_metrics["policy/temperature"] == pytest.approx(0.3)
+
+
+def test_target_entropy_is_minus_the_number_of_actions():
+    module = SAC(spec=SPEC)
+    module.configure_model()
+    assert module.target_entropy == -2.0
+    module = SAC(target_entropy=-0.5, spec=SPEC)
+    module.configure_model()
+    assert module.target_entropy == -0.5
+
+
+@torch.no_grad()
+def test_actions_are_in_the_units_of_the_environment():
+    module = SAC(hidden=(8,), spec=SPEC)
+    module.configure_model()
+    module.actor.network[-1].weight.zero_()
+    module.actor.network[-1].bias.copy_(torch.tensor([0.0, 0.0, 2.0, 2.0]))  # wide: squashed samples reach the bounds
+    obs, reset = torch.zeros(1000, 3), torch.zeros(1000, dtype=torch.bool)
+    action = module.act(obs, {}, reset).action
+    assert torch.allclose(action.amin(0), torch.tensor([-2.0, 0.0]), atol=0.05)
+    assert torch.allclose(action.amax(0), torch.tensor([2.0, 10.0]), atol=0.05)
+    greedy = module.act(obs, {}, reset, greedy=True).action
+    assert torch.allclose(greedy, torch.tensor([0.0, 5.0]))
+
+
+@torch.no_grad()
+def test_acting_in_numpy_equals_torch():
+    actor = SoftActor(SPEC, [8, 8], None)
+    obs = torch.randn(5, 3)
+    for fast, slow in zip(actor.fast(obs), actor(obs), strict=True):
+        torch.testing.assert_close(fast, slow)
+    double = actor.double().fast(obs)
+    assert double[0].dtype == torch.float64
+
+
+@torch.no_grad()
+def test_log_std_is_bounded():
+    actor = SoftActor(SPEC, [], None)
+    actor.network[-1].weight.zero_()
+    actor.network[-1].bias.copy_(torch.tensor([0.0, 0.0, 100.0, -100.0]))
+    assert actor(torch.zeros(1, 3))[1].tolist() == [[2.0, -20.0]]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])
+def test_trains_on_dict_observations_and_actions_of_two_axes(precision: str):
+    data = ReplayDataModule(
+        partial(Mixed, "box"), 2, steps_per_batch=4, batch_size=8, warmup_steps=8, batches_per_epoch=2
+    )
+    module = SAC(hidden=(8,))
+    fit(module, data, precision=precision)
+    assert module.updates == 16
+    env = make_vector_env(partial(Mixed, "box"), 2)
+    rollout = InlineCollector(env, 0).collect(module, 3, 0)
+    assert rollout["action"].shape == (3, 2, 2, 3)
+
+
+def test_learns_the_better_of_two_ends():
+    """A bandit: the reward is the action, between 0 and 10."""
+
+    class Line(gymnasium.Env):
+        observation_space = spaces.Box(-1, 1, (1,), np.float32)
+        action_space = spaces.Box(0, 10, (1,), np.float32)
+
+        def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+            super().reset(seed=seed)
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+            return np.zeros(1, np.float32), float(action[0]), True, False, {}
+
+    data = ReplayDataModule(Line, 4, steps_per_batch=16, batch_size=32, warmup_steps=64, batches_per_epoch=8)
+    module = SAC(hidden=(16,), learning_rate=0.01, tau=0.05)
+    logger = fit(module, data)
+    assert logger.column("episode/return_mean")[0] < 6.5
+    assert module.act(torch.zeros(1, 1), {}, torch.ones(1, dtype=torch.bool), greedy=True).action.item() > 8
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"learning_rate": -1.0}, "SAC: learning_rate = -1.0 is outside its range"),
+        ({"gamma": 0.0}, "SAC: gamma = 0.0 is outside its range"),
+        ({"tau": 0.0}, "SAC: tau = 0.0 is outside its range"),
+        ({"initial_temperature": 0.0}, "SAC: initial_temperature = 0.0 is outside its range"),
+        ({"num_critics": 0}, "SAC: num_critics = 0 is outside its range"),
+    ],
+)
+def test_arguments_out_of_range(arguments: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        SAC(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (MatchingPair(1).spec, r"SAC needs continuous actions \(Box\), MatchingPair has discrete ones; use PPO"),
+        (
+            EnvSpec("Free", LeafSpec([1]), ActionSpec("box", [1], low=[float("-inf")], high=[1.0])),
+            r"SAC needs finite action bounds, Free has low \[-inf\] and high \[1.0\]; wrap it with .*RescaleAction",
+        ),
+        (
+            EnvSpec("Team", LeafSpec([1]), ActionSpec("box", [1], low=[0.0], high=[1.0]), ["a", "b"]),
+            "SAC acts for one agent, Team has 2; use PPO",
+        ),
+    ],
+)
+def test_environments_it_cannot_act_in(spec: EnvSpec, message: str):
+    with pytest.raises(ValueError, match=message):
+        SAC(spec=spec).configure_model()
+
+
+def test_replay_data_for_a_learner_without_gamma():
+    module = SAC(hidden=(4,))
+    del module.gamma
+    with pytest.raises(TypeError, match="learner with .*gamma, got SAC"):
+        fit(module, ReplayDataModule(ContinuousEpisodes57, warmup_steps=8))

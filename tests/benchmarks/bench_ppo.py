@@ -1,0 +1,94 @@
+"""Throughput of PPO: ``python tests/benchmarks/bench_ppo.py CASE SIDE`` prints one line of JSON.
+
+Cases: ``cartpole`` and ``halfcheetah`` against Stable-Baselines3, ``cleanrl`` against a script in CleanRL's style at CleanRL's
+defaults. Sides: ``default`` (ours), ``compile`` (ours, compiled; compilation falls into the first two batches, which do not
+count for either of ours), ``peer``. One environment batch, one thread, CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import cleanrl_ppo
+import torch
+from measure import Timing, fit, report, time_sb3
+from peers import PPO_CARTPOLE, PPO_HALFCHEETAH, sb3_ppo
+
+from lit_rl.algos.ppo import PPO
+from lit_rl.data.rollout import RolloutDataModule
+
+CLEANRL: dict[str, Any] = {  # the published defaults of CleanRL's ppo script
+    "env": "CartPole-v1",
+    "num_envs": 4,
+    "steps": 100_000,
+    "n_steps": 128,
+    "batch_size": 128,
+    "n_epochs": 4,
+    "learning_rate": 2.5e-4,
+    "clip_range": 0.2,
+    "anneal": True,
+    "gamma": 0.99,
+    "gae_lambda": 0.95,
+    "entropy_coef": 0.01,
+    "clip_value": 0.2,
+    "value_coef": 0.25,  # CleanRL's 0.5 weighs half of the squared error, ours weighs the squared error
+}
+CASES: dict[str, dict[str, Any]] = {
+    "cartpole": PPO_CARTPOLE,
+    "cleanrl": CLEANRL,
+    "halfcheetah": PPO_HALFCHEETAH | {"normalize": False, "steps": 20 * 8 * 256},
+}
+
+
+def ours(settings: dict[str, Any], seed: int, threads: int, *, compiled: bool) -> Timing:
+    """PPO of lit_rl with ``settings``."""
+    module = PPO(
+        learning_rate=settings["learning_rate"],
+        anneal_env_steps=settings["steps"] if settings["anneal"] else None,
+        batch_size=settings["batch_size"],
+        update_epochs=settings["n_epochs"],
+        gamma=settings["gamma"],
+        gae_lambda=settings["gae_lambda"],
+        clip=settings["clip_range"],
+        clip_value=settings.get("clip_value"),
+        value_coef=settings.get("value_coef", 0.5),
+        entropy_coef=settings.get("entropy_coef", 0.0),
+        compile=compiled,
+        threads=threads,
+    )
+    data = RolloutDataModule(settings["env"], settings["num_envs"], settings["n_steps"])
+    return fit(module, data, settings["steps"], seed)
+
+
+def peer(case: str, settings: dict[str, Any], seed: int) -> Timing:
+    """The same settings in the other library."""
+    if case == "cleanrl":
+        return Timing(**cleanrl_ppo.train(settings["steps"], seed))
+    rollout = settings["num_envs"] * settings["n_steps"]
+    updates_per_step = settings["n_epochs"] / settings["batch_size"]
+    return time_sb3(sb3_ppo(settings, seed), 2 * rollout, settings["steps"], updates_per_step, restart=True)
+
+
+def main() -> None:
+    """Run one side of one case."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("side", choices=["default", "compile", "peer"])
+    parser.add_argument("--rollouts", type=int, help="stop after so many rollouts")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    settings = CASES[args.case]
+    if args.rollouts:
+        settings = settings | {"steps": args.rollouts * settings["num_envs"] * settings["n_steps"]}
+    if args.side == "peer":
+        timing = peer(args.case, settings, args.seed)
+    else:
+        timing = ours(settings, args.seed, args.threads, compiled=args.side == "compile")
+    report(timing, case=args.case, side=args.side, seed=args.seed)
+
+
+if __name__ == "__main__":
+    main()

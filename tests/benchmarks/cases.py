@@ -1,0 +1,138 @@
+"""What is measured, against what, and what is required of it. Pure data, read by ``run_all.py``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from floors import FLOP
+
+Sides = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A promise: the median of ``side`` (divided by that of ``against``, when given) is at least or at most ``limit``."""
+
+    text: str
+    side: str
+    against: str | None
+    kind: Literal["at least", "at most"]
+    limit: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row or two of the table.
+
+    Args:
+        name: For ``--only``.
+        title: What the table says.
+        sides: Name of a side to the script and its arguments. Every run is a process of its own; the sides alternate.
+        metric: Key of the scripts' JSON that is compared.
+        unit: Of the metric.
+        checks: What is required.
+        quick: Arguments appended under ``--quick``.
+        threads: OpenMP threads of every process.
+        rounds: Runs of each side.
+        flop: Matrix operations per update, for the distance to the floor.
+        only_rounds: Sides that run in the first so many rounds only.
+    """
+
+    name: str
+    title: str
+    sides: Sides
+    metric: str
+    unit: str
+    checks: list[Check]
+    quick: list[str]
+    threads: int = 1
+    rounds: int = 3
+    flop: int | None = None
+    only_rounds: dict[str, int] = field(default_factory=dict)
+
+
+def _ppo(name: str, title: str, peer: str, default: float, compiled: float) -> Case:
+    script = ["bench_ppo.py", name]
+    return Case(
+        name=f"ppo_{name}",
+        title=title,
+        sides={side: [*script, side] for side in ("peer", "default", "compile")},
+        metric="env_steps_per_s",
+        unit="env steps/s",
+        checks=[
+            Check(f"default / {peer}", "default", "peer", "at least", default),
+            Check(f"compile / {peer}", "compile", "peer", "at least", compiled),
+        ],
+        quick=["--rollouts", "6"],
+        flop=FLOP[f"ppo_{name}"],
+    )
+
+
+def _sac(threads: int, default: float, compiled: float, updates: int) -> Case:
+    script, more = "bench_sac.py", ["--threads", str(threads), "--updates", str(updates)]
+    sides: Sides = {side: [script, side, *more] for side in ("peer", "default", "compile")}
+    if threads == 1:  # what the route of matrix products contributes
+        sides["peer, medium"] = [script, "peer", *more, "--precision", "medium"]
+        sides["default, highest"] = [script, "default", *more, "--precision", "highest"]
+    return Case(
+        name=f"sac_{threads}",
+        title=f"SAC HalfCheetah-v5, batch 256, 2x256, one update per step, {threads} thread{'s' * (threads > 1)} each, float32",
+        sides=sides,
+        metric="updates_per_s",
+        unit="updates/s",
+        checks=[
+            Check("default / SB3", "default", "peer", "at least", default),
+            Check("compile / SB3", "compile", "peer", "at least", compiled),
+        ],
+        quick=["--updates", "64"],
+        threads=threads,
+        flop=FLOP["sac"],
+        only_rounds={"peer, medium": 2, "default, highest": 2},
+    )
+
+
+CASES = [
+    Case(
+        name="startup",
+        title="start-up of `lit-rl --help`",
+        sides={"ours": ["bench_startup.py"]},
+        metric="seconds",
+        unit="s",
+        checks=[Check("lit-rl --help", "ours", None, "at most", 1.5)],
+        quick=["--calls", "2"],
+        rounds=1,
+    ),
+    Case(
+        name="replay",
+        title="replay: add 16 + sample 256 (obs 17, act 6)",
+        sides={
+            f"{side}, {shape}": ["bench_replay.py", shape, side] for shape in ("envs", "steps") for side in ("peer", "ours")
+        },
+        metric="microseconds",
+        unit="us",
+        checks=[
+            Check("16 envs x 1 step, time / SB3", "ours, envs", "peer, envs", "at most", 1.0),
+            Check("1 env x 16 steps, time / SB3", "ours, steps", "peer, steps", "at most", 1.0),
+        ],
+        quick=["--repeats", "50"],
+    ),
+    Case(
+        name="overhead",
+        title="Lightning, logging, callbacks and checkpoints together, against the same update in a bare loop",
+        sides={size: ["bench_overhead.py", size] for size in ("8x32", "8x128", "8x128-short")},
+        metric="percent",
+        unit="%",
+        checks=[
+            Check("8 envs x 128 (batch 64, 10 epochs)", "8x128", None, "at most", 2.0),
+            Check("8 envs x 32 (batch 256, 20 epochs)", "8x32", None, "at most", 5.0),
+        ],
+        quick=["--batches", "12"],
+        only_rounds={"8x128": 2},
+    ),
+    _ppo("cartpole", "PPO CartPole-v1, settings of the rl-zoo, 100,000 env steps, 1 thread", "SB3", 1.8, 3.0),
+    _ppo("cleanrl", "PPO CartPole-v1 at CleanRL's defaults, 100,000 env steps, 1 thread", "CleanRL", 2.5, 3.5),
+    _ppo("halfcheetah", "PPO HalfCheetah-v5, 8 envs x 256, batch 64, 10 epochs, 1 thread", "SB3", 1.6, 2.6),
+    _sac(1, 1.7, 2.1, updates=1_536),
+    _sac(2, 1.8, 2.3, updates=1_536),
+]

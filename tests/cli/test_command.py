@@ -1,0 +1,271 @@
+"""Whole commands in this process, on an environment that takes a second."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lit_rl.cli import shipped
+from tests.cli.conftest import the_run
+
+
+def read_steps(directory: Path) -> list[int]:
+    with (directory / "metrics.csv").open(newline="") as file:
+        return [int(row["step"]) for row in csv.DictReader(file)]
+
+
+def test_fit_fills_its_own_run_directory(run, cwd, capsys):
+    assert run("fit", "--config", "tiny.yaml", "--seed_everything", "7") == 0
+    path = the_run(cwd)
+    assert path.name.endswith("-seed7")
+    assert (cwd / "runs" / "tiny" / "latest").resolve() == path
+    names = sorted(file.name.partition(".tfevents")[0] for file in path.iterdir())
+    assert names == ["checkpoints", "config.yaml", "events.out", "metrics.csv", "versions.json"]
+    assert sorted(file.name for file in (path / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert read_steps(path) == [32, 64, 96, 128]
+    out = capsys.readouterr().out
+    assert out.startswith("return ")
+    assert f"over 2 episodes, length {'':.0}" in out
+    assert out.endswith(f"env steps 128, checkpoint {path.relative_to(cwd)}/checkpoints/last.ckpt\n")
+
+
+def test_saved_configuration_is_whole_and_repeats_the_run(run, fitted, cwd):
+    saved = yaml.safe_load((fitted / "config.yaml").read_text())
+    assert saved["seed_everything"] == 7
+    assert saved["model"]["init_args"]["gamma"] == 0.99  # a default
+    assert set(saved) == {"seed_everything", "trainer", "model", "data", "budget", "checkpoint"}
+    (cwd / "runs" / "again").mkdir()
+    assert run("fit", "--config", fitted / "config.yaml", "--run_dir", "runs/again/a") == 0
+    weights = [
+        torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for path in (fitted, Path("runs/again/a"))
+    ]
+    assert weights[0].keys() == weights[1].keys()
+    tensors = [name for name, value in weights[0].items() if isinstance(value, torch.Tensor)]
+    assert tensors
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in tensors)
+
+
+def test_repeated_run_lies_beside_the_first(run, fitted, cwd):
+    assert run("fit", "--config", fitted / "config.yaml", "--budget.total_env_steps", "32") == 0
+    assert len([path for path in (cwd / "runs" / "tiny").iterdir() if not path.is_symlink()]) == 2
+
+
+def test_seed_is_drawn_and_saved(run, cwd, monkeypatch):
+    monkeypatch.setattr("secrets.randbelow", lambda below: 12345)
+    assert run("fit", "--config", "tiny.yaml", "--budget.total_env_steps", "32") == 0
+    path = the_run(cwd)
+    assert path.name.endswith("-seed12345")
+    assert yaml.safe_load((path / "config.yaml").read_text())["seed_everything"] == 12345
+
+
+def test_later_configuration_and_command_line_win(run, cwd):
+    (cwd / "over.yaml").write_text(
+        "model: {init_args: {gamma: 0.5, clip: 0.3}}\nbudget: {total_env_steps: 32}\n"
+    )
+    assert run("fit", "--config", "tiny.yaml", "--config", "over.yaml", "--model.clip", "0.1") == 0
+    saved = yaml.safe_load((the_run(cwd) / "config.yaml").read_text())
+    arguments = saved["model"]["init_args"]
+    assert (arguments["gamma"], arguments["clip"], arguments["hidden"]) == (0.5, 0.1, [8])
+    assert saved["budget"]["total_env_steps"] == 32
+
+
+def test_fast_dev_run_leaves_nothing_behind(run, cwd):
+    assert run("fit", "--config", "tiny.yaml", "--trainer.fast_dev_run", "true") == 0
+    assert [path.name for path in cwd.iterdir()] == ["tiny.yaml"]
+
+
+def test_root_of_the_runs_and_loggers_can_be_chosen(run, cwd):
+    args = ["--trainer.default_root_dir", "elsewhere", "--trainer.logger", "false"]
+    assert run("fit", "--config", "tiny.yaml", *args) == 0
+    (path,) = [path for path in (cwd / "elsewhere" / "tiny").iterdir() if not path.is_symlink()]
+    assert sorted(file.name for file in path.iterdir()) == ["checkpoints", "config.yaml", "versions.json"]
+
+
+def test_callbacks_can_be_added_and_replaced(run, cwd, capsys):
+    args = ["--trainer.callbacks+=EnvStepsProgressBar", "--trainer.callbacks.line_interval_s", "0"]
+    assert run("fit", "--config", "tiny.yaml", *args) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("env steps ")]
+    assert len(lines) == 4
+
+
+def test_resume_goes_on_in_the_same_directory(run, fitted, cwd, capsys):
+    assert (
+        run(
+            "fit",
+            "--config",
+            fitted / "config.yaml",
+            "--ckpt_path",
+            "last",
+            "--budget.total_env_steps",
+            "224",
+        )
+        == 0
+    )
+    assert the_run(cwd).relative_to(cwd) == fitted
+    assert read_steps(fitted) == [32, 64, 96, 128, 160, 192, 224]
+    assert (fitted / "config-1.yaml").exists()
+    assert yaml.safe_load((fitted / "config.yaml").read_text())["budget"]["total_env_steps"] == 224
+    assert yaml.safe_load((fitted / "config.yaml").read_text())["seed_everything"] == 7
+    assert "environments, random generators and data continue bit for bit" in capsys.readouterr().err
+
+
+def test_resumed_run_equals_one_that_was_not_stopped(run, fitted, cwd):
+    more = ["--budget.total_env_steps", "256"]
+    assert run("fit", "--config", fitted / "config.yaml", "--run_dir", "whole", *more) == 0
+    assert (
+        run(
+            "fit",
+            "--config",
+            fitted / "config.yaml",
+            "--ckpt_path",
+            fitted / "checkpoints" / "last.ckpt",
+            *more,
+        )
+        == 0
+    )
+    whole, resumed = (
+        torch.load(p / "checkpoints" / "last.ckpt", weights_only=True) for p in (cwd / "whole", fitted)
+    )
+    for name, value in whole["state_dict"].items():
+        assert not isinstance(value, torch.Tensor) or torch.equal(value, resumed["state_dict"][name])
+
+
+def test_resume_into_another_directory(run, fitted, cwd):
+    args = ["--ckpt_path", fitted / "checkpoints" / "last.ckpt", "--budget.total_env_steps", "160"]
+    assert run("fit", "--config", "tiny.yaml", *args, "--run_dir", "other") == 0
+    assert read_steps(cwd / "other") == [160]
+    assert read_steps(fitted) == [32, 64, 96, 128]
+
+
+def test_rows_beyond_the_checkpoint_are_replaced(run, cwd):
+    assert run("fit", "--config", "tiny.yaml", "--checkpoint.every_env_steps", "64") == 0
+    path = the_run(cwd)
+    checkpoint = path / "checkpoints" / "step_64.ckpt"
+    assert (
+        run(
+            "fit",
+            "--config",
+            path / "config.yaml",
+            "--ckpt_path",
+            checkpoint,
+            "--budget.total_env_steps",
+            "96",
+        )
+        == 0
+    )
+    assert read_steps(path) == [32, 64, 96]
+
+
+def test_command_line_beats_checkpoint_beats_configuration(run, cwd, capsys):
+    assert run("fit", "--config", "tiny.yaml", "--model.gamma", "0.9", "--model.hidden", "[4]") == 0
+    last = the_run(cwd) / "checkpoints" / "last.ckpt"
+    capsys.readouterr()
+    args = ["--ckpt_path", last, "--model.gamma", "0.8", "--budget.total_env_steps", "160"]
+    assert run("fit", "--config", "tiny.yaml", *args) == 0
+    arguments = yaml.safe_load((the_run(cwd) / "config.yaml").read_text())["model"]["init_args"]
+    assert (arguments["gamma"], arguments["hidden"]) == (0.8, [4])
+    err = capsys.readouterr().err
+    assert "model.gamma = 0.8 from the command line replaces 0.9 of the checkpoint" in err
+    assert "model.hidden = [4] from the checkpoint replaces [8] of the configuration" in err
+
+
+def test_test_reports_and_writes_json(run, fitted, capsys):
+    capsys.readouterr()
+    assert run("test", "--config", fitted / "config.yaml", "--ckpt_path", "best") == 0
+    best = f"{fitted}/checkpoints/best.ckpt"
+    result = json.loads((fitted / "eval.json").read_text())
+    assert set(result) == {"return_mean", "return_std", "length_mean", "episodes", "env_steps", "checkpoint"}
+    assert (result["episodes"], result["checkpoint"]) == (2, best)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"return {result['return_mean']:.1f} (95 % interval ")
+    assert first.endswith(f"env steps {result['env_steps']}, checkpoint {best}")
+    assert second == f"written {fitted}/eval.json"
+
+
+def test_validate_writes_nothing(run, fitted, capsys):
+    before = sorted(fitted.rglob("*"))
+    capsys.readouterr()
+    assert run("validate", "--config", fitted / "config.yaml", "--ckpt_path", "last") == 0
+    assert capsys.readouterr().out.startswith("return ")
+    assert sorted(fitted.rglob("*")) == before
+
+
+def test_evaluation_goes_by_the_checkpoint_wherever_the_configuration_lies(run, fitted):
+    checkpoint = fitted / "checkpoints" / "last.ckpt"
+    assert run("test", "--config", "tiny.yaml", "--ckpt_path", checkpoint, "--data.eval_episodes", "3") == 0
+    assert json.loads((fitted / "eval.json").read_text())["episodes"] == 3
+
+
+def test_latest_is_resolved_before_it_moves(run, fitted, cwd):
+    assert run("test", "--config", "runs/tiny/latest/config.yaml", "--ckpt_path", "last") == 0
+    assert json.loads((fitted / "eval.json").read_text())["checkpoint"] == f"{fitted}/checkpoints/last.ckpt"
+
+
+def test_predict_writes_trajectories(run, fitted):
+    assert run("predict", "--config", fitted / "config.yaml", "--ckpt_path", "last") == 0
+    (trajectories,) = torch.load(fitted / "trajectories.pt", weights_only=True)
+    assert trajectories["action"].shape == (16, 2)
+
+
+def test_checkpoint_of_another_environment(error, fitted, cwd):
+    args = [
+        "--ckpt_path",
+        fitted / "checkpoints" / "last.ckpt",
+        "--data.env",
+        "Acrobot-v1",
+        "--run_dir",
+        "other",
+    ]
+    message = error(1, "fit", "--config", "tiny.yaml", *args)
+    assert "CartPole-v1" in message
+    assert "Acrobot-v1" in message
+    assert not (cwd / "other").exists()
+
+
+def test_checkpoint_of_another_network(error, fitted):
+    args = ["--ckpt_path", fitted / "checkpoints" / "last.ckpt", "--model.hidden", "[4]"]
+    message = error(1, "fit", "--config", "tiny.yaml", *args)
+    assert message.startswith(
+        f"checkpoint {fitted}/checkpoints/last.ckpt does not fit the networks configured (size mis"
+    )
+    assert message.endswith(f"give --config {fitted}/config.yaml")
+    assert (fitted / "checkpoints" / "last.ckpt").exists()
+
+
+def test_checkpoint_of_another_learner(error, fitted):
+    args = ["--ckpt_path", fitted / "checkpoints" / "last.ckpt"]
+    other = ["--model", "SAC", "--data", "ReplayDataModule", "--data.env", "Pendulum-v1"]
+    message = error(2, "fit", *args, *other, "--budget.total_env_steps", "100")
+    assert "holds a lit_rl" in message
+    assert "PPO, but the configuration asks for lit_rl" in message
+
+
+def test_missing_checkpoint_names_those_there(error, fitted):
+    message = error(2, "test", "--config", "tiny.yaml", "--ckpt_path", fitted / "checkpoints" / "bets.ckpt")
+    assert message.endswith(f"does not exist; {fitted}/checkpoints holds best.ckpt, last.ckpt")
+
+
+def test_a_checkpoint_that_breaks_off_keeps_the_run_that_it_belongs_to(error, fitted):
+    last = fitted / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    message = error(1, "fit", "--config", fitted / "config.yaml", "--ckpt_path", "last")
+    assert message.startswith(f"checkpoint {last} cannot be read")
+    assert read_steps(fitted) == [32, 64, 96, 128]
+
+
+@pytest.mark.parametrize("name", [name for name in shipped.names() if "/" not in name])
+def test_every_shipped_configuration_builds(run, name):
+    args = [] if "cartpole" in name else ["--data.eval_episodes", "1"]
+    small = ["--trainer.limit_val_batches", "0", "--trainer.accelerator", "cpu"]
+    if name.startswith("sac"):
+        small += ["--data.warmup_steps", "32", "--data.steps_per_batch", "4"]
+    assert run("fit", "--config", name, "--trainer.fast_dev_run", "true", *small, *args) == 0
+
+
+@pytest.mark.parametrize("name", ["trainer/cpu", "trainer/bf16", "callbacks/periodic_checkpoints"])
+def test_every_shipped_addition_works(run, name):
+    assert run("fit", "--config", "tiny.yaml", "--config", name, "--trainer.accelerator", "cpu") == 0

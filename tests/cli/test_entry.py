@@ -1,0 +1,52 @@
+import subprocess
+import sys
+
+import pytest
+
+import lit_rl
+from lit_rl.cli import shipped
+
+
+def test_help_lists_commands_and_configurations(run, capsys):
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    for command in ("fit", "validate", "test", "predict", "export"):
+        assert f"\n  {command} " in text
+    for name, description in shipped.names().items():
+        assert f"  {name} " in text
+        assert description in text
+
+
+def test_version(run, capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"lit-rl {lit_rl.__version__}\n"
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_load_neither_torch_nor_lightning(option):
+    code = (
+        "import sys; from lit_rl.cli import main; main(sys.argv[1:]);"
+        "sys.exit(str({'torch', 'lightning', 'numpy', 'yaml'} & {*sys.modules} or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
+    assert "lit-rl" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "got"), [((), "nothing"), (("train",), "'train'"), (("--config", "x"), "'--config'")]
+)
+def test_expects_a_command_first(error, args, got):
+    message = error(2, *args)
+    assert message.startswith("expected a command (fit, validate, test, predict, export) first, ")
+    assert f"got {got}; see lit-rl --help" in message
+
+
+@pytest.mark.parametrize("position", [0, 1, 4])
+def test_debug_anywhere_shows_the_stack_trace(run, capsys, position):
+    args = ["fit", "--config", "nowhere"]
+    args.insert(position, "--debug")
+    assert run(*args) == 2
+    written = capsys.readouterr().err
+    assert "Traceback" in written
+    assert written.splitlines()[-1].startswith("lit-rl: error: --config nowhere: no such file")

@@ -1,0 +1,92 @@
+"""Every shipped configuration runs: alone, or, as a layer, on top of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+import yaml
+
+from lit_rl.cli import main
+
+ROOT = Path(__file__).parents[1] / "configs"
+EXPERIMENTS = sorted(path.stem for path in ROOT.glob("*.yaml"))
+LAYERS = sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.glob("*/*.yaml"))
+BASE = "ppo_cartpole_fast"
+
+SMOKE = ["--trainer.fast_dev_run", "true", "--seed_everything", "0", "--data.init_args.eval_episodes", "1"]
+SMALL = {"ReplayDataModule": ["--data.init_args.warmup_steps", "256"]}
+"""What makes one batch of this data module quick."""
+
+
+def arguments(*configs: str) -> list[str]:
+    """Command line that tries one batch of everything; nothing is written."""
+    experiment = yaml.safe_load((ROOT / f"{configs[0]}.yaml").read_text())
+    small = SMALL.get(experiment["data"]["class_path"].rpartition(".")[2], [])
+    return ["fit", *(token for name in configs for token in ("--config", name)), *SMOKE, *small]
+
+
+@pytest.fixture
+def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", [*EXPERIMENTS, *LAYERS])
+def test_begins_with_one_line_that_describes_it(name: str):
+    first, second, *_ = (ROOT / f"{name}.yaml").read_text().splitlines()
+    assert first.startswith("# ")
+    assert 12 <= len(first) <= 110
+    assert not first.endswith(".")  # it is shown in a list
+    assert second
+    assert not second.startswith("#")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_runs(cwd: Path, capsys: pytest.CaptureFixture[str], name: str):
+    main(arguments(name))
+    assert "env steps" in capsys.readouterr().out
+    assert not (cwd / "runs").exists()
+
+
+IN_PROCESS = [name for name in LAYERS if name not in ("trainer/gpu", "trainer/two_processes")]
+
+
+@pytest.mark.parametrize("layer", IN_PROCESS)
+def test_layer_runs_on_an_experiment(cwd: Path, capsys: pytest.CaptureFixture[str], layer: str):
+    main(arguments(BASE, layer))
+    assert "env steps 256" in capsys.readouterr().out  # 8 environments, 32 steps
+
+
+@pytest.mark.ddp
+def test_layer_of_two_processes_runs(run_cli: Callable[..., CompletedProcess[str]]):
+    # in a process of its own, because Lightning starts the second rank by repeating the command line
+    result = run_cli(*arguments(BASE, "trainer/two_processes"))
+    assert result.returncode == 0, result.stderr
+    assert "env steps 512" in result.stdout
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_layer_only_adds_its_own_keys(cwd: Path, capsys: pytest.CaptureFixture[str], layer: str):
+    def parsed(*configs: str) -> dict[str, object]:
+        with pytest.raises(SystemExit) as stop:
+            main([*arguments(*configs), "--print_config"])
+        assert stop.value.code == 0
+        return flat(yaml.safe_load(capsys.readouterr().out))
+
+    alone, layered = parsed(BASE), parsed(BASE, layer)
+    given = flat(yaml.safe_load((ROOT / f"{layer}.yaml").read_text()))
+    assert given.items() <= layered.items()
+    assert {key for key in layered if layered[key] != alone.get(key)} <= given.keys()
+
+
+def flat(tree: dict, prefix: str = "") -> dict[str, object]:
+    """``{"trainer": {"devices": 1}}`` to ``{"trainer.devices": 1}``."""
+    leaves: dict[str, object] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        leaves |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return leaves
