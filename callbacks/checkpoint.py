@@ -165,6 +165,8 @@ class RolloutCheckpoint(Checkpoint):
         path = _directory(trainer) / name
         unfinished = path.with_name(f".{name}.unfinished")
         self._env_steps = int(trainer.lightning_module.env_steps)  # pyright: ignore[reportArgumentType]
+        for logger in trainer.loggers:
+            logger.save()  # a run that is killed later keeps its curves up to this checkpoint
         try:
             trainer.save_checkpoint(unfinished, weights_only=False)  # the whole state, not only weights
             if trainer.is_global_zero:

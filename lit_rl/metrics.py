@@ -72,3 +72,13 @@ METRICS: dict[str, Metric] = {
     EVAL_LENGTH: Metric("Mean length of those episodes", "env steps"),
     EVAL_EPISODES: Metric("Number of those episodes"),
 }  # fmt: skip
+
+
+def markdown_table() -> str:
+    """All names as the table of the README."""
+    rows = [f"| `{name}` | {metric.definition} | {metric.unit} |" for name, metric in METRICS.items()]
+    return "\n".join(["| name | definition | unit |", "|---|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    print(markdown_table())  # noqa: T201  # it is what the command is for

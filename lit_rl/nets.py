@@ -69,7 +69,7 @@ class Flatten(nn.Module):
         self.is_identity = (
             len(self._leaves) == 1 and isinstance(spec.observation, LeafSpec) and len(only.shape) == 1
         )
-        self.is_identity = self.is_identity and not only.categories
+        self.is_identity = self.is_identity and not only.categories and only.dtype != "uint8"
 
     def forward(self, obs: Nested) -> Tensor:
         """Observation with leaves ``(..., *shape)`` to features ``(..., F)``."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import lightning.pytorch  # noqa: F401 - its log keeps the stderr of its import, so not that of a test
 import pytest
 import yaml
 

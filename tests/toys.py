@@ -41,7 +41,13 @@ class Episodes57(gymnasium.Env):
         reward = float(self.t + 10 * self.episode)
         self.t += 1
         is_odd = bool(self.episode % 2)
-        return self._obs(), reward, is_odd and self.t == 7, not is_odd and self.t == 5, {"height": float(self.t)}
+        return (
+            self._obs(),
+            reward,
+            is_odd and self.t == 7,
+            not is_odd and self.t == 5,
+            {"height": float(self.t)},
+        )
 
 
 class ContinuousEpisodes57(Episodes57):
@@ -83,7 +89,7 @@ class Broken(Episodes57):
 
 
 class Mixed(gymnasium.Env):
-    """Dict observations of every kind of leaf, nested; ``action`` chooses the kind of action. Episodes of 6 steps.
+    """Dict observations of every kind of leaf, and actions of the kind asked for. Episodes of 6 steps.
 
     The reward is 1 where a discrete action equals the discrete observation ``goal``, else 0.
     """
@@ -94,7 +100,9 @@ class Mixed(gymnasium.Env):
             "multi": spaces.MultiDiscrete([4, 2]),
             "box": spaces.Box(-1, 1, (2, 3), np.float32),
         }[action]
-        inner = spaces.Dict({"pair": spaces.MultiDiscrete([3, 2]), "grid": spaces.Box(0, 255, (2, 2), np.uint8)})
+        inner = spaces.Dict(
+            {"pair": spaces.MultiDiscrete([3, 2]), "grid": spaces.Box(0, 255, (2, 2), np.uint8)}
+        )
         leaves: dict[str, spaces.Space] = {
             "goal": spaces.Discrete(4),
             "inner": inner,
@@ -137,7 +145,7 @@ class Mixed(gymnasium.Env):
 
 
 class Memory(gymnasium.Env):
-    """A cue of -1 or 1 at step 0, zeros after it; the last of four actions must repeat the cue (reward 1, else 0)."""
+    """A cue of -1 or 1 at step 0, zeros after it; the last of four actions must repeat it (reward 1)."""
 
     observation_space = spaces.Box(-1, 1, (2,), np.float32)
     action_space = spaces.Discrete(2)
@@ -155,14 +163,14 @@ class Memory(gymnasium.Env):
 
 
 class MatchingPair:
-    """A native environment of two agents: each sees a bit of its own, and is rewarded for repeating the *other's* number.
+    """A native environment of two agents, each rewarded for naming the other's bit.
 
-    Each agent observes [its bit, the other's bit, which agent it is]. Episodes are truncated after ``length`` steps.
+    Each observes [its bit, the other's, which agent it is]. Episodes are truncated after ``length`` steps.
 
     Args:
         num_envs: N.
         team: One reward for both (their mean) instead of one each.
-        length: Steps per episode; environment n starts n steps into its first one, so that ends do not coincide.
+        length: Steps per episode; environment n starts n steps into its first one.
     """
 
     def __init__(self, num_envs: int, team: bool = False, length: int = 4) -> None:
@@ -211,8 +219,13 @@ class MemoryLogger(Logger):
         super().__init__()
         self.rows: list[tuple[int | None, dict[str, float]]] = []
 
-    name = "memory"
-    version = "0"
+    @property
+    def name(self) -> str:
+        return "memory"
+
+    @property
+    def version(self) -> str:
+        return "0"
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         pass
@@ -268,7 +281,7 @@ class WatchedPPO(PPO):
         super().training_step(rollout, batch_idx)
         self.moved.append((parameters_of(self) - before).norm().item())
 
-    def _gradient_step(self, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
-        result = super()._gradient_step(*args)
+    def _gradient_step(self, optimizer: Any, minibatch: Any, clip: Any) -> tuple[Tensor, Tensor, Tensor]:
+        result = super()._gradient_step(optimizer, minibatch, clip)
         self.log_ratios.append(result[2])
         return result

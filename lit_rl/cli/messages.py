@@ -44,17 +44,18 @@ def _lightning_on_stderr() -> Iterator[None]:
     """Lightning's log keeps the stderr of its import: give it the present one, and filter it."""
     names = ("lightning", "lightning.pytorch", "lightning.fabric")
     handlers = [handler for name in names for handler in logging.getLogger(name).handlers]
-    streams = [(handler, handler.setStream(sys.stderr)) for handler in handlers if _has_stream(handler)]
+    streams = [(handler, handler.stream) for handler in handlers if _has_stream(handler)]
     for handler in handlers:
         handler.addFilter(_is_worth_reading)
+    for handler, _ in streams:
+        handler.stream = sys.stderr  # not setStream, which flushes the old one: it may be closed
     try:
         yield
     finally:
         for handler in handlers:
             handler.removeFilter(_is_worth_reading)
         for handler, stream in streams:
-            if stream is not None:
-                handler.setStream(stream)
+            handler.stream = stream
 
 
 def _has_stream(handler: logging.Handler) -> TypeGuard[logging.StreamHandler]:

@@ -38,6 +38,7 @@ class MetricsCSV(Logger):
         self._resume_step = resume_step
         self._columns: list[str] | None = None  # None: the file was not looked at yet
         self._rows: list[dict[str, Any]] = []
+        self._newest_step: int | None = None  # of the last row in the file
         self._written_at = time.monotonic()
 
     @property
@@ -88,8 +89,13 @@ class MetricsCSV(Logger):
         columns = self._open() if self._columns is None else self._columns
         new = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in columns]
         self._columns = columns + new
-        if new:
-            self._replace(_read(self._path) + rows)
+        is_continued = rows[0][STEP] == self._newest_step  # that row was saved before it was complete
+        self._newest_step = rows[-1][STEP]
+        if new or is_continued:
+            written = _read(self._path)
+            if is_continued:
+                rows = [{**written.pop(), **rows[0]}, *rows[1:]]
+            self._replace(written + rows)
         else:
             with self._path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns).writerows(rows)

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lit_rl.collect.evaluate import evaluate
@@ -76,6 +77,7 @@ class Environments:
         self._collector: InlineCollector | None = None
         self._eval_env: VectorEnv | None = None
         self._pending: dict[str, Any] | None = None
+        self._resumed_seed: int | None = None
         self.trainer: Trainer | None = None
 
     # Environments
@@ -83,8 +85,16 @@ class Environments:
     @property
     def seed(self) -> int:
         """Seed of this rank's first training environment."""
-        base = self._seed if self._seed is not None else int(os.environ.get("PL_GLOBAL_SEED", "0"))
-        return base + self.rank * self._num_envs
+        return self._base_seed + self.rank * self._num_envs
+
+    @property
+    def _base_seed(self) -> int:
+        """Seed of rank 0; a resumed run keeps the one it started with, so that evaluation episodes stay the same."""
+        if self._seed is not None:
+            return self._seed
+        if self._resumed_seed is not None:
+            return self._resumed_seed
+        return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
     @property
     def rank(self) -> int:
@@ -205,7 +215,12 @@ class Environments:
 
     def state_dict(self, own: dict[str, Any]) -> dict[str, Any]:
         """This rank's environments, generators and ``own`` (say, a replay ring), gathered over ranks."""
-        state = {"collector": self.collector.get_state(), "rng": get_rng_state(), "own": own}
+        state = {
+            "collector": self.collector.get_state(),
+            "rng": get_rng_state(),
+            "seed": self._base_seed,
+            "own": own,
+        }
         if self._pending is not None:  # saved again before the loaded state was used
             state |= self._pending
         if self._world_size == 1:
@@ -217,9 +232,13 @@ class Environments:
     def load_state_dict(self, state: dict[str, Any]) -> dict[str, Any]:
         """Keep this rank's state for :meth:`begin`; returns what was given as ``own``.
 
+        An evaluation needs none of it and returns nothing: it may run on any number of ranks.
+
         Raises:
             ValueError: The checkpoint was written by another number of ranks.
         """
+        if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
+            return {}
         ranks = state["ranks"]
         if len(ranks) != self._world_size:
             raise ValueError(
@@ -227,6 +246,7 @@ class Environments:
                 "resume with the same trainer.devices"
             )
         self._pending = ranks[self.rank]
+        self._resumed_seed = self._pending["seed"]
         return ranks[self.rank]["own"]
 
 

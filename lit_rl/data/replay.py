@@ -184,7 +184,7 @@ class ReplayDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict` at the next batch."""
         self.environments.trainer = self.trainer
-        self._pending_ring = self.environments.load_state_dict(state_dict)["ring"]
+        self._pending_ring = self.environments.load_state_dict(state_dict).get("ring")
 
     def teardown(self, stage: str) -> None:
         """Close environments and ring; nothing is left running."""

@@ -49,9 +49,9 @@ class VideoWriter:
                 loop=0,
             )
             return
-        import imageio
-
         try:
+            import imageio
+
             imageio.mimsave(self._path, list[Any](self._frames), fps=frames_per_second)  # pyright: ignore[reportCallIssue]
         except (ImportError, ValueError) as error:
             raise ValueError(

@@ -148,7 +148,7 @@ def _single_env_fn(
 
 @contextmanager
 def _without_deprecations_of_mujoco(env_id: str) -> Iterator[None]:
-    """MuJoCo 4 prints what it deprecates in Gymnasium's own models, and logs it into the working directory."""
+    """MuJoCo 4 prints what it deprecates in Gymnasium's models, and logs it into the working directory."""
     entry = _registration(env_id).entry_point
     if not (isinstance(entry, str) and entry.startswith("gymnasium.envs.mujoco")):
         yield

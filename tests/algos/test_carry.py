@@ -1,4 +1,4 @@
-"""The policy protocol: what a policy carries from step to step, restarts with episodes and survives between rollouts."""
+"""The policy protocol: what is carried from step to step restarts with episodes and survives rollouts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,13 @@ def step_by_step(module: PPO, rollout: Rollout) -> dict[str, Tensor]:
     assert network.actor_core is not None
     assert network.critic_core is not None
     hidden = dict(rollout["carry"])
-    found: dict[str, list[Tensor]] = {"hidden_actor": [], "hidden_critic": [], "log_prob": [], "value": [], "final": []}
+    found: dict[str, list[Tensor]] = {
+        "hidden_actor": [],
+        "hidden_critic": [],
+        "log_prob": [],
+        "value": [],
+        "final": [],
+    }
     ends = dict(zip(rollout["final_index"].tolist(), rollout["final_obs"], strict=True))
     for t in range(20):
         obs = rollout["obs"][t]
@@ -118,9 +124,15 @@ def evaluation_return(module: PPO, env: Any, num_envs: int = 64) -> float:
 
 @pytest.mark.parametrize(("gru", "low", "high"), [(16, 0.95, 1.0), (None, 0.0, 0.8)])
 def test_only_memory_solves_a_task_of_memory(gru: int | None, low: float, high: float):
-    """The cue of step 0 must be repeated at step 3; without it the best is 0.5 (0.8 is far out for 64 episodes)."""
+    """The cue of step 0 must be repeated at step 3; without memory 0.5 is the best."""
     module = PPO(
-        hidden=(16,), gru=gru, chunk_length=8, batch_size=128, update_epochs=4, learning_rate=0.01, entropy_coef=0.01
+        hidden=(16,),
+        gru=gru,
+        chunk_length=8,
+        batch_size=128,
+        update_epochs=4,
+        learning_rate=0.01,
+        entropy_coef=0.01,
     )
     fit(module, RolloutDataModule(Memory, 32, 8, rollouts_per_epoch=40, seed=3))
     assert low <= evaluation_return(module, Memory) <= high
@@ -139,13 +151,16 @@ def test_one_policy_shared_by_two_agents_learns(team: bool):
 
 
 class SkillPolicy:
-    """Draws a skill for each agent every ``period`` steps and at every start of an episode; the clock is in its carry."""
+    """Draws a skill per agent every ``period`` steps and at an episode's start; its carry keeps the clock."""
 
     def __init__(self, period: int) -> None:
         self.period = period
 
     def initial_carry(self, num_envs: int) -> Nested:
-        return {"skill": torch.zeros(num_envs, 2, dtype=torch.int64), "clock": torch.zeros(num_envs, dtype=torch.int64)}
+        return {
+            "skill": torch.zeros(num_envs, 2, dtype=torch.int64),
+            "clock": torch.zeros(num_envs, dtype=torch.int64),
+        }
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
         clock = torch.where(reset, 0, carry["clock"])  # type: ignore[index]
@@ -193,4 +208,7 @@ def test_the_carry_continues_from_a_saved_collector():
     rollout = fresh.collect(policy, 2, 0)
     assert rollout["reset"][0].all()
     assert (rollout["extras"]["clock"] == torch.tensor([[0, 0], [1, 1]])).all()
-    assert map_nested(lambda leaf: leaf.tolist(), rollout["carry"]) == {"skill": [[0, 0]] * 2, "clock": [0, 0]}
+    assert map_nested(lambda leaf: leaf.tolist(), rollout["carry"]) == {
+        "skill": [[0, 0]] * 2,
+        "clock": [0, 0],
+    }

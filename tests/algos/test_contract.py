@@ -1,9 +1,9 @@
-"""The contract between learner and data: no lag, a ratio of exactly 1, exact counters, true ends of episodes."""
+"""The contract of learner and data: no lag, a ratio of exactly 1, exact counters, true ends of episodes."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from lit_rl.collect.inline import InlineCollector
 from lit_rl.data.loaders import Batches
 from lit_rl.data.replay import transitions
 from lit_rl.envs.vector import Autoreset, make_vector_env
+from lit_rl.normalize import ObservationNorm, ReturnScale
 from lit_rl.types import Rollout
 from tests.toys import ContinuousEpisodes57, Episodes57, WatchedPPO, fit, parameters_of
 
@@ -35,7 +36,7 @@ def test_policy_lag_is_zero_over_epochs():
 def test_a_loader_without_length_is_prefetched_and_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(Batches, "__len__")
     module = WatchedPPO(hidden=(8,), batch_size=32)
-    message = "expected from policy version 1, got one of version 0: the dataloader was prefetched"
+    message = "expected of policy version 1, got 0: the dataloader was prefetched"
     with pytest.raises(RuntimeError, match=message):
         fit(module, cartpole())
     assert module.lags == [0, 1]
@@ -58,7 +59,7 @@ def test_ratio_is_exactly_one_before_the_first_update(env: str, arguments: dict[
 
 
 def test_acting_and_learning_compute_the_same_log_probability():
-    """The batched forward at the head of ``training_step`` is the policy that acted, not only its own twin."""
+    """The batched forward at the head of ``training_step`` is the policy that acted."""
     env = make_vector_env("CartPole-v1", 3)
     module = PPO(hidden=(8,), spec=env.spec)
     module.configure_model()
@@ -75,7 +76,7 @@ def test_acting_and_learning_compute_the_same_log_probability():
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_weights_move_in_every_training_step(precision: str):
-    """Lightning sets gradients to None once; flat gradients that are not attached again train nothing."""
+    """Lightning sets gradients to None once; flat ones not attached again train nothing."""
     module = WatchedPPO(hidden=(8,), batch_size=32)
     fit(module, cartpole(), precision=precision)
     assert min(module.moved) > 1e-3
@@ -109,7 +110,9 @@ def test_counters_are_exact():
     assert module.trainer.global_step == 0  # ours are the counters, not Lightning's
 
 
-def collect(mode: Autoreset, env: Any = Episodes57, num_steps: int = 60, **arguments: Any) -> tuple[PPO, Rollout]:
+def collect(
+    mode: Autoreset, env: Any = Episodes57, num_steps: int = 60, **arguments: Any
+) -> tuple[PPO, Rollout]:
     envs = make_vector_env(env, 3, autoreset=mode)
     torch.manual_seed(5)
     module = PPO(hidden=(16,), spec=envs.spec, gamma=0.9, gae_lambda=0.8, **arguments)
@@ -210,14 +213,14 @@ def test_statistics_see_true_transitions_only(normalize: str):
     valid = rollout["valid"].numpy()
     if normalize == "normalize_observation":
         samples = rollout["obs"][:-1].numpy()[valid]
-        moments = module.observation_norm.norms["leaf:obs"]
+        moments = cast(ObservationNorm, module.observation_norm).norms["leaf:obs"]
     else:
         running, samples = np.zeros(2), []
         for t in range(24):
             running = 0.99 * running + rollout["reward"][t].numpy()
             samples += running[valid[t]].tolist()
             running[(rollout["terminated"] | rollout["truncated"])[t].numpy()] = 0
-        moments = module.return_scale.moments
+        moments = cast(ReturnScale, module.return_scale).moments
     assert moments.count == valid.sum()
     np.testing.assert_allclose(moments.mean, np.mean(samples, 0), rtol=1e-6)
     np.testing.assert_allclose(moments.variance, np.var(samples, 0), rtol=1e-6)
@@ -231,7 +234,9 @@ def test_replayed_transitions_are_equal_under_all_autoresets():
         rows = set()
         for t, n in fields["valid"].nonzero().tolist():
             ends = (fields["terminated"][t, n].item(), fields["truncated"][t, n].item())
-            obs, next_obs = (tuple((fields[name][t, n] * 8).round().int().tolist()) for name in ("obs", "next_obs"))
+            obs, next_obs = (
+                tuple((fields[name][t, n] * 8).round().int().tolist()) for name in ("obs", "next_obs")
+            )
             rows.add((n, obs, next_obs, fields["reward"][t, n].item(), *ends))
         # environments whose every fifth or seventh call only resets come less far
         sets.append({row for row in rows if row[1][0] < 8})
@@ -245,5 +250,5 @@ def test_the_message_of_an_old_batch_names_both_versions():
     module.policy_version = 7
     module.begin_batch(7)
     module.begin_batch(None)
-    with pytest.raises(RuntimeError, match=re.escape("version 7, got one of version 5")):
+    with pytest.raises(RuntimeError, match=re.escape("policy version 7, got 5")):
         module.begin_batch(5)

@@ -25,7 +25,9 @@ from tests.toys import ContinuousEpisodes57, Episodes57, MatchingPair, Mixed, ma
 def trained(folder: Path, module: RLModule, env: Any) -> Path:
     """A checkpoint of a short training."""
     if isinstance(module, SAC):
-        data: Any = ReplayDataModule(env, warmup_steps=8, steps_per_batch=8, batch_size=8, batches_per_epoch=1)
+        data: Any = ReplayDataModule(
+            env, warmup_steps=8, steps_per_batch=8, batch_size=8, batches_per_epoch=1
+        )
     else:
         data = RolloutDataModule(env, 4, 16, rollouts_per_epoch=2)
     trainer = make_trainer()
@@ -75,7 +77,9 @@ def test_exported_file_acts_like_the_learner(tmp_path: Path, module: RLModule, e
 @pytest.mark.parametrize("env", [Episodes57, MatchingPair])
 def test_exported_recurrent_policy_carries_its_memory(tmp_path: Path, env: Any):
     module = PPO(hidden=(8,), gru=6, chunk_length=8, batch_size=32)
-    policy = torch.export.load(export_policy(trained(tmp_path, module, env), tmp_path / "policy.pt2")).module()
+    policy = torch.export.load(
+        export_policy(trained(tmp_path, module, env), tmp_path / "policy.pt2")
+    ).module()
     assert module.spec is not None
     carry = own_carry = module.initial_carry(3)
     for t in range(4):
@@ -90,14 +94,18 @@ def test_exported_recurrent_policy_carries_its_memory(tmp_path: Path, env: Any):
 
 @pytest.mark.slow
 def test_exported_file_needs_neither_lightning_nor_this_library(tmp_path: Path):
-    out = export_policy(trained(tmp_path, PPO(hidden=(8,), batch_size=32), Episodes57), tmp_path / "policy.pt2")
+    out = export_policy(
+        trained(tmp_path, PPO(hidden=(8,), batch_size=32), Episodes57), tmp_path / "policy.pt2"
+    )
     code = (
         "import sys, torch\n"
         f"policy = torch.export.load({str(out)!r}).module()\n"
         "assert policy(torch.zeros(5, 3)).shape == (5,)\n"
         "assert not {'lightning', 'lit_rl', 'gymnasium'} & set(sys.modules), 'imported too much'\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
     assert run.returncode == 0, run.stderr
 
 
@@ -128,7 +136,9 @@ def test_an_encoder_that_is_a_python_object_is_passed_again(tmp_path: Path):
     checkpoint = trained(tmp_path, module, Episodes57)
     obs, reset = torch.randn(5, 3), torch.zeros(5, dtype=torch.bool)
     loaded = load_policy(checkpoint, encoder=Doubling)
-    assert torch.equal(loaded.act(obs, {}, reset, greedy=True).action, module.act(obs, {}, reset, greedy=True).action)
+    assert torch.equal(
+        loaded.act(obs, {}, reset, greedy=True).action, module.act(obs, {}, reset, greedy=True).action
+    )
 
 
 def test_files_that_are_no_checkpoint(tmp_path: Path):
@@ -148,11 +158,15 @@ def test_a_checkpoint_may_only_name_a_learner(tmp_path: Path):
     path = tmp_path / "evil.ckpt"
     for name in ("subprocess.Popen", "lightning.pytorch.LightningModule", "lit_rl.algos.ppo.missing"):
         torch.save({"lit_rl": {"class_path": name}}, path)
-        with pytest.raises(ValueError, match=f"names the learner {name}, which is not a subclass of RLModule"):
+        with pytest.raises(
+            ValueError, match=f"names the learner {name}, which is not a subclass of RLModule"
+        ):
             load_policy(path)
     assert issubclass(RLModule, LightningModule)
 
 
 def test_the_file_ends_in_pt2(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"out must end in \.pt2 \(the format of torch\.export\), got policy\.onnx"):
+    with pytest.raises(
+        ValueError, match=r"out must end in \.pt2 \(the format of torch\.export\), got policy\.onnx"
+    ):
         export_policy("any.ckpt", "policy.onnx")

@@ -1,10 +1,11 @@
-"""What Lightning, logging, callbacks and checkpoints cost: ``python tests/benchmarks/bench_overhead.py SIZE``.
+"""What Lightning, logging and checkpoints cost: ``python tests/benchmarks/bench_overhead.py SIZE``.
 
-Two learners with the same seed do the same work in lockstep, one batch each in turn. One runs as ``lit-rl fit`` runs it: a
-``Trainer`` with TensorBoard and ``metrics.csv`` loggers, step budget, signal handling, progress bar and a checkpoint every 50
-batches. The other is a bare loop of the same two functions, ``collect`` and ``training_step``, without a ``Trainer``, and with
-a ``finish_batch`` that only counts, so that fetching and averaging the logged values is charged to logging. At the end both
-must have the same weights, bit for bit, or nothing was compared. Evaluation is off in both.
+Two learners with the same seed do the same work in lockstep, one batch each in turn. One runs as ``lit-rl
+fit`` runs it: a ``Trainer`` with TensorBoard and ``metrics.csv`` loggers, step budget, signal handling,
+progress bar and a checkpoint every 50 batches. The other is a bare loop of the same two functions,
+``collect`` and ``training_step``, without a ``Trainer``, and with a ``finish_batch`` that only counts, so
+that fetching and averaging the logged values is charged to logging. At the end both must have the same
+weights, bit for bit, or nothing was compared. Evaluation is off in both.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from lit_rl.envs.vector import make_vector_env
 ENV = "CartPole-v1"
 SIZES: dict[str, dict[str, Any]] = {
     "8x128": {"steps": 128, "batch_size": 64, "epochs": 10},  # the defaults of PPO and RolloutDataModule
-    "8x128-short": {"steps": 128, "batch_size": 256, "epochs": 4},  # the least work per batch that anybody would choose
+    "8x128-short": {"steps": 128, "batch_size": 256, "epochs": 4},  # as little work per batch as is sensible
     "8x32": {"steps": 32, "batch_size": 256, "epochs": 20},  # settings of the rl-zoo for CartPole
 }
 NUM_ENVS = 8
@@ -82,7 +83,7 @@ def clocks() -> np.ndarray:
 
 
 class Lockstep(Callback):
-    """After each batch of the Trainer, one of the bare loop; all time that is not the bare loop's is the Trainer's.
+    """After each batch of the Trainer, one of the bare loop; all other time is the Trainer's.
 
     It must be the first callback, so that the work of the others after a batch falls into the Trainer's time.
     """
@@ -93,7 +94,9 @@ class Lockstep(Callback):
         self.bare_seconds: list[np.ndarray] = []
         self._resumed_at: np.ndarray | None = None
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Book the Trainer's time and run the bare batch."""
         now = clocks()
         seconds = self.bare.batch()

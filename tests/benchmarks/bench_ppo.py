@@ -1,8 +1,9 @@
 """Throughput of PPO: ``python tests/benchmarks/bench_ppo.py CASE SIDE`` prints one line of JSON.
 
-Cases: ``cartpole`` and ``halfcheetah`` against Stable-Baselines3, ``cleanrl`` against a script in CleanRL's style at CleanRL's
-defaults. Sides: ``default`` (ours), ``compile`` (ours, compiled; compilation falls into the first two batches, which do not
-count for either of ours), ``peer``. One environment batch, one thread, CPU.
+Cases: ``cartpole`` and ``halfcheetah`` against Stable-Baselines3, ``cleanrl`` against a script in CleanRL's
+style at CleanRL's defaults. Sides: ``default`` (ours), ``compile`` (ours, compiled; compilation falls into
+the first two batches, which do not count for either of ours), ``peer``. One environment batch, one thread,
+CPU.
 """
 
 from __future__ import annotations

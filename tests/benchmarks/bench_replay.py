@@ -1,8 +1,9 @@
 """Replay memory: add 16 transitions, sample 256; ``python tests/benchmarks/bench_replay.py SHAPE SIDE``.
 
-Shapes: ``envs`` is one step of 16 environments (one ``add`` for both), ``steps`` is 16 steps of one environment (one ``add`` of
-ours, 16 of Stable-Baselines3's, which knows no chunks). Sides: ``ours`` and ``peer``. Observations of 17, actions of 6, float32,
-both memories full (100,000 transitions), one thread. Both return torch tensors.
+Shapes: ``envs`` is one step of 16 environments (one ``add`` for both), ``steps`` is 16 steps of one
+environment (one ``add`` of ours, 16 of Stable-Baselines3's, which knows no chunks). Sides: ``ours`` and
+``peer``. Observations of 17, actions of 6, float32, both memories full (100,000 transitions), one thread.
+Both return torch tensors.
 """
 
 from __future__ import annotations

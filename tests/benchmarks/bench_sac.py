@@ -1,9 +1,10 @@
 """Throughput of SAC on HalfCheetah-v5: ``python tests/benchmarks/bench_sac.py SIDE`` prints one line of JSON.
 
-Batch 256, two hidden layers of 256, one environment, one update per env step, float32, CPU. Sides: ``default`` (ours),
-``compile`` (ours, compiled; compilation falls into the first two batches, which do not count for either of ours), ``peer``
-(Stable-Baselines3 at its defaults). ``--precision`` chooses the route of float32 matrix products: ours takes ``auto`` unless
-told, the peer ``highest``, which is torch's default. An SB3 user could set ``medium`` as well, so that is measured too.
+Batch 256, two hidden layers of 256, one environment, one update per env step, float32, CPU. Sides:
+``default`` (ours), ``compile`` (ours, compiled; compilation falls into the first two batches, which do not
+count for either of ours), ``peer`` (Stable-Baselines3 at its defaults). ``--precision`` chooses the route
+of float32 matrix products: ours takes ``auto`` unless told, the peer ``highest``, which is torch's default.
+An SB3 user could set ``medium`` as well, so that is measured too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ PEER_WARMUP_UPDATES = 100
 def ours(updates: int, precision: str, seed: int, threads: int, *, compiled: bool) -> Timing:
     """SAC of lit_rl; 64 env steps and 64 updates a batch, as is the default."""
     module = SAC(compile=compiled, threads=threads, matmul_precision=precision)
-    data = ReplayDataModule(SAC_HALFCHEETAH["env"], warmup_steps=WARMUP_STEPS, capacity=SAC_HALFCHEETAH["steps"])
+    data = ReplayDataModule(
+        SAC_HALFCHEETAH["env"], warmup_steps=WARMUP_STEPS, capacity=SAC_HALFCHEETAH["steps"]
+    )
     skip = 2
     return fit(module, data, WARMUP_STEPS + skip * data.minibatches + updates, seed, skip)
 

@@ -1,7 +1,7 @@
 """Start-up of the command line: wall seconds of ``lit-rl --help``, as the user's shell sees them.
 
-The first call is not timed: it reads the files from disk and writes Python's bytecode caches, as the first use after an
-installation does.
+The first call is not timed: it reads the files from disk and writes Python's bytecode caches, as the first
+use after an installation does.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ Sides = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class Check:
-    """A promise: the median of ``side`` (divided by that of ``against``, when given) is at least or at most ``limit``."""
+    """A promise: the median of ``side`` (divided by that of ``against``, if given) against ``limit``."""
 
     text: str
     side: str
@@ -28,7 +28,7 @@ class Case:
     Args:
         name: For ``--only``.
         title: What the table says.
-        sides: Name of a side to the script and its arguments. Every run is a process of its own; the sides alternate.
+        sides: Name of a side to the script and its arguments.
         metric: Key of the scripts' JSON that is compared.
         unit: Of the metric.
         checks: What is required.
@@ -77,7 +77,7 @@ def _sac(threads: int, default: float, compiled: float, updates: int) -> Case:
         sides["default, highest"] = [script, "default", *more, "--precision", "highest"]
     return Case(
         name=f"sac_{threads}",
-        title=f"SAC HalfCheetah-v5, batch 256, 2x256, one update per step, {threads} thread{'s' * (threads > 1)} each, float32",
+        title=f"SAC HalfCheetah-v5, batch 256, 2x256, one update per step, float32, threads each: {threads}",
         sides=sides,
         metric="updates_per_s",
         unit="updates/s",
@@ -107,7 +107,9 @@ CASES = [
         name="replay",
         title="replay: add 16 + sample 256 (obs 17, act 6)",
         sides={
-            f"{side}, {shape}": ["bench_replay.py", shape, side] for shape in ("envs", "steps") for side in ("peer", "ours")
+            f"{side}, {shape}": ["bench_replay.py", shape, side]
+            for shape in ("envs", "steps")
+            for side in ("peer", "ours")
         },
         metric="microseconds",
         unit="us",
@@ -119,7 +121,7 @@ CASES = [
     ),
     Case(
         name="overhead",
-        title="Lightning, logging, callbacks and checkpoints together, against the same update in a bare loop",
+        title="Lightning, logging, callbacks and checkpoints, over the same update in a bare loop",
         sides={size: ["bench_overhead.py", size] for size in ("8x32", "8x128", "8x128-short")},
         metric="percent",
         unit="%",
@@ -131,7 +133,9 @@ CASES = [
         only_rounds={"8x128": 2},
     ),
     _ppo("cartpole", "PPO CartPole-v1, settings of the rl-zoo, 100,000 env steps, 1 thread", "SB3", 1.8, 3.0),
-    _ppo("cleanrl", "PPO CartPole-v1 at CleanRL's defaults, 100,000 env steps, 1 thread", "CleanRL", 2.5, 3.5),
+    _ppo(
+        "cleanrl", "PPO CartPole-v1 at CleanRL's defaults, 100,000 env steps, 1 thread", "CleanRL", 2.5, 3.5
+    ),
     _ppo("halfcheetah", "PPO HalfCheetah-v5, 8 envs x 256, batch 64, 10 epochs, 1 thread", "SB3", 1.6, 2.6),
     _sac(1, 1.7, 2.1, updates=1_536),
     _sac(2, 1.8, 2.3, updates=1_536),

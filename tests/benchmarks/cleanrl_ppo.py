@@ -1,8 +1,9 @@
-"""PPO on CartPole-v1 as one plain script in the style and with the published defaults of CleanRL's ``ppo.py``.
+"""PPO on CartPole-v1 as one plain script, in the style and with the defaults of CleanRL's ``ppo.py``.
 
-Written anew from the published settings (Huang 2022, "CleanRL", JMLR 23; "The 37 implementation details of PPO"): per-tensor
-Adam, ``clip_grad_norm_``, ``torch.distributions``, ``SyncVectorEnv`` of environments with ``RecordEpisodeStatistics``, a
-TensorBoard writer. It is the peer of ``bench_ppo.py cleanrl``, and prints its own line of JSON when run alone.
+Written anew from the published settings (Huang 2022, "CleanRL", JMLR 23; "The 37 implementation details of
+PPO"): per-tensor Adam, ``clip_grad_norm_``, ``torch.distributions``, ``SyncVectorEnv`` of environments with
+``RecordEpisodeStatistics``, a TensorBoard writer. It is the peer of ``bench_ppo.py cleanrl``, and prints
+its own line of JSON when run alone.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Agent(nn.Module):
 
 
 def train(total_timesteps: int, seed: int) -> dict[str, float]:
-    """Train; returns seconds, cpu_seconds, env_steps and updates from the end of the first iteration to the last."""
+    """Train; returns seconds, cpu_seconds, env_steps and updates, all after the first iteration."""
     args = Args(total_timesteps=total_timesteps)
     batch_size = args.num_envs * args.num_steps
     minibatch_size = batch_size // args.num_minibatches
@@ -99,7 +100,8 @@ def train(total_timesteps: int, seed: int) -> dict[str, float]:
     folder = tempfile.TemporaryDirectory()
     writer = SummaryWriter(folder.name)
     envs = gym.vector.SyncVectorEnv(
-        [make_env(args.env_id) for _ in range(args.num_envs)], autoreset_mode=gym.vector.AutoresetMode.SAME_STEP
+        [make_env(args.env_id) for _ in range(args.num_envs)],
+        autoreset_mode=gym.vector.AutoresetMode.SAME_STEP,
     )
     agent = Agent(envs)
     optimizer = torch.optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5)
@@ -166,7 +168,9 @@ def train(total_timesteps: int, seed: int) -> dict[str, float]:
             np.random.shuffle(b_inds)  # noqa: NPY002
             for begin in range(0, batch_size, minibatch_size):
                 mb_inds = b_inds[begin : begin + minibatch_size]
-                _, newlogprob, entropy, newvalue = agent.get_action_and_value(b_obs[mb_inds], b_actions.long()[mb_inds])
+                _, newlogprob, entropy, newvalue = agent.get_action_and_value(
+                    b_obs[mb_inds], b_actions.long()[mb_inds]
+                )
                 logratio = newlogprob - b_logprobs[mb_inds]
                 ratio = logratio.exp()
                 with torch.no_grad():

@@ -1,8 +1,9 @@
 """The least time an update can take: its matrix products alone, at the rate this machine multiplies matrices.
 
-Counted are forward products and the products of the gradients by weights and inputs, two operations per multiply-add. All else
-(activations, optimizer, environment, Python) is what a learner adds to the floor. ``python tests/benchmarks/floors.py`` prints
-the rate of a 256 x 256 x 256 float32 product by torch's two routes (``highest``, ``medium``) as one line of JSON.
+Counted are forward products and the products of the gradients by weights and inputs, two operations per
+multiply-add. All else (activations, optimizer, environment, Python) is what a learner adds to the floor.
+``python tests/benchmarks/floors.py`` prints the rate of a 256 x 256 x 256 float32 product by torch's two
+routes (``highest``, ``medium``) as one line of JSON.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def ppo_flop(obs: int, outputs: int, batch: int) -> int:
 def sac_flop(obs: int, action: int, batch: int) -> int:
     """Of one update of SAC with 2 x 256 networks.
 
-    The actor takes 4 passes (next action; forward and two backward of its loss), the twin critics 12 (targets 2; forward and two
-    backward of their loss 6; forward and backward to the action in the policy's loss 4).
+    The actor takes 4 passes (next action; forward and two backward of its loss), the twin critics 12 (targets
+    2; forward and two backward of their loss 6; forward and backward to the action in the policy's loss 4).
     """
     actor = multiply_adds(obs, 256, 256, 2 * action)
     critic = multiply_adds(obs + action, 256, 256, 1)

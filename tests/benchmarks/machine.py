@@ -41,7 +41,8 @@ def as_text(machine: dict[str, Any], start: dict[str, Any], end: dict[str, Any])
         f"{machine['processor']}, {machine['usable_cores']} of {machine['cores']} cores "
         f"({', '.join(machine['instruction_sets']) or 'instruction sets unknown'}), no GPU used; "
         f"{machine['system']}, Python {machine['python']}, {versions}. "
-        f"Load average {_load_text(start)} at the start ({start['time']}), {_load_text(end)} at the end ({end['time']})."
+        f"Load average {_load_text(start)} at the start ({start['time']}), "
+        f"{_load_text(end)} at the end ({end['time']})."
     )
 
 

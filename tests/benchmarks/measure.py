@@ -1,8 +1,9 @@
 """How a throughput is measured, the same way for ours and for the peers.
 
-The clock runs from the end of the first batches to the end of the last one: imports, making environments, the first
-batches (compilation falls into them) and closing down are outside. Ours is run as users run it, through a ``Trainer``, with
-loggers, checkpoints and evaluation off; the peers write no log either, except CleanRL's script, which always does.
+The clock runs from the end of the first batches to the end of the last one: imports, making environments,
+the first batches (compilation falls into them) and closing down are outside. Ours is run as users run it,
+through a ``Trainer``, with loggers, checkpoints and evaluation off; the peers write no log either, except
+CleanRL's script, which always does.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Timing:
 
     Args:
         seconds: Wall time.
-        cpu_seconds: Time of all threads of the process; less than ``threads * seconds`` means a disturbed run.
+        cpu_seconds: Time of all threads of the process; below ``threads * seconds`` it was disturbed.
         env_steps: Env steps in that time.
         updates: Gradient steps in that time.
         update_seconds: Wall time of ``training_step`` alone; None for the peers.
@@ -50,11 +51,17 @@ class Clock(Callback):
         self._last: Timing | None = None
         self._update_seconds = 0.0
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Remember where we are."""
         self._update_seconds += pl_module.progress_metrics[UPDATE_SECONDS]
         self._last = Timing(
-            time.perf_counter(), time.process_time(), pl_module.env_steps, pl_module.updates, self._update_seconds
+            time.perf_counter(),
+            time.process_time(),
+            pl_module.env_steps,
+            pl_module.updates,
+            self._update_seconds,
         )
         if pl_module.policy_version == self.skip:
             self._first = self._last
@@ -63,7 +70,7 @@ class Clock(Callback):
         """From the end of batch ``skip`` to the end of the last one."""
         first, last = self._first, self._last
         if first is None or last is None or first is last:
-            raise ValueError(f"the run was too short: it must have more than the {self.skip} batches that do not count")
+            raise ValueError(f"the run was too short: its first {self.skip} batches do not count")
         assert first.update_seconds is not None
         assert last.update_seconds is not None
         return Timing(
@@ -75,7 +82,9 @@ class Clock(Callback):
         )
 
 
-def fit(module: LightningModule, data: LightningDataModule, env_steps: int, seed: int, skip: int = 2) -> Timing:
+def fit(
+    module: LightningModule, data: LightningDataModule, env_steps: int, seed: int, skip: int = 2
+) -> Timing:
     """Train for ``env_steps`` and time it, without the first ``skip`` batches."""
     quiet()
     lightning.seed_everything(seed, verbose=False)
@@ -121,6 +130,8 @@ def report(timing: Timing, **labels: Any) -> None:
         "env_steps_per_s": timing.env_steps / timing.seconds,
         "updates_per_s": timing.updates / timing.seconds,
         "seconds": timing.seconds,
+        "env_steps_per_cpu_s": timing.env_steps / timing.cpu_seconds,
+        "updates_per_cpu_s": timing.updates / timing.cpu_seconds,
         "cores_used": timing.cpu_seconds / timing.seconds,
         "threads": torch.get_num_threads(),
     }

@@ -1,9 +1,11 @@
-"""Measure every speed claim: ``make bench``, or ``python tests/benchmarks/run_all.py [--quick] [--only CASE ...]``.
+"""Measure every speed claim: ``make bench``, or ``python tests/benchmarks/run_all.py [--quick] [--only CASE
+...]``.
 
-Every run is a process of its own, so that neither threads nor compiled code leak from one to the next; the sides of a case
-alternate (A B C, A B C, ...), so that a slow drift of the machine hits all of them. Needs an idle machine and two cores, and
-takes under 20 minutes. Writes ``results/speed.json`` and ``results/speed.md``, after every case; ``--quick`` (one short round,
-numbers mean nothing) and ``--only`` write ``speed_quick.*`` and ``speed_partial.*`` instead.
+Every run is a process of its own, so that neither threads nor compiled code leak from one to the next; the
+sides of a case alternate (A B C, A B C, ...), so that a slow drift of the machine hits all of them. Needs
+an idle machine and two cores, and takes under 20 minutes. Writes ``results/speed.json`` and
+``results/speed.md``, after every case; ``--quick`` (one short round, numbers mean nothing) and ``--only``
+write ``speed_quick.*`` and ``speed_partial.*`` instead.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from cases import CASES, Case
 HERE = Path(__file__).parent
 TIMEOUT_S = 600
 DISTURBED = 0.93
-"""A process that computes all the time on ``threads`` cores used this share of one, or it had to wait for others."""
+"""Share of a core below which a process, which computes all the time, had to wait for others."""
 
 
 def run(argv: list[str], threads: int) -> dict[str, Any]:
@@ -37,7 +39,9 @@ def run(argv: list[str], threads: int) -> dict[str, Any]:
     command = [sys.executable, str(HERE / argv[0]), *argv[1:]]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=TIMEOUT_S)  # noqa: PLW1510
     if done.returncode != 0:
-        sys.exit(f"{' '.join(argv)} failed with status {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        sys.exit(
+            f"{' '.join(argv)} failed ({done.returncode}):\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        )
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -50,7 +54,8 @@ def run_case(case: Case, quick: bool) -> table.Runs:
             if number < case.only_rounds.get(side, case.rounds):
                 result = run([*argv, *(case.quick if quick else [])], case.threads)
                 runs[side].append(result)
-                print(f"  round {number + 1}, {side}: {result[case.metric]:.5g} {case.unit}{_warning(result)}", flush=True)
+                told = f"{result[case.metric]:.5g} {case.unit}{_warning(result)}"
+                print(f"  round {number + 1}, {side}: {told}", flush=True)
     return runs
 
 
@@ -74,7 +79,7 @@ def write(path: Path, report: dict[str, Any], text: str) -> None:
 
 def as_markdown(report: dict[str, Any], cases: list[Case], runs: dict[str, table.Runs]) -> str:
     """The whole document."""
-    title = "# Speed" + (" (quick: a trial of the scripts, the numbers mean nothing)" if report["quick"] else "")
+    title = "# Speed" + " (quick: a trial of the scripts, the numbers mean nothing)" * report["quick"]
     head = machine.as_text(report["machine"], report["start"], report["end"])
     rates = "; ".join(
         f"{n} thread{'s' * (n > 1)}: " + ", ".join(f"{route} {rate:.0f}" for route, rate in of_routes.items())
@@ -84,16 +89,18 @@ def as_markdown(report: dict[str, Any], cases: list[Case], runs: dict[str, table
         title,
         f"Written by `tests/benchmarks/run_all.py` in {report['minutes']:.1f} minutes.",
         head,
-        "Ratios are of medians. Ours runs as users run it (module, data module, `Trainer`), for throughput without loggers; the "
-        "clock leaves out imports and the first batches (compilation falls into them, so `compile` is warm), and for SB3 a short "
-        "`learn` before the timed one.",
+        "Ratios are of medians. Ours runs as users run it (module, data module, `Trainer`), for throughput "
+        "without loggers. The clock leaves out imports and the first two batches, into which compilation "
+        "falls, so `compile` is warm. Of SB3 it leaves out a short `learn` before the timed one, of CleanRL the "
+        "first iteration.",
         table.requirement_table(report["checks"]),
-        f"Rate of a 256 x 256 x 256 float32 product in GFLOP/s, {rates}. *time / floor* is the time of the whole run per update over "
-        "the time of the update's matrix products at these rates; *cores used* under the number of threads means that others "
-        "disturbed the run.",
+        f"Rate of a 256 x 256 x 256 float32 product in GFLOP/s, {rates}. *time / floor* is the wall time of "
+        "the run per update over the time of the update's matrix products alone at these rates. *cores used* "
+        "below the number of threads means that others disturbed the run.",
     ]
     for case in cases:
-        parts += [f"## {case.title}", table.run_table(case, runs[case.name], report["gemm_gflops"][case.threads])]
+        gemm = report["gemm_gflops"][case.threads]
+        parts += [f"## {case.title}", table.run_table(case, runs[case.name], gemm)]
         if case.name in report["matmul_route"]:
             parts.append(table.route_text(report["matmul_route"][case.name]))
     return "\n\n".join(parts) + "\n"
@@ -101,7 +108,7 @@ def as_markdown(report: dict[str, Any], cases: list[Case], runs: dict[str, table
 
 def main() -> None:
     """Measure the cases and write after each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round, to see that everything works")
     parser.add_argument("--only", nargs="+", choices=[case.name for case in CASES], help="these cases only")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the results")
@@ -109,10 +116,8 @@ def main() -> None:
     chosen = [case for case in CASES if not args.only or case.name in args.only]
     path = args.results / ("speed_quick" if args.quick else "speed_partial" if args.only else "speed")
     begin, start = time.monotonic(), machine.load()
-    report: dict[str, Any] = {
-        "quick": args.quick, "machine": machine.describe(), "start": start, "gemm_gflops": gemm_rates(args.quick),
-        "checks": [], "matmul_route": {}, "runs": {},
-    }  # fmt: skip
+    report: dict[str, Any] = {"quick": args.quick, "machine": machine.describe(), "start": start}
+    report |= {"gemm_gflops": gemm_rates(args.quick), "checks": [], "matmul_route": {}, "runs": {}}
     for number, case in enumerate(chosen, 1):
         runs = run_case(case, args.quick)
         report["runs"][case.name] = runs

@@ -59,12 +59,10 @@ def route(case: Case, runs: Runs) -> dict[str, float] | None:
     }
 
 
-def floor_distance(case: Case, run: dict[str, Any], gemm: dict[str, float]) -> dict[str, float] | None:
+def floor_distance(case: Case, run: dict[str, Any], gemm: dict[str, float]) -> dict[str, float]:
     """Time per update over the time of its matrix products alone, by either route of this machine."""
-    if case.flop is None:
-        return None
     seconds = 1 / run["updates_per_s"]
-    return {precision: seconds / (case.flop / (1e9 * rate)) for precision, rate in gemm.items()}
+    return {precision: seconds * 1e9 * rate / (case.flop or 0) for precision, rate in gemm.items()}
 
 
 def requirement_table(judgements: list[dict[str, Any]]) -> str:
@@ -85,7 +83,8 @@ def requirement_table(judgements: list[dict[str, Any]]) -> str:
 def run_table(case: Case, runs: Runs, gemm: dict[str, float] | None) -> str:
     """Every side of one case."""
     headers = ["side", case.unit, "min to max", "runs", "cores used"]
-    headers += ["time / floor: highest, medium", "ms per update in `training_step`"] if case.flop and gemm else []
+    if case.flop and gemm:
+        headers += ["per CPU second", "time / floor: highest, medium", "ms per update in `training_step`"]
     headers += ["of CPU time", "ms per batch: full, bare"] if case.metric == "percent" else []
     rows = []
     for side, done in runs.items():
@@ -100,11 +99,15 @@ def run_table(case: Case, runs: Runs, gemm: dict[str, float] | None) -> str:
         ]
         middle = sorted(done, key=lambda run: run[case.metric])[len(done) // 2]
         if case.flop and gemm:
-            distance = floor_distance(case, middle, gemm) or {}
+            per_cpu = statistics.median(run[case.metric.replace("_per_s", "_per_cpu_s")] for run in done)
+            distance = ", ".join(f"{d:.1f}" for d in floor_distance(case, middle, gemm).values())
             inside = middle.get("ms_in_training_step")
-            row += [", ".join(f"{d:.1f}" for d in distance.values()), "-" if inside is None else f"{inside:.3f}"]
+            row += [_number(per_cpu), distance, "-" if inside is None else f"{inside:.3f}"]
         if case.metric == "percent":
-            row += [f"{middle['percent_of_cpu_time']:.2f}", f"{middle['full_ms']:.2f}, {middle['bare_ms']:.2f}"]
+            row += [
+                f"{middle['percent_of_cpu_time']:.2f}",
+                f"{middle['full_ms']:.2f}, {middle['bare_ms']:.2f}",
+            ]
         rows.append(row)
     return markdown(headers, rows)
 
@@ -113,9 +116,10 @@ def route_text(shares: dict[str, float]) -> str:
     """One sentence beside SAC's ratio."""
     return (
         f"Of the ratio {shares['ratio']:.2f}, the route of float32 matrix products accounts for "
-        f"{100 * shares['share_of_the_route']:.0f} % (in logarithms): `set_float32_matmul_precision('medium')` makes SB3 itself "
-        f"{shares['gain_of_the_peer_by_the_route']:.2f} times as fast. With the route equal on both sides we are "
-        f"{shares['both_highest']:.2f} (both `highest`) and {shares['both_medium']:.2f} (both `medium`) times as fast."
+        f"{100 * shares['share_of_the_route']:.0f} % (in logarithms): "
+        "`torch.set_float32_matmul_precision('medium')`, which an SB3 user could call as well, makes SB3 "
+        f"{shares['gain_of_the_peer_by_the_route']:.2f} times as fast. With the same route on both sides ours is "
+        f"{shares['both_highest']:.2f} times as fast under `highest`, {shares['both_medium']:.2f} under `medium`."
     )
 
 

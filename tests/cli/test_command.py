@@ -230,7 +230,7 @@ def test_checkpoint_of_another_network(error, fitted):
     args = ["--ckpt_path", fitted / "checkpoints" / "last.ckpt", "--model.hidden", "[4]"]
     message = error(1, "fit", "--config", "tiny.yaml", *args)
     assert message.startswith(
-        f"checkpoint {fitted}/checkpoints/last.ckpt does not fit the networks configured (size mis"
+        f"checkpoint {fitted}/checkpoints/last.ckpt does not fit the networks configured (size"
     )
     assert message.endswith(f"give --config {fitted}/config.yaml")
     assert (fitted / "checkpoints" / "last.ckpt").exists()

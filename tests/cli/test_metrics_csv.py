@@ -23,6 +23,14 @@ def test_values_of_one_step_share_a_row(tmp_path, read):
     assert read() == [{"step": "10", "a": "1.5", "b": "2.5"}, {"step": "20", "a": "3.5", "b": ""}]
 
 
+def test_a_row_that_was_saved_too_early_is_completed(tmp_path, read):
+    table = MetricsCSV(tmp_path)
+    for values, step in (({"a": 1, "b": 2}, 10), ({"a": 3}, 20), ({"b": 4}, 20), ({"a": 5, "b": 6}, 30)):
+        table.log_metrics(values, step)
+        table.save()
+    assert [list(row.values()) for row in read()] == [["10", "1", "2"], ["20", "3", "4"], ["30", "5", "6"]]
+
+
 def test_new_columns_keep_old_rows(tmp_path, read):
     table = MetricsCSV(tmp_path)
     for step, metrics in enumerate([{"a": 1}, {"a": 2}, {"b": 3}]):

@@ -16,7 +16,9 @@ from lit_rl.types import Collector, Decision, Policy, Rollout
 from tests.toys import Broken, Episodes57, MatchingPair, Mixed
 
 
-def uniform(env: Any, num_envs: int = 3, seed: int = 0, **kwargs: Any) -> tuple[InlineCollector, UniformPolicy]:
+def uniform(
+    env: Any, num_envs: int = 3, seed: int = 0, **kwargs: Any
+) -> tuple[InlineCollector, UniformPolicy]:
     envs = make_vector_env(env, num_envs, **kwargs)
     return InlineCollector(envs, seed), UniformPolicy(envs.spec)
 
@@ -64,13 +66,14 @@ def test_dtypes_and_shapes():
 
 @pytest.mark.parametrize("mode", ["same_step", "next_step", "disabled"])
 def test_episodes_across_borders_of_rollouts(mode: Autoreset):
-    """Every complete episode is reported once, whatever its place: returns by the formula of the environment."""
+    """Every complete episode is reported once; returns by the formula of the environment."""
     collector, policy = uniform(Episodes57, autoreset=mode)
     found: dict[int, list[tuple[float, int]]] = {0: [], 1: [], 2: []}
     for num_steps in (1, 3, 4, 1, 20, 2, 5, 11):
         episodes = collector.collect(policy, num_steps, 0)["episodes"]
-        for total, length, n in zip(*(episodes[key].tolist() for key in ("episode_return", "episode_length", "env_index"))):  # type: ignore[literal-required] # fmt: skip
-            found[n].append((total, length))
+        pairs = zip(episodes["episode_return"].tolist(), episodes["episode_length"].tolist(), strict=True)
+        for n, pair in zip(episodes["env_index"].tolist(), pairs, strict=True):
+            found[n].append(pair)
     steps_lost = mode == "next_step"
     for n, episodes in found.items():
         expected, step, k = [], 0, n
@@ -159,8 +162,13 @@ def test_large_values_that_overflow_in_sum_are_fine():
 
 
 def equal(a: Rollout, b: Rollout) -> bool:
-    pairs = [(a[key], b[key]) for key in ("obs", "final_obs", "action", "reward", "reset", "terminated", "truncated")]  # type: ignore[literal-required]
-    pairs += [(a["episodes"][key], b["episodes"][key]) for key in ("episode_return", "episode_length", "env_index")]  # type: ignore[literal-required]
+    pairs = [
+        (a[key], b[key])
+        for key in ("obs", "final_obs", "action", "reward", "reset", "terminated", "truncated")
+    ]  # type: ignore[literal-required]
+    pairs += [
+        (a["episodes"][key], b["episodes"][key]) for key in ("episode_return", "episode_length", "env_index")
+    ]  # type: ignore[literal-required]
     return all(torch.equal(x, y) for x, y in pairs)
 
 

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lit_rl import PPO, SAC, ReplayDataModule, RolloutDataModule
+from lit_rl.data.environments import Environments, get_rng_state, set_rng_state
+from tests.toys import ContinuousEpisodes57, Episodes57, MatchingPair, fit, make_trainer, parameters_of
+
+
+def environments(
+    env: Any = Episodes57, num_envs: int = 4, seed: int | None = None, eval_episodes: int = 10
+) -> Environments:
+    return Environments(env, num_envs, "auto", None, None, None, eval_episodes, seed, check=False)
+
+
+class SeedLog(Episodes57):
+    """Notes every seed it is reset with."""
+
+    seeds: list[int] = []  # noqa: RUF012 - shared by all copies on purpose
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        if seed is not None:
+            self.seeds.append(seed)
+        return super().reset(seed=seed)
+
+
+def on_rank(made: Environments, rank: int, world_size: int, module: Any = None) -> Environments:
+    """The same environments in a run of several ranks."""
+    made.trainer = SimpleNamespace(  # type: ignore[assignment]  # the few attributes that are asked for
+        global_rank=rank,
+        world_size=world_size,
+        lightning_module=module,
+        precision_plugin=SimpleNamespace(forward_context=torch.no_grad),
+    )
+    return made
+
+
+def test_seeds_of_ranks_do_not_overlap(monkeypatch: pytest.MonkeyPatch):
+    """Environment i of rank r starts with seed + r * num_envs + i."""
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    assert environments().seed == 0
+    assert on_rank(environments(seed=7), 0, 3).seed == 7
+    assert on_rank(environments(seed=7), 2, 3).seed == 15
+    monkeypatch.setenv("PL_GLOBAL_SEED", "100")  # set by seed_everything
+    assert on_rank(environments(), 1, 3).seed == 104
+    assert on_rank(environments(seed=7), 1, 3).seed == 11
+
+
+def test_evaluation_has_seeds_of_its_own():
+    """Two ranks share five episodes, rounded up; nobody meets an episode of training or of the other rank."""
+    seen = {}
+    for rank in range(2):
+        SeedLog.seeds = []
+        made = on_rank(environments(SeedLog, seed=7, eval_episodes=5), rank, 2)
+        module = PPO(hidden=(4,), spec=made.spec)
+        module.configure_model()
+        on_rank(made, rank, 2, module)
+        made.collect(module, 2)
+        training = list(SeedLog.seeds)
+        SeedLog.seeds = []
+        batches = [next(made.evaluations(None)) for _ in range(2)]
+        assert [len(batch["episodes"]["episode_return"]) for batch in batches] == [3, 3]
+        assert SeedLog.seeds[:3] == SeedLog.seeds[3:]  # equal policies meet equal episodes
+        seen[rank] = (set(training), set(SeedLog.seeds))
+        made.close()
+    assert seen[0][0] == {7, 8, 9, 10}
+    assert seen[1][0] == {11, 12, 13, 14}
+    assert len(seen[0][1] | seen[1][1]) == 6
+    assert not (seen[0][1] | seen[1][1]) & (seen[0][0] | seen[1][0])
+
+
+def test_evaluation_plays_every_environment_once_and_is_reported():
+    module = PPO(hidden=(4,), batch_size=16)
+    data = RolloutDataModule(Episodes57, 2, 8, rollouts_per_epoch=1, eval_episodes=3, seed=0)
+    logger = fit(module, data, limit_val_batches=1.0)
+    assert logger.column("eval/episodes") == [3]
+    lengths = [{0: 5, 1: 7, 2: 5}[(0 + 500_009 + i) % 3] for i in range(3)]
+    assert logger.column("eval/length_mean") == [pytest.approx(sum(lengths) / 3)]
+    returns = [{0: 10, 1: 91, 2: 110}[(500_009 + i) % 3] for i in range(3)]
+    assert logger.column("eval/return_mean") == [pytest.approx(np.mean(returns))]
+    assert logger.column("eval/return_std") == [pytest.approx(np.std(returns, ddof=1))]
+    assert module.eval_result is not None
+    assert module.eval_result["env_steps"] == 16
+
+
+def test_evaluation_does_not_change_what_is_learned():
+    finals = []
+    for limit in (0, 1.0):
+        torch.manual_seed(0)
+        module = PPO(hidden=(4,), batch_size=16)
+        fit(
+            module,
+            RolloutDataModule("CartPole-v1", 2, 16, rollouts_per_epoch=2),
+            max_epochs=2,
+            limit_val_batches=limit,
+        )
+        finals.append(parameters_of(module))
+    assert torch.equal(*finals)
+
+
+def test_random_generators_round_trip(tmp_path: Any):
+    torch.save(get_rng_state(), tmp_path / "rng.pt")
+
+    def draw() -> list[Any]:
+        return [
+            torch.rand(3).tolist(),
+            np.random.rand(3).tolist(),  # noqa: NPY002 - the generator of third parties
+            np.random.randn(1).tolist(),  # noqa: NPY002
+            random.random(),
+            random.gauss(0, 1),
+        ]
+
+    np.random.randn(1)  # noqa: NPY002 - leaves half a pair behind
+    torch.save(get_rng_state(), tmp_path / "rng.pt")
+    expected = draw()
+    assert draw() != expected
+    set_rng_state(torch.load(tmp_path / "rng.pt", weights_only=True))
+    assert draw() == expected
+
+
+def resumed(make_module: Any, make_data: Any, tmp_path: Any, **kwargs: Any) -> tuple[Any, Any]:
+    """Two epochs at once, and two with a checkpoint and new objects between."""
+    torch.manual_seed(0)
+    whole = make_module()
+    make_trainer(max_epochs=2, **kwargs).fit(whole, datamodule=make_data())
+
+    torch.manual_seed(0)
+    first, path = make_module(), tmp_path / "last.ckpt"
+
+    class Save:
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            trainer.save_checkpoint(path)
+
+    from lightning.pytorch.callbacks import LambdaCallback
+
+    callback = LambdaCallback(on_train_epoch_end=Save().on_train_epoch_end)
+    make_trainer(max_epochs=1, callbacks=[callback], **kwargs).fit(first, datamodule=make_data())
+    torch.manual_seed(12345)
+    second = make_module()
+    make_trainer(max_epochs=2, **kwargs).fit(second, datamodule=make_data(), ckpt_path=path)
+    return whole, second
+
+
+@pytest.mark.parametrize("gru", [None, 4])
+def test_a_resumed_run_of_ppo_continues_bit_for_bit(
+    tmp_path: Any, gru: int | None, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO", "lit_rl")
+    whole, second = resumed(
+        lambda: PPO(
+            hidden=(8,),
+            batch_size=32,
+            update_epochs=2,
+            gru=gru,
+            normalize_observation=True,
+            normalize_return=True,
+        ),
+        lambda: RolloutDataModule("CartPole-v1", 4, 16, rollouts_per_epoch=3, seed=5),
+        tmp_path,
+    )
+    assert torch.equal(parameters_of(whole), parameters_of(second))
+    assert (whole.env_steps, whole.policy_version, whole.updates, whole.num_episodes) == (
+        second.env_steps,
+        second.policy_version,
+        second.updates,
+        second.num_episodes,
+    )
+    assert list(whole._recent_returns) == list(second._recent_returns)
+    assert "resumed: environments, random generators and data continue bit for bit" in caplog.text
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_a_resumed_run_of_sac_continues_bit_for_bit(tmp_path: Any, n_step: int):
+    whole, second = resumed(
+        lambda: SAC(hidden=(8,)),
+        lambda: ReplayDataModule(
+            "Pendulum-v1",
+            2,
+            8,
+            batch_size=8,
+            capacity=64,
+            warmup_steps=16,
+            n_step=n_step,
+            batches_per_epoch=3,
+        ),
+        tmp_path,
+    )
+    assert torch.equal(parameters_of(whole), parameters_of(second))
+    assert whole.env_steps == second.env_steps == 6 * 16 + 16
+    assert whole.progress_metrics["value/q_mean"] == second.progress_metrics["value/q_mean"]
+
+
+def test_an_environment_that_cannot_save_starts_anew_and_says_so(
+    tmp_path: Any, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO", "lit_rl")
+    _, second = resumed(
+        lambda: PPO(hidden=(8,), batch_size=32),
+        lambda: RolloutDataModule(MatchingPair, 4, 8, rollouts_per_epoch=2),
+        tmp_path,
+    )
+    assert second.env_steps == 2 * 2 * 32
+    assert "resumed: MatchingPair cannot save its state (MatchingPair), so episodes start anew" in caplog.text
+
+
+def test_a_ring_that_was_not_saved_starts_empty_and_says_so(tmp_path: Any, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "lit_rl")
+
+    def data() -> ReplayDataModule:
+        made = ReplayDataModule("Pendulum-v1", 1, 8, batch_size=8, warmup_steps=16, batches_per_epoch=2)
+        made.save_replay = False
+        return made
+
+    _, second = resumed(lambda: SAC(hidden=(8,)), data, tmp_path)
+    assert second.env_steps == 4 * 8 + 2 * 16  # warmed up again, and counted
+    assert "the replay ring starts empty" in caplog.text
+
+
+def test_a_checkpoint_of_another_number_of_ranks():
+    made = environments()
+    with pytest.raises(
+        ValueError, match=r"written by 2 ranks, this run has 1; resume with the same trainer\.devices"
+    ):
+        made.load_state_dict({"ranks": [{}, {}]})
+
+
+def test_a_state_that_was_not_used_yet_is_saved_as_it_came():
+    """A run that is stopped before its first batch must not lose what it resumed from."""
+    made = environments()
+    state = made.state_dict({"ring": None})
+    state["ranks"][0]["own"] = {"ring": "kept"}
+    fresh = environments()
+    assert fresh.load_state_dict(state) == {"ring": "kept"}
+    assert fresh.state_dict({"ring": None})["ranks"][0]["own"] == {"ring": "kept"}
+
+
+def test_arguments_out_of_range():
+    with pytest.raises(
+        ValueError, match=r"num_envs must be at least 1, got 0; set data\.init_args\.num_envs"
+    ):
+        environments(num_envs=0)
+    with pytest.raises(
+        ValueError, match=r"eval_episodes must be at least 1, got 0; set data\.init_args\.eval_episodes"
+    ):
+        environments(eval_episodes=0)
+
+
+def test_collecting_needs_a_trainer():
+    made = environments()
+    with pytest.raises(
+        RuntimeError, match=r"experience is collected while a Trainer runs: call trainer\.fit"
+    ):
+        made.collect(PPO(hidden=(4,)), 1)
+    made.close()
+    made.close()
+
+
+def test_a_users_environment_is_tried_once():
+    class Counted(Episodes57):
+        made = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            Counted.made += 1
+
+    fit(
+        PPO(hidden=(4,), batch_size=16),
+        RolloutDataModule(Counted, 2, 8, rollouts_per_epoch=1, eval_episodes=3),
+        limit_val_batches=1.0,
+    )
+    assert Counted.made == 1 + 2 + 3  # tried, training, evaluation
+
+
+def test_an_environment_that_breaks_the_contract_is_refused_before_training():
+    class Wrong(ContinuousEpisodes57):
+        def step(self, action: Any) -> Any:
+            return (*super().step(action)[:4], None)
+
+    with pytest.raises(ValueError, match="info of step is None, expected a dict"):
+        fit(PPO(hidden=(4,)), RolloutDataModule(Wrong))

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lit_rl.nets import FlatParameters, Flatten, GRUCore, NumpyMLP, StackedMLP, default_init_mlp, linear, mlp
+from lit_rl.types import ActionSpec, EnvSpec, LeafSpec
+
+
+def spec(observation: Any) -> EnvSpec:
+    return EnvSpec("Toy-v0", observation, ActionSpec("discrete", categories=[2]))
+
+
+# Perceptrons
+
+
+def test_linear_is_orthogonal_with_its_gain():
+    layer = linear(8, 3, gain=0.5)
+    torch.testing.assert_close(layer.weight @ layer.weight.T, 0.25 * torch.eye(3))
+    assert (layer.bias == 0).all()
+
+
+def test_mlp_layers_and_gains():
+    network = mlp([6, 5, 4, 2], "elu", out_gain=0.01)
+    assert [type(layer).__name__ for layer in network] == ["Linear", "ELU", "Linear", "ELU", "Linear"]
+    gains = [
+        torch.linalg.matrix_norm(layer.weight, 2).item() for layer in network if isinstance(layer, nn.Linear)
+    ]
+    assert gains == pytest.approx([math.sqrt(2), math.sqrt(2), 0.01])
+    assert len(mlp([6, 2], "tanh", 1.0)) == 1  # no hidden layer, no activation
+
+
+def test_default_init_mlp_ends_without_activation():
+    network = default_init_mlp([3, 4, 2], "relu")
+    assert [type(layer).__name__ for layer in network] == ["Linear", "ReLU", "Linear"]
+    assert network[0].weight.abs().max() <= 1 / math.sqrt(3)
+
+
+def test_an_unknown_activation_is_named():
+    with pytest.raises((ValueError, KeyError), match="gelu9"):
+        mlp([2, 2, 2], "gelu9", 1.0)  # type: ignore[arg-type]
+
+
+def test_stacked_critics_equal_separate_ones():
+    stacked = StackedMLP([3, 5, 4, 1], num_networks=3)
+    x = torch.randn(7, 3)
+    out = stacked(x)
+    assert out.shape == (3, 7, 1)
+    for c in range(3):
+        h = x
+        for i, (weight, bias) in enumerate(zip(stacked.weights, stacked.biases, strict=True)):
+            h = h @ weight[c] + bias[c]
+            h = h.relu() if i < 2 else h
+        torch.testing.assert_close(out[c], h)
+    assert not torch.equal(out[0], out[1])
+    bounds = [weight.abs().max().item() for weight in stacked.weights]
+    assert all(bound <= limit**-0.5 for bound, limit in zip(bounds, [3, 5, 4], strict=True))
+
+
+# Encoder
+
+
+def test_flatten_encodes_every_kind_of_leaf():
+    encoder = Flatten(
+        spec(
+            {
+                "action_mask": LeafSpec([2], "int64", [2, 2]),
+                "choice": LeafSpec([], "int64", [3]),
+                "inner": {"pair": LeafSpec([2], "int64", [2, 3]), "grid": LeafSpec([2, 2], "uint8")},
+                "real": LeafSpec([2]),
+                "scalar": LeafSpec([]),
+            }
+        )
+    )
+    obs = {
+        "action_mask": torch.tensor([[1, 0]]),
+        "choice": torch.tensor([2]),
+        "inner": {
+            "pair": torch.tensor([[1, 0]]),
+            "grid": torch.tensor([[[1, 2], [3, 255]]], dtype=torch.uint8),
+        },
+        "real": torch.tensor([[0.5, -0.5]]),
+        "scalar": torch.tensor([9.0]),
+    }
+    expected = [0, 0, 1, 0, 1, 1, 0, 0, 1, 2, 3, 255, 0.5, -0.5, 9]
+    assert encoder.out_features == len(expected)
+    assert encoder(obs).tolist() == [expected]
+    assert encoder(obs).dtype == torch.float32
+
+
+@pytest.mark.parametrize("lead", [(), (4,), (3, 4), (2, 3, 4)])
+def test_flatten_takes_any_leading_axes(lead: tuple[int, ...]):
+    encoder = Flatten(spec({"a": LeafSpec([2, 3]), "b": LeafSpec([], "int64", [5])}))
+    assert encoder({"a": torch.zeros(*lead, 2, 3), "b": torch.zeros(lead, dtype=torch.int64)}).shape == (
+        *lead,
+        11,
+    )
+
+
+def test_a_single_vector_is_its_own_feature():
+    x = torch.randn(3, 4)
+    assert Flatten(spec(LeafSpec([4])))(x) is x
+    assert Flatten(spec(LeafSpec([2, 2])))(x.view(3, 2, 2)).tolist() == x.tolist()
+    hot = Flatten(spec(LeafSpec([2], "int64", [2, 3])))(torch.tensor([[1, 2]]))
+    assert hot.tolist() == [[0, 1, 0, 0, 1]]
+
+
+def test_bytes_become_reals():
+    """A vector of uint8 is a feature vector too, but no layer takes it as it is."""
+    encoded = Flatten(spec(LeafSpec([3], "uint8")))(torch.tensor([[0, 7, 255]], dtype=torch.uint8))
+    assert encoded.dtype == torch.float32
+    assert encoded.tolist() == [[0, 7, 255]]
+
+
+# Memory
+
+
+def test_gru_equals_the_equations():
+    """Cho 2014 as in torch.nn.GRUCell: r, z, n gates; h' = (1 - z) n + z h."""
+    core = GRUCore(3, 4)
+    nn.init.normal_(core.cell.bias_ih)
+    nn.init.normal_(core.cell.bias_hh)
+    x, h = torch.randn(5, 3), torch.randn(5, 4)
+    gates_x = (x @ core.cell.weight_ih.T + core.cell.bias_ih).chunk(3, -1)
+    gates_h = (h @ core.cell.weight_hh.T + core.cell.bias_hh).chunk(3, -1)
+    r, z = torch.sigmoid(gates_x[0] + gates_h[0]), torch.sigmoid(gates_x[1] + gates_h[1])
+    n = torch.tanh(gates_x[2] + r * gates_h[2])
+    torch.testing.assert_close(core.step(x, h, torch.zeros(5, dtype=torch.bool)), (1 - z) * n + z * h)
+
+
+def test_gru_forgets_where_an_episode_starts():
+    core = GRUCore(3, 4)
+    x_LBF, hidden = torch.randn(6, 2, 3), torch.randn(2, 4)
+    reset = torch.zeros(6, 2, dtype=torch.bool)
+    reset[3, 1] = True
+    whole = core(x_LBF, hidden, reset)
+    assert whole.shape == (6, 2, 4)
+    assert not torch.allclose(whole[3, 1], core(x_LBF, hidden, torch.zeros_like(reset))[3, 1])
+    fresh = core(x_LBF[3:, 1:], torch.zeros(1, 4), torch.zeros(3, 1, dtype=torch.bool))
+    torch.testing.assert_close(whole[3:, 1:], fresh)
+    # in two parts, from the hidden state between
+    parts = torch.cat([core(x_LBF[:2], hidden, reset[:2]), core(x_LBF[2:], whole[1], reset[2:])])
+    torch.testing.assert_close(parts, whole)
+
+
+def test_gru_takes_an_axis_of_agents():
+    core = GRUCore(3, 4)
+    x, h, reset = torch.randn(5, 2, 3), torch.randn(5, 2, 4), torch.rand(5, 2) < 0.5
+    folded = core.step(x.flatten(0, 1), h.flatten(0, 1), reset.flatten())
+    torch.testing.assert_close(core.step(x, h, reset), folded.view(5, 2, 4))
+
+
+# Flat parameters
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+
+
+def test_flat_steps_equal_ordinary_ones():
+    ordinary = network()
+    flattened = copy.deepcopy(ordinary)
+    flat = FlatParameters(flattened)
+    optimizers = [torch.optim.Adam(ordinary.parameters(), 0.1), torch.optim.Adam([flat.tensor], 0.1)]
+    for _ in range(3):
+        x = torch.randn(8, 3)
+        for module, optimizer in zip((ordinary, flattened), optimizers, strict=True):
+            if module is ordinary:
+                optimizer.zero_grad()
+            else:
+                flat.grad.zero_()
+            module(x).square().sum().backward()
+            optimizer.step()
+    for a, b in zip(ordinary.parameters(), flattened.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    assert ordinary.state_dict().keys() == flattened.state_dict().keys()
+
+
+def test_attach_repairs_gradients_that_were_set_to_none():
+    module = network()
+    flat = FlatParameters(module)
+    module.zero_grad(set_to_none=True)  # as Lightning does
+    flat.tensor.grad = None
+    module(torch.ones(1, 3)).sum().backward()
+    assert (flat.grad == 0).all()  # the trap: the gradient went elsewhere
+    flat.attach()
+    module(torch.ones(1, 3)).sum().backward()
+    assert flat.tensor.grad is flat.grad
+    assert flat.grad.norm() > 0
+
+
+def test_flat_and_module_share_memory():
+    module = network()
+    before = torch.cat([p.detach().flatten() for p in module.parameters()])
+    flat = FlatParameters(module)
+    assert torch.equal(flat.tensor, before)
+    with torch.no_grad():
+        flat.tensor += 1
+    assert torch.equal(torch.cat([p.detach().flatten() for p in module.parameters()]), before + 1)
+    module.load_state_dict(network().state_dict())
+    assert torch.equal(flat.tensor, torch.cat([p.detach().flatten() for p in module.parameters()]))
+
+
+def test_unflatten_replaces_parameters_in_a_functional_call():
+    module = network()
+    flat = FlatParameters(module)
+    x = torch.randn(2, 3)
+    doubled = torch.func.functional_call(module, flat.unflatten(flat.tensor.detach() * 0), (x,))
+    assert (doubled == 0).all()
+    torch.testing.assert_close(
+        torch.func.functional_call(module, flat.unflatten(flat.tensor.detach()), (x,)), module(x)
+    )
+
+
+def test_frozen_parameters_get_no_gradient_and_pass_it_on():
+    module = network()
+    flat = FlatParameters(module)
+    flat.requires_grad_(False)
+    x = torch.randn(2, 3, requires_grad=True)
+    module(x).sum().backward()
+    assert x.grad is not None
+    assert (flat.grad == 0).all()
+    flat.requires_grad_(True)
+    module(x).sum().backward()
+    assert flat.grad.norm() > 0
+
+
+def test_parameters_without_gradient_are_left_out():
+    module = network()
+    module[0].weight.requires_grad_(False)
+    assert FlatParameters(module).tensor.numel() == sum(p.numel() for p in module.parameters()) - 12
+
+
+# Numpy
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("lead", [(5,), (4, 5)])
+@torch.no_grad()
+def test_numpy_equals_torch_and_leaves_its_input_alone(activation: Any, lead: tuple[int, ...]):
+    module = mlp([3, 8, 8, 2], activation, 1.0)
+    x = torch.randn(*lead, 3)
+    kept = x.clone()
+    out = NumpyMLP(module)(x.numpy())
+    torch.testing.assert_close(torch.from_numpy(out), module(x))
+    assert torch.equal(x, kept)
+
+
+@torch.no_grad()
+def test_numpy_follows_the_weights():
+    """Through optimizer steps, loading, flattening and a copy of the whole module."""
+    module = mlp([3, 8, 2], "tanh", 1.0)
+    fast = NumpyMLP(module)
+    x = torch.randn(5, 3)
+
+    def same(network: nn.Module, fast: NumpyMLP) -> bool:
+        return torch.allclose(torch.from_numpy(fast(x.numpy())), network(x), atol=1e-6)
+
+    for parameter in module.parameters():
+        parameter += 1
+    assert same(module, fast)
+    module.load_state_dict(mlp([3, 8, 2], "tanh", 1.0).state_dict())
+    assert same(module, fast)
+    flat = FlatParameters(module)
+    flat.tensor += 1
+    assert same(module, fast)
+
+    class Holder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = module
+            self.fast = fast
+
+    twin = copy.deepcopy(Holder())
+    for parameter in twin.network.parameters():
+        parameter -= 1
+    assert same(twin.network, twin.fast)
+    assert same(module, fast)
+
+
+def test_layers_without_a_numpy_twin():
+    module = mlp([3, 8, 2], "silu", 1.0)
+    assert not NumpyMLP.supports(module)
+    with pytest.raises(TypeError, match="NumpyMLP evaluates Linear, Tanh and ReLU layers, got Sequential"):
+        NumpyMLP(module)

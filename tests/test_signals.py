@@ -1,0 +1,138 @@
+"""Runs that are told to stop end soon, with a checkpoint to go on from, and leave no process and no file behind."""
+
+import csv
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.processes import Forked, is_group_alive, lit_rl, wait_until
+
+RUN = """\
+model:
+  class_path: PPO
+  init_args: {hidden: [8], batch_size: 32, update_epochs: 1}
+data:
+  class_path: RolloutDataModule
+  init_args: {env: CartPole-v1, num_envs: 2, rollout_steps: 32, rollouts_per_epoch: 1000000, eval_episodes: 2}
+trainer: {accelerator: cpu}
+checkpoint: {every_batches: 1}
+budget: {total_env_steps: 1000000000}
+"""
+STOP_S = 30
+START_S = 120
+TWO_RANKS = ("--trainer.strategy", "ddp", "--trainer.devices", "2")
+
+Fit = Callable[..., Forked]
+
+
+@pytest.fixture
+def fit(tmp_path: Path) -> Iterator[Fit]:
+    """``fit("--key", "value")`` starts an endless run in ``tmp_path/run``."""
+    (tmp_path / "run.yaml").write_text(RUN)
+    started: list[Forked] = []
+
+    def start(*argv: str) -> Forked:
+        log = tmp_path / f"{len(started)}.log"
+        started.append(Forked(lit_rl, "fit", *argv, cwd=tmp_path, log=log))
+        return started[-1]
+
+    yield start
+    for forked in started:
+        forked.kill()
+
+
+def start(fit: Fit, *argv: str) -> Forked:
+    return fit("--config", "run.yaml", "--run_dir", "run", "--seed_everything", "1", *argv)
+
+
+def wait_for_checkpoint(run: Forked, directory: Path) -> None:
+    """Every rank has trained, so every rank has its handlers."""
+    checkpoint = directory / "checkpoints" / "last.ckpt"
+    wait_until(lambda: checkpoint.exists() or run.process.exitcode is not None, START_S, run.output)
+    assert run.process.exitcode is None, run.output()
+
+
+def env_steps(directory: Path) -> int:
+    """Of the last checkpoint."""
+    checkpoint = torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
+    return checkpoint["state_dict"]["_extra_state"]["env_steps"]
+
+
+def check_end(run: Forked, directory: Path, code: int) -> int:
+    """It ended with ``code`` and a whole checkpoint, and nothing is left of it. Returns the env steps done."""
+    assert run.exit_code(STOP_S) == code, run.output()
+    assert "Traceback" not in run.output()
+    assert not is_group_alive(run.pid)
+    assert [path.name for path in directory.rglob(".*")] == []  # files that were being written begin with a dot
+    assert {path.name for path in (directory / "checkpoints").iterdir()} == {"last.ckpt"}  # no validation was played
+    assert [row["step"] for row in read_metrics(directory)][-1] == str(env_steps(directory))
+    return env_steps(directory)
+
+
+def read_metrics(directory: Path) -> list[dict[str, str]]:
+    with (directory / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def check_resume(fit: Fit, directory: Path, batch_steps: int, *argv: str) -> None:
+    """Two more batches from the last checkpoint."""
+    done = env_steps(directory)
+    resumed = fit(
+        "--config", "run/config.yaml", "--ckpt_path", "last", *argv,
+        "--budget.total_env_steps", str(done + 2 * batch_steps),
+    )  # fmt: skip
+    assert resumed.exit_code(START_S) == 0, resumed.output()
+    steps = [int(row["step"]) for row in read_metrics(directory)]
+    assert steps == list(range(batch_steps, done + 2 * batch_steps + 1, batch_steps))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_one_process_stops_and_can_go_on(fit: Fit, tmp_path: Path, signum: signal.Signals):
+    run, directory = start(fit), tmp_path / "run"
+    wait_for_checkpoint(run, directory)
+    os.kill(run.pid, signum)
+    assert check_end(run, directory, 128 + signum) % 64 == 0
+    assert f"{signum.name}: training stops after this batch and a checkpoint." in run.output()
+    check_resume(fit, directory, 64)
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize(
+    ("signum", "send", "goes_on"),
+    [(signal.SIGTERM, os.killpg, True), (signal.SIGTERM, os.kill, False), (signal.SIGINT, os.killpg, False)],
+    ids=["SIGTERM to all", "SIGTERM to the first", "SIGINT to all"],
+)
+def test_two_ranks_stop_together(
+    fit: Fit, tmp_path: Path, signum: signal.Signals, send: Callable[[int, int], None], goes_on: bool
+):
+    run, directory = start(fit, *TWO_RANKS), tmp_path / "run"
+    wait_for_checkpoint(run, directory)
+    send(run.pid, signum)
+    assert check_end(run, directory, 128 + signum) % 128 == 0
+    if goes_on:
+        check_resume(fit, directory, 128)
+
+
+def catches(pid: int, signum: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool(int(fields["SigCgt"], 16) >> (signum - 1) & 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks for signal handlers in /proc")
+def test_second_ctrl_c_does_not_wait_for_the_batch(fit: Fit, tmp_path: Path):
+    run = start(fit, "--model.update_epochs", "1000000")  # the first batch takes hours
+    wait_until(lambda: catches(run.pid, signal.SIGUSR1), START_S, run.output)  # training has begun
+    os.kill(run.pid, signal.SIGINT)
+    wait_until(lambda: "SIGINT: training stops after this batch" in run.output(), STOP_S, run.output)
+    assert run.process.exitcode is None
+    os.kill(run.pid, signal.SIGINT)
+    assert run.exit_code(STOP_S) == 130, run.output()
+    assert "lit-rl: error: interrupted" in run.output()
+    assert "Traceback" not in run.output()
+    assert not is_group_alive(run.pid)
+    assert not (tmp_path / "run").exists()  # nothing was trained
