@@ -49,10 +49,14 @@ def start(fit: Fit, *argv: str) -> Forked:
     return fit("--config", "run.yaml", "--run_dir", "run", "--seed_everything", "1", *argv)
 
 
-def wait_for_checkpoint(run: Forked, directory: Path) -> None:
-    """Every rank has trained, so every rank has its handlers."""
+def wait_for_training(run: Forked, directory: Path, resumed_from: int = 0) -> None:
+    """Wait for the checkpoint of the first batch: then every rank has its handlers."""
     checkpoint = directory / "checkpoints" / "last.ckpt"
-    wait_until(lambda: checkpoint.exists() or run.process.exitcode is not None, START_S, run.output)
+
+    def has_trained() -> bool:
+        return run.process.exitcode is not None or (checkpoint.exists() and env_steps(directory) > resumed_from)
+
+    wait_until(has_trained, START_S, run.output)
     assert run.process.exitcode is None, run.output()
 
 
@@ -78,43 +82,39 @@ def read_metrics(directory: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def check_resume(fit: Fit, directory: Path, batch_steps: int, *argv: str) -> None:
-    """Two more batches from the last checkpoint."""
-    done = env_steps(directory)
-    resumed = fit(
-        "--config", "run/config.yaml", "--ckpt_path", "last", *argv,
-        "--budget.total_env_steps", str(done + 2 * batch_steps),
-    )  # fmt: skip
-    assert resumed.exit_code(START_S) == 0, resumed.output()
+def resume(fit: Fit, *argv: str) -> Forked:
+    return fit("--config", "run/config.yaml", "--ckpt_path", "last", *argv)
+
+
+def check_steps(directory: Path, batch_steps: int) -> None:
+    """No batch is missing, and none was logged twice."""
     steps = [int(row["step"]) for row in read_metrics(directory)]
-    assert steps == list(range(batch_steps, done + 2 * batch_steps + 1, batch_steps))
+    assert steps == list(range(batch_steps, env_steps(directory) + 1, batch_steps))
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_one_process_stops_and_can_go_on(fit: Fit, tmp_path: Path, signum: signal.Signals):
+def test_one_process_stops_and_goes_on(fit: Fit, tmp_path: Path, signum: signal.Signals):
     run, directory = start(fit), tmp_path / "run"
-    wait_for_checkpoint(run, directory)
+    wait_for_training(run, directory)
     os.kill(run.pid, signum)
-    assert check_end(run, directory, 128 + signum) % 64 == 0
+    done = check_end(run, directory, 128 + signum)
     assert f"{signum.name}: training stops after this batch and a checkpoint." in run.output()
-    check_resume(fit, directory, 64)
+
+    resumed = resume(fit, "--budget.total_env_steps", str(done + 2 * 64))
+    assert resumed.exit_code(START_S) == 0, resumed.output()
+    assert env_steps(directory) == done + 2 * 64
+    check_steps(directory, 64)
 
 
 @pytest.mark.ddp
-@pytest.mark.parametrize(
-    ("signum", "send", "goes_on"),
-    [(signal.SIGTERM, os.killpg, True), (signal.SIGTERM, os.kill, False), (signal.SIGINT, os.killpg, False)],
-    ids=["SIGTERM to all", "SIGTERM to the first", "SIGINT to all"],
-)
-def test_two_ranks_stop_together(
-    fit: Fit, tmp_path: Path, signum: signal.Signals, send: Callable[[int, int], None], goes_on: bool
-):
-    run, directory = start(fit, *TWO_RANKS), tmp_path / "run"
-    wait_for_checkpoint(run, directory)
-    send(run.pid, signum)
-    assert check_end(run, directory, 128 + signum) % 128 == 0
-    if goes_on:
-        check_resume(fit, directory, 128)
+def test_two_ranks_stop_together_and_go_on(fit: Fit, tmp_path: Path):
+    directory, done = tmp_path / "run", 0
+    for signum, send in ((signal.SIGTERM, os.killpg), (signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)):
+        run = resume(fit) if done else start(fit, *TWO_RANKS)
+        wait_for_training(run, directory, done)
+        send(run.pid, signum)  # to all ranks, or to the first
+        done = check_end(run, directory, 128 + signum)
+    check_steps(directory, 2 * 64)
 
 
 def catches(pid: int, signum: signal.Signals) -> bool:

@@ -68,7 +68,7 @@ def test_acting_and_learning_compute_the_same_log_probability():
             parameter.normal_()
         rollout = InlineCollector(env, 0).collect(module, 2000, 0)
         samples, _ = module._samples(rollout)
-    # with logits l of the action taken, E[1 / p(action)] = number of actions where p is the acting probability
+    # E[1 / p(action)] is the number of actions, where p is the probability with which they were taken
     inverse = samples["log_prob"].neg().exp()
     assert inverse.mean().item() == pytest.approx(2, abs=4 * inverse.std().item() / 6000**0.5)
     env.close()

@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,16 @@ def run(argv: list[str], threads: int) -> dict[str, Any]:
     """
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, str(HERE / argv[0]), *argv[1:]]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=TIMEOUT_S)  # noqa: PLW1510
+    with tempfile.TemporaryDirectory() as folder:  # MuJoCo leaves a log where it runs
+        done = subprocess.run(
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=folder,
+            timeout=TIMEOUT_S,
+        )
     if done.returncode != 0:
         sys.exit(
             f"{' '.join(argv)} failed ({done.returncode}):\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
@@ -91,8 +101,8 @@ def as_markdown(report: dict[str, Any], cases: list[Case], runs: dict[str, table
         head,
         "Ratios are of medians. Ours runs as users run it (module, data module, `Trainer`), for throughput "
         "without loggers. The clock leaves out imports and the first two batches, into which compilation "
-        "falls, so `compile` is warm. Of SB3 it leaves out a short `learn` before the timed one, of CleanRL the "
-        "first iteration.",
+        "falls, so `compile` is warm. Of SB3 it leaves out a short `learn` before the timed one, of "
+        "CleanRL the first iteration.",
         table.requirement_table(report["checks"]),
         f"Rate of a 256 x 256 x 256 float32 product in GFLOP/s, {rates}. *time / floor* is the wall time of "
         "the run per update over the time of the update's matrix products alone at these rates. *cores used* "

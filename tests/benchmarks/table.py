@@ -118,8 +118,9 @@ def route_text(shares: dict[str, float]) -> str:
         f"Of the ratio {shares['ratio']:.2f}, the route of float32 matrix products accounts for "
         f"{100 * shares['share_of_the_route']:.0f} % (in logarithms): "
         "`torch.set_float32_matmul_precision('medium')`, which an SB3 user could call as well, makes SB3 "
-        f"{shares['gain_of_the_peer_by_the_route']:.2f} times as fast. With the same route on both sides ours is "
-        f"{shares['both_highest']:.2f} times as fast under `highest`, {shares['both_medium']:.2f} under `medium`."
+        f"{shares['gain_of_the_peer_by_the_route']:.2f} times as fast. With the same route on both "
+        f"sides ours is {shares['both_highest']:.2f} times as fast under `highest`, "
+        f"{shares['both_medium']:.2f} under `medium`."
     )
 
 
