@@ -11,24 +11,51 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lit_rl.algos.export import export_policy, load_policy
     from lit_rl.algos.ppo import PPO
     from lit_rl.algos.sac import SAC
+    from lit_rl.collect.evaluate import evaluate
+    from lit_rl.collect.uniform import UniformPolicy
     from lit_rl.data.replay import ReplayDataModule
     from lit_rl.data.rollout import RolloutDataModule
-    from lit_rl.types import EnvSpec, Policy, VectorEnv
+    from lit_rl.envs.check_env import check_env
+    from lit_rl.envs.vector import make_vector_env
+    from lit_rl.types import Decision, EnvSpec, Policy, VectorEnv
 
 __version__ = "0.1.0"
 
-__all__ = ["PPO", "SAC", "EnvSpec", "Policy", "ReplayDataModule", "RolloutDataModule", "VectorEnv"]
+__all__ = [
+    "PPO",
+    "SAC",
+    "Decision",
+    "EnvSpec",
+    "Policy",
+    "ReplayDataModule",
+    "RolloutDataModule",
+    "UniformPolicy",
+    "VectorEnv",
+    "check_env",
+    "evaluate",
+    "export_policy",
+    "load_policy",
+    "make_vector_env",
+]
 
 _HOME = {
     "PPO": "algos.ppo",
     "SAC": "algos.sac",
+    "Decision": "types",
     "EnvSpec": "types",
     "Policy": "types",
     "ReplayDataModule": "data.replay",
     "RolloutDataModule": "data.rollout",
+    "UniformPolicy": "collect.uniform",
     "VectorEnv": "types",
+    "check_env": "envs.check_env",
+    "evaluate": "collect.evaluate",
+    "export_policy": "algos.export",
+    "load_policy": "algos.export",
+    "make_vector_env": "envs.vector",
 }
 
 

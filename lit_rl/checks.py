@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,3 +100,12 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     """The hint `` Did you mean X?`` for a misspelt name, or an empty string when nothing is close."""
     close = difflib.get_close_matches(name, list(candidates), n=1)
     return f" Did you mean {close[0]}?" if close else ""
+
+
+def is_plain(value: Any) -> bool:
+    """Whether ``value`` is made of numbers, strings, booleans, None, lists, tuples and dicts only."""
+    if isinstance(value, Mapping):
+        return all(is_plain(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return all(is_plain(item) for item in value)
+    return value is None or type(value) in (int, float, str, bool)

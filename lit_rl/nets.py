@@ -6,7 +6,7 @@ Axes: B batch (any number of leading axes), F features, C critics, L steps of a 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Literal, TypeAlias, cast
 
@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from lit_rl.types import ACTION_MASK, EnvSpec, LeafSpec, Nested
+
+EncoderFactory: TypeAlias = Callable[[EnvSpec], nn.Module]
+"""Builds an encoder: ``class_path`` of a module whose first argument is the ``EnvSpec``."""
 
 Activation: TypeAlias = Literal["tanh", "relu", "elu", "silu"]
 
@@ -64,6 +67,10 @@ class Flatten(nn.Module):
     def __init__(self, spec: EnvSpec) -> None:
         super().__init__()
         self._leaves = list(_leaf_paths(spec.observation))
+        if not self._leaves:
+            raise ValueError(
+                f"{spec.name} observes nothing but an action mask; a policy needs something to see"
+            )
         self.out_features = sum(_leaf_features(leaf) for _, leaf in self._leaves)
         _, only = self._leaves[0]
         self.is_identity = (
@@ -208,6 +215,11 @@ class FlatParameters:
         """Freeze or free the parameters: a frozen critic saves its weight gradients in the policy loss."""
         for parameter in self._parameters:
             parameter.requires_grad_(value)
+
+
+def clip_factor(grad: Tensor, max_norm: float) -> Tensor:
+    """What to multiply a flat gradient (P,) with for a norm of at most ``max_norm``; no host sync."""
+    return (max_norm / (torch.linalg.vector_norm(grad) + 1e-6)).clamp(max=1.0)
 
 
 class NumpyMLP:

@@ -93,6 +93,19 @@ class EnvSpec:
         """Plain nested dict, safe for ``torch.load(weights_only=True)``."""
         return asdict(self)
 
+    def check_same(self, other: EnvSpec | None) -> None:
+        """Refuse an environment that weights trained on this one do not fit; None fits.
+
+        Raises:
+            ValueError: Observation, action, agents or state differ.
+        """
+        for what in ("observation", "action", "agents", "state"):
+            if other is not None and getattr(self, what) != getattr(other, what):
+                raise ValueError(
+                    f"checkpoint was trained on {self.name} with {what} {getattr(self, what)}, the data has "
+                    f"{other.name} with {what} {getattr(other, what)}; give the environment of the checkpoint"
+                )
+
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> EnvSpec:
         """Inverse of :meth:`to_dict`."""
@@ -263,6 +276,8 @@ class ReplayBatch(TypedDict):
     """``(M, B)``: factor of the value of ``next_obs``: gamma^steps, 0 where the episode terminated."""
     new_steps: int
     """Env steps of this rank taken since the last batch."""
+    metrics: dict[str, Tensor]
+    """What the environment reported in the newest steps, each ``(T, N)`` float32."""
     episodes: Episodes
     policy_version: int
     collect_s: float

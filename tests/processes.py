@@ -18,6 +18,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 _SERVER = multiprocessing.get_context("forkserver")
@@ -64,6 +65,7 @@ class Forked:
         """End its whole group, if anything of it is left."""
         if is_group_alive(self.pid):
             os.killpg(self.pid, signal.SIGKILL)
+        self.process.kill()
         self.process.join()
 
 
@@ -80,12 +82,15 @@ def _main(function: Callable[..., Any], args: tuple[Any, ...], cwd: str, log: st
 
 
 def is_group_alive(group: int) -> bool:
-    """Whether any process of a group runs."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    """Whether any process of a group runs; one that only waits to be reaped does not."""
+
+    def is_alive(process: psutil.Process) -> bool:
+        try:
+            return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            return False
+
+    return any(map(is_alive, psutil.process_iter()))
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float, what: Callable[[], str]) -> None:

@@ -3,9 +3,12 @@
 import csv
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -115,6 +118,25 @@ def test_two_ranks_stop_together_and_go_on(fit: Fit, tmp_path: Path):
         send(run.pid, signum)  # to all ranks, or to the first
         done = check_end(run, directory, 128 + signum)
     check_steps(directory, 2 * 64)
+
+
+@pytest.mark.ddp
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+def test_a_first_rank_that_ends_before_the_ranks_met_leaves_no_other(fit: Fit, tmp_path: Path):
+    run = start(fit, *TWO_RANKS)
+    wait_until(lambda: "lit_rl.__main__" in commands_of_children(run.pid), START_S, run.output)
+    os.kill(run.pid, signal.SIGTERM)  # nothing handles it yet
+    assert run.exit_code(STOP_S) == -signal.SIGTERM, run.output()
+    wait_until(lambda: not is_group_alive(run.pid), START_S, run.output)
+
+
+def commands_of_children(pid: int) -> list[str]:
+    """All words of the command lines of the processes that ``pid`` has started."""
+    words = []
+    for child in psutil.Process(pid).children():
+        with suppress(psutil.Error):
+            words += child.cmdline()
+    return words
 
 
 def catches(pid: int, signum: signal.Signals) -> bool:

@@ -10,10 +10,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from lit_rl.algos.module import EncoderFactory
 from lit_rl.distributions import DiagNormal, distribution_for
 from lit_rl.nested import map_nested
-from lit_rl.nets import Activation, Flatten, GRUCore, NumpyMLP, mlp
+from lit_rl.nets import Activation, EncoderFactory, Flatten, GRUCore, NumpyMLP, mlp
 from lit_rl.types import ACTION_MASK, EnvSpec, Nested, Rollout
 
 

@@ -16,21 +16,24 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lit_rl import metrics
+from lit_rl.checks import is_plain
 from lit_rl.compute import MatmulPrecision, ProcessSettings, choose_matmul_precision, choose_threads
-from lit_rl.nets import FlatParameters
+from lit_rl.nets import FlatParameters, clip_factor
+from lit_rl.ranks import gather_over_ranks
 from lit_rl.types import Decision, EnvSpec, Episodes, EvalEpisodes, Nested
 
 log = logging.getLogger("lit_rl")
 
 EPISODE_WINDOW = 100
+_PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 _SINGLE_COPY = ("SingleDeviceStrategy", "DDPStrategy")  # strategies in which each rank holds all parameters
 
 
@@ -122,13 +125,11 @@ class RLModule(LightningModule):
             raise ValueError(
                 f"trainer.strategy must keep all parameters on each rank (auto, ddp), got {strategy}"
             )
-        if "true" in str(self.trainer.precision) and str(self.trainer.precision) not in (
-            "32-true",
-            "64-true",
-        ):
+        precision = str(self.trainer.precision)
+        if precision not in _PRECISIONS:
             raise ValueError(
-                f"trainer.precision must be 32-true, 64-true or bf16-mixed, got {self.trainer.precision}: "
-                "half-precision weights make the probability ratio of the policy wrong"
+                f"trainer.precision must be one of {', '.join(_PRECISIONS)}, got {precision}: "
+                "half-precision weights make the probability ratio of a policy wrong"
             )
         self._apply_settings()
         if self.trainer.world_size > 1:
@@ -203,7 +204,7 @@ class RLModule(LightningModule):
         """Average ``grad`` (P,) over ranks in place, clip its norm, step."""
         self.mean_over_ranks(grad)
         if max_grad_norm is not None:
-            clip_norm_(grad, max_grad_norm)
+            grad.mul_(clip_factor(grad, max_grad_norm))
         optimizer.step()
 
     def mean_over_ranks(self, tensor: Tensor) -> Tensor:
@@ -226,36 +227,34 @@ class RLModule(LightningModule):
     # Logging
 
     def finish_batch(
-        self,
-        values: dict[str, Tensor | float],
-        new_steps: int,
-        episodes: Episodes,
-        collect_s: float,
-        start: float,
+        self, values: dict[str, Tensor | float], batch: Any, new_steps: int, start: float
     ) -> None:
         """Last line of ``training_step``: advance the counters, log once, refuse losses that are not finite.
 
         Args:
             values: Scalars to log; tensors stay on the device until here and are fetched together.
+            batch: The ``Rollout`` or ``ReplayBatch``; its episodes, metrics and seconds are logged too.
             new_steps: Env steps this rank added.
-            episodes: Training episodes that ended.
-            collect_s: Wall seconds of the collection.
             start: ``time.perf_counter()`` at the head of ``training_step``.
 
         Raises:
             FloatingPointError: A value is not finite.
         """
+        episodes: Episodes = batch["episodes"]
         self.policy_version += 1
         self.env_steps += new_steps * self._world_size
         self._recent_returns.extend(episodes["episode_return"].tolist())
         self._recent_lengths.extend(episodes["episode_length"].tolist())
-        fetched = self._fetch(values, len(episodes["episode_return"]))
+        recorded = {
+            f"{metrics.ENV_PREFIX}{name}": value.nanmean() for name, value in batch["metrics"].items()
+        }
+        fetched = self._fetch(values | recorded, len(episodes["episode_return"]))
         now = time.perf_counter()
         if self._last_log_time is not None:
             fetched[metrics.STEPS_PER_SECOND] = new_steps * self._world_size / (now - self._last_log_time)
         self._last_log_time = now
         fetched[metrics.UPDATE_SECONDS] = now - start
-        fetched[metrics.COLLECT_SECONDS] = collect_s
+        fetched[metrics.COLLECT_SECONDS] = batch["collect_s"]
         fetched[metrics.GRADIENT_STEPS] = float(self.updates)
         fetched[metrics.POLICY_VERSION] = float(self.policy_version)
         self.progress_metrics = fetched
@@ -272,10 +271,8 @@ class RLModule(LightningModule):
         )
         numbers = self.sum_over_ranks(torch.cat([losses / self._world_size, counts])).tolist()
         fetched = dict(zip(names, numbers, strict=False))
-        if not math.isfinite(fetched.get(metrics.EXPLAINED_VARIANCE, 0.0)):
-            del fetched[
-                metrics.EXPLAINED_VARIANCE
-            ]  # undefined when all returns are equal: missing, not invented
+        may_lack = (metrics.EXPLAINED_VARIANCE, metrics.ENV_PREFIX)  # no variance, or nothing was reported
+        fetched = {n: v for n, v in fetched.items() if math.isfinite(v) or not n.startswith(may_lack)}
         for name, value in fetched.items():
             if not math.isfinite(value):
                 raise FloatingPointError(
@@ -321,8 +318,12 @@ class RLModule(LightningModule):
             metrics.EVAL_EPISODES: float(count),
         }
         # equal on all ranks already; sync_dist only keeps Lightning from warning
-        self.log(metrics.EVAL_RETURN, mean, logger=False, batch_size=1, sync_dist=self._world_size > 1)
-        self.log_values(values)
+        synced = {"batch_size": 1, "sync_dist": self._world_size > 1}
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self.log(metrics.EVAL_RETURN, mean, logger=False, **synced)
+            self.log_values(values)
+        else:  # what trainer.test returns; the key `step` is Lightning's way to set the axis
+            self.log_dict(values | {"step": float(self.env_steps)}, **synced)
         self._last_log_time = None  # evaluation is outside every timer
 
     def test_step(self, batch: EvalEpisodes, batch_idx: int) -> None:
@@ -356,7 +357,7 @@ class RLModule(LightningModule):
         the checkpoint loads with ``weights_only=True``; pass them again to ``load_from_checkpoint``.
         """
         given = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
-        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {k: v for k, v in given.items() if _is_plain(v)}
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {k: v for k, v in given.items() if is_plain(v)}
         local = {
             "state": self.local_state(),
             "returns": list(self._recent_returns),
@@ -385,7 +386,7 @@ class RLModule(LightningModule):
         if not self._built:
             self.spec = self.spec or spec
             self.configure_model()
-        check_same_spec(spec, self.spec)
+        spec.check_same(self.spec)
         self._resumed_settings = saved["settings"]
         ranks = saved["ranks"]
         if self.global_rank < len(ranks):
@@ -395,48 +396,6 @@ class RLModule(LightningModule):
             self._pending_local_state = own["state"]
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(map(_is_plain, value.values()))
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or type(value) in (int, float, str, bool)
-
-
-def clip_norm_(grad: Tensor, max_norm: float) -> None:
-    """Scale the flat gradient (P,) in place to a norm of at most ``max_norm``; no host synchronisation."""
-    grad.mul_((max_norm / (torch.linalg.vector_norm(grad) + 1e-6)).clamp_(max=1.0))
-
-
-def gather_over_ranks(value: Any, world_size: int) -> list[Any]:
-    """``value`` of every rank, in the order of ranks."""
-    if world_size == 1:
-        return [value]
-    gathered: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(gathered, value)
-    return gathered
-
-
-def check_same_spec(saved: EnvSpec, current: EnvSpec | None) -> None:
-    """Refuse weights of another environment.
-
-    Raises:
-        ValueError: Observation, action or agents differ.
-    """
-    if current is None:
-        return
-    for what in ("observation", "action", "agents", "state"):
-        if getattr(saved, what) != getattr(current, what):
-            raise ValueError(
-                f"checkpoint was trained on {saved.name} with {what} {getattr(saved, what)}, the data has "
-                f"{current.name} with {what} {getattr(current, what)}; give the environment of the checkpoint"
-            )
-
-
 def linear_schedule(env_steps: int, anneal_env_steps: int | None) -> float:
     """Factor from 1 at the start to 0 at ``anneal_env_steps``; 1 forever when that is None."""
     return 1.0 if anneal_env_steps is None else max(0.0, 1.0 - env_steps / anneal_env_steps)
-
-
-EncoderFactory = Callable[[EnvSpec], torch.nn.Module]
-"""Builds an encoder: ``class_path`` of a module whose first argument is the ``EnvSpec``."""

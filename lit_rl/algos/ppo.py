@@ -15,7 +15,8 @@ from torch import Tensor
 
 from lit_rl import metrics
 from lit_rl.algos.actor_critic import ActorCritic
-from lit_rl.algos.module import EncoderFactory, RLModule, linear_schedule
+from lit_rl.algos.module import RLModule, linear_schedule
+from lit_rl.algos.samples import Samples, cut_chunks, fold_agents, normalize_advantages, shuffled_epochs
 from lit_rl.compute import MatmulPrecision
 from lit_rl.losses import (
     approximate_kl,
@@ -27,14 +28,10 @@ from lit_rl.losses import (
 )
 from lit_rl.losses import value_loss as squared_value_loss
 from lit_rl.nested import map_nested
-from lit_rl.nets import Activation, FlatParameters
+from lit_rl.nets import Activation, EncoderFactory, FlatParameters, clip_factor
 from lit_rl.normalize import ObservationNorm, ReturnScale
 from lit_rl.returns import gae
 from lit_rl.types import Decision, EnvSpec, Nested, Rollout
-
-Samples = dict[
-    str, Any
-]  # nested tensors, all with the same first axis: transitions, or chunks of a recurrent policy
 
 
 class PPO(RLModule):
@@ -70,8 +67,8 @@ class PPO(RLModule):
         share_encoder: One encoder for both instead of one each.
         gru: Hidden units of a recurrent core in actor and critic; None is a policy without memory.
         chunk_length: Steps of backpropagation through time; must divide the rollout's steps.
-        compile: Compile the gradient of a minibatch. 5 to 10 s at the start, then about half the time of an
-            update: for runs of more than about 30 s.
+        compile: Compile the gradient of a minibatch: 5 to 10 s at the start (with a GRU, whose chunk is
+            unrolled, a minute and more), then about half the time of an update. For runs of over about 30 s.
         spec: See ``RLModule``.
         threads: See ``RLModule``.
         matmul_precision: See ``RLModule``.
@@ -176,9 +173,8 @@ class PPO(RLModule):
             obs = self.observation_norm(obs)
         if self.gru is None:
             return Decision(self.network.act(obs, greedy), carry, {})
-        reset = reset.view(-1, *[1] * (carry["actor"].ndim - 2)).expand(
-            carry["actor"].shape[:-1]
-        )  # (N,) or (N, A)
+        lead = carry["actor"].shape[:-1]  # (N,) or (N, A)
+        reset = reset.view(-1, *[1] * (len(lead) - 1)).expand(lead)
         kept = map_nested(lambda hidden: hidden * (~reset).unsqueeze(-1), carry)
         action, after = self.network.act_recurrent(obs, kept, reset, greedy)
         return Decision(action, after, {"hidden_actor": kept["actor"], "hidden_critic": kept["critic"]})
@@ -204,7 +200,7 @@ class PPO(RLModule):
         if self.observation_norm is not None:
             seen = map_nested(lambda leaf: leaf[:-1], rollout["obs"])
             self.observation_norm.update(seen, valid=rollout["valid"], sum_over_ranks=self.sum_over_ranks)
-        self.finish_batch(values, steps * envs, rollout["episodes"], rollout["collect_s"], start)
+        self.finish_batch(values, rollout, steps * envs, start)
 
     def _samples(self, rollout: Rollout) -> tuple[Samples, dict[str, Tensor]]:
         """Values, old log-probabilities and advantages of a rollout, from one batched forward each."""
@@ -215,6 +211,7 @@ class PPO(RLModule):
         log_prob, entropy, value, final_value = forward(obs, final_obs, rollout)  # value: (T+1, N)
         next_value = value[1:].clone()
         next_value.view(-1)[rollout["final_index"]] = final_value
+        steps = rollout["terminated"].shape[0]
         reward, done = rollout["reward"], rollout["terminated"] | rollout["truncated"]
         if self.return_scale is not None:
             self.return_scale.update(reward, done, valid=rollout["valid"], sum_over_ranks=self.sum_over_ranks)
@@ -227,8 +224,9 @@ class PPO(RLModule):
             "log_prob": log_prob,
             "advantage": advantage,
             "return": advantage + value[:-1],
-            "value": value[:-1],
         }
+        if self.clip_value is not None:
+            samples["value"] = value[:-1]
         weight = None if rollout["valid"] is None else _weight(rollout["valid"], entropy)
         explained = explained_variance(value[:-1], samples["return"], weight)
         logged = {
@@ -238,27 +236,13 @@ class PPO(RLModule):
         if self.gru is None:
             return map_nested(lambda leaf: leaf.flatten(0, 1), samples), logged  # (T*N, ...)
         samples |= {"reset": rollout["reset"][:-1], "weight": _weight(rollout["valid"], value[:-1])}
-        return self._chunks(samples, rollout["extras"]), logged
-
-    def _chunks(self, samples: Samples, extras: dict[str, Tensor]) -> Samples:
-        """Cut ``(T, N, ...)`` into chunks ``(C, L, ...)`` and add the hidden states before each."""
         length = self.chunk_length
-        steps = samples["reset"].shape[0]
         if steps % length or self.batch_size % length:
             raise ValueError(
                 f"PPO: chunk_length = {length} must divide rollout_steps = {steps} and "
                 f"batch_size = {self.batch_size}"
             )
-
-        def cut(leaf: Tensor) -> Tensor:
-            parts = leaf.unflatten(0, (steps // length, length)).transpose(1, 2)  # (T/L, N, L, ...)
-            return parts.flatten(0, 1)
-
-        chunks = map_nested(cut, samples)
-        for name in ("hidden_actor", "hidden_critic"):
-            hidden = extras[name][::length]  # (T/L, N, H) or (T/L, N, A, H)
-            chunks[name] = hidden.flatten(0, -2)
-        return chunks
+        return cut_chunks(samples, rollout["extras"], length), logged
 
     def _update(
         self, samples: Samples, valid: Tensor | None, learning_rate: float, clip: float
@@ -269,81 +253,50 @@ class PPO(RLModule):
         self.flat.attach()
         # compiled it is a tensor: annealing must not recompile
         bound = torch.tensor(clip, device=self.device) if self.compile_update else clip
-        policy_losses, value_losses, log_ratios, epochs_done = [], [], [], 0
-        for minibatches in self._epochs(samples, valid):
-            log_ratios.clear()
-            for minibatch in minibatches:
-                policy_loss, value_loss, log_ratio = self._gradient_step(optimizer, minibatch, bound)
-                policy_losses.append(policy_loss)
-                value_losses.append(value_loss)
-                log_ratios.append(log_ratio)
+        logged, epochs_done = [], 0
+        log_ratio, weight = torch.zeros(0, device=self.device), None
+        for minibatches in self._minibatches(samples, valid):
+            last_epoch = [self._gradient_step(optimizer, minibatch, bound) for minibatch in minibatches]
+            logged += last_epoch
             epochs_done += 1
-            if self.target_kl is not None and self._exceeds_target(log_ratios):
+            log_ratio = torch.cat([step[2].flatten() for step in last_epoch])
+            weight = torch.cat([m["weight"].flatten() for m in minibatches]) if self.gru else None
+            if self.target_kl is not None and self._exceeds(
+                self.target_kl, approximate_kl(log_ratio, weight)
+            ):
                 break
-        self.updates += len(policy_losses)
-        log_ratio = torch.cat([part.flatten() for part in log_ratios])
+        self.updates += len(logged)
         return {
-            metrics.LOSS_POLICY: torch.stack(policy_losses).mean(),
-            metrics.LOSS_VALUE: torch.stack(value_losses).mean(),
-            metrics.KL: approximate_kl(log_ratio),
-            metrics.CLIP_FRACTION: clip_fraction(log_ratio, clip),
+            metrics.LOSS_POLICY: torch.stack([step[0] for step in logged]).mean(),
+            metrics.LOSS_VALUE: torch.stack([step[1] for step in logged]).mean(),
+            metrics.KL: approximate_kl(log_ratio, weight),
+            metrics.CLIP_FRACTION: clip_fraction(log_ratio, clip, weight),
             metrics.EPOCHS: float(epochs_done),
         }
 
-    def _exceeds_target(self, log_ratios: list[Tensor]) -> bool:
-        kl = approximate_kl(torch.cat([part.flatten() for part in log_ratios]))
-        return self.mean_over_ranks(kl).item() > 1.5 * self.target_kl  # type: ignore[operator]  # asked only if set
+    def _exceeds(self, target_kl: float, kl: Tensor) -> bool:
+        return self.mean_over_ranks(kl).item() > 1.5 * target_kl
 
-    def _epochs(self, samples: Samples, valid: Tensor | None) -> Iterator[list[Samples]]:
-        """Per epoch, shuffled minibatches of constant size."""
+    def _minibatches(self, samples: Samples, valid: Tensor | None) -> Iterator[list[Samples]]:
+        """Per epoch, minibatches of constant size, shuffled, with normalised advantages."""
         rows = samples["log_prob"].shape[0]
         per_batch = self.batch_size // (self.chunk_length if self.gru else 1)
         if rows % per_batch:
             raise ValueError(
-                f"PPO: batch_size = {self.batch_size} must divide {samples['log_prob'].numel()}, the transitions "
-                "of a rollout (rollout_steps * num_envs * agents of the data module); change one of them"
+                f"PPO: batch_size = {self.batch_size} must divide {samples['log_prob'].numel()}, the "
+                "transitions of a rollout (rollout_steps * num_envs * agents); change one of them"
             )
-        if self.clip_value is None:
-            del samples["value"]
-        device = samples["log_prob"].device
+        # recurrent chunks keep rows that are no transitions, with weight 0
         usable = None if valid is None or self.gru is not None else valid.flatten().nonzero().squeeze(-1)
-        if per_batch == rows:  # the whole rollout in one minibatch: its order does not matter
-            minibatches = self._minibatches(
-                samples, None if usable is None else _fill(usable, rows), per_batch
-            )
-            for _ in range(self.update_epochs):
+        known: list[Samples] | None = None
+        normalized: list[Samples] = []
+        for minibatches in shuffled_epochs(samples, usable, per_batch, self.update_epochs):
+            if not self.normalize_advantage:
                 yield minibatches
-            return
-        for _ in range(self.update_epochs):
-            order = torch.randperm(rows if usable is None else len(usable), device=device)
-            if usable is not None:
-                order = _fill(usable[order], rows)
-            yield self._minibatches(samples, order, per_batch)
-
-    def _minibatches(self, samples: Samples, order: Tensor | None, per_batch: int) -> list[Samples]:
-        """Rows in ``order``, cut; advantages normalised per minibatch."""
-        if order is not None:
-            samples = map_nested(lambda leaf: leaf.index_select(0, order), samples)
-        if self.normalize_advantage:
-            samples = samples | {"advantage": self._normalized(samples, per_batch)}
-        parts = map_nested(lambda leaf: leaf.split(per_batch), samples)
-        return [map_nested(lambda part: part[i], parts) for i in range(len(parts["advantage"]))]  # noqa: B023
-
-    def _normalized(self, samples: Samples, per_batch: int) -> Tensor:
-        """Advantages with mean 0 and standard deviation 1 over each minibatch, on all ranks together."""
-        advantage, weight = samples["advantage"], samples.get("weight")
-        groups = advantage.reshape(
-            -1, per_batch * (advantage.numel() // advantage.shape[0])
-        )  # (minibatches, B)
-        if weight is None and self._world_size == 1:
-            mean, std = groups.mean(1, keepdim=True), groups.std(1, keepdim=True)
-        else:
-            weight = torch.ones_like(groups) if weight is None else weight.reshape(groups.shape)
-            count = self.sum_over_ranks(weight.sum(1, keepdim=True))
-            mean = self.sum_over_ranks((groups * weight).sum(1, keepdim=True)) / count
-            squares = self.sum_over_ranks(((groups - mean).square() * weight).sum(1, keepdim=True))
-            std = (squares / (count - 1)).sqrt()
-        return ((groups - mean) / (std + 1e-8)).view(advantage.shape)
+                continue
+            if known is None or minibatches[0] is not known[0]:  # one minibatch: the same in every epoch
+                known, normalized = minibatches, normalize_advantages(minibatches, self.sum_over_ranks)
+            yield normalized
 
     def _gradient_step(
         self, optimizer: torch.optim.Optimizer, minibatch: Samples, clip: float | Tensor
@@ -363,10 +316,7 @@ class PPO(RLModule):
     def _loss(
         self, flat: Tensor | None, minibatch: Samples, clip: float | Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Total loss of a minibatch (Schulman 2017, eq.
-
-        9), and what is logged; ``flat`` replaces the parameters.
-        """
+        """Loss of a minibatch (Schulman 2017, eq. 9) and what is logged; ``flat`` replaces parameters."""
         if flat is None:
             log_prob, entropy, value = self.network(minibatch)
         else:
@@ -382,8 +332,7 @@ class PPO(RLModule):
             value_loss = clipped_value_loss(value, minibatch["value"], target, self.clip_value, weight)
         total = policy_loss + self.value_coef * value_loss
         if self.entropy_coef:
-            mean_entropy = entropy.mean() if weight is None else (entropy * weight).sum() / weight.sum()
-            total = total - self.entropy_coef * mean_entropy
+            total = total - self.entropy_coef * weighted_mean(entropy, weight)
         return total, (policy_loss.detach(), value_loss.detach(), (log_prob - old_log_prob).detach())
 
     def _gradient_function(self) -> Any:
@@ -395,11 +344,10 @@ class PPO(RLModule):
         ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
             grad, (_, logged) = torch.func.grad_and_value(self._loss, has_aux=True)(flat, minibatch, clip)
             if clip_inside is not None:
-                grad = grad * (clip_inside / (torch.linalg.vector_norm(grad) + 1e-6)).clamp(max=1.0)
+                grad = grad * clip_factor(grad, clip_inside)
             return grad, logged
 
-        # torch's float32 tanh kernel is up to 8 times slower than its decomposition on CPUs without Intel's
-        # MKL path
+        # torch's own float32 tanh is up to 8 times slower than its decomposition, on CPUs other than Intel's
         options: dict[str, Any] = {"cpp.use_decompose_tanh": True} if self.device.type == "cpu" else {}
         return torch.compile(gradient, fullgraph=True, dynamic=False, options=options)
 
@@ -413,34 +361,5 @@ class PPO(RLModule):
             self.return_scale.set_state(state["return_scale"])
 
 
-def fold_agents(rollout: Rollout, num_agents: int) -> Rollout:
-    """See every agent as an environment: ``(T, N, A, ...)`` to ``(T, N*A, ...)``; a team reward is shared."""
-
-    def fold(leaf: Tensor) -> Tensor:
-        return leaf.flatten(1, 2)
-
-    def spread(leaf: Tensor) -> Tensor:
-        return leaf.unsqueeze(2).expand(*leaf.shape, num_agents).flatten(1, 2)
-
-    folded = dict(rollout)
-    for name in ("obs", "action", "extras"):
-        folded[name] = map_nested(fold, rollout[name])
-    for name in ("reset", "terminated", "truncated", "valid"):
-        leaf: Tensor | None = rollout[name]
-        folded[name] = None if leaf is None else spread(leaf)
-    reward = rollout["reward"]
-    folded["reward"] = fold(reward) if reward.ndim == 3 else spread(reward)
-    index = rollout["final_index"].unsqueeze(1) * num_agents  # env n of step t is row (t*N + n)*A + a
-    folded["final_index"] = (index + torch.arange(num_agents, device=index.device)).flatten()
-    folded["final_obs"] = map_nested(lambda leaf: leaf.flatten(0, 1), rollout["final_obs"])
-    folded["carry"] = map_nested(lambda leaf: leaf.flatten(0, 1), rollout["carry"])
-    return folded  # type: ignore[return-value]  # the same keys, with the agent axis folded
-
-
 def _weight(valid: Tensor | None, like: Tensor) -> Tensor:
     return torch.ones_like(like) if valid is None else valid.to(like.dtype)
-
-
-def _fill(order: Tensor, rows: int) -> Tensor:
-    """Constant shapes: the first rows of ``order`` again, in place of the rows that are no transitions."""
-    return order.repeat(-(-rows // len(order)))[:rows]

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from lit_rl import metrics
-from lit_rl.algos.module import EncoderFactory, RLModule
+from lit_rl.algos.module import RLModule
 from lit_rl.compute import MatmulPrecision
 from lit_rl.distributions import TanhNormal
 from lit_rl.losses import critic_loss, soft_policy_loss, soft_target, temperature_gradient
 from lit_rl.nested import map_nested
-from lit_rl.nets import FlatParameters, Flatten, NumpyMLP, StackedMLP, default_init_mlp
+from lit_rl.nets import EncoderFactory, FlatParameters, Flatten, NumpyMLP, StackedMLP, default_init_mlp
 from lit_rl.types import Decision, EnvSpec, Nested, ReplayBatch
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
@@ -232,8 +232,7 @@ class SAC(RLModule):
             self.flat_targets.tensor.data.lerp_(self.flat_critics.tensor.data, self.tau)
             logged.append(torch.stack([of_critics, of_actor, log_prob, q_mean]))
         self.updates += num_updates
-        self.finish_batch(self._values(torch.stack(logged).mean(0)), batch["new_steps"], batch["episodes"],
-                          batch["collect_s"], start)  # fmt: skip
+        self.finish_batch(self._values(torch.stack(logged).mean(0)), batch, batch["new_steps"], start)
 
     def _attach(self) -> None:
         for flat in (self.flat_actor, self.flat_critics, self.flat_targets):
@@ -290,10 +289,7 @@ class SAC(RLModule):
     def _critic_loss(
         self, flat: Tensor | None, minibatch: Minibatch, noise: Tensor, others: tuple[Tensor, ...] = ()
     ) -> tuple[Tensor, Tensor]:
-        """Loss of the critics (Haarnoja 2018, eq.
-
-        5 and 6) and their mean value; ``flat`` replaces their parameters.
-        """
+        """Loss of the critics (Haarnoja 2018, eqs. 5, 6) and their mean; ``flat`` replaces parameters."""
         actor, targets = others or (None, None)
         with torch.no_grad():
             mean, log_std = _call(self.actor, self.flat_actor, actor, minibatch["next_obs"])
@@ -308,10 +304,7 @@ class SAC(RLModule):
     def _actor_loss(
         self, flat: Tensor | None, minibatch: Minibatch, noise: Tensor, others: tuple[Tensor, ...] = ()
     ) -> tuple[Tensor, Tensor]:
-        """Loss of the policy (Haarnoja 2018, eq.
-
-        7) and its mean log-probability; ``flat`` replaces its parameters.
-        """
+        """Loss of the policy (Haarnoja 2018, eq. 7), mean log-probability; ``flat`` replaces parameters."""
         critics = others[0] if others else None
         mean, log_std = _call(self.actor, self.flat_actor, flat, minibatch["obs"])
         action, log_prob = self.distribution.sample_with_log_prob(mean, log_std, noise)

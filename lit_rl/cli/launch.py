@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
+import sys
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -14,16 +17,31 @@ from lit_rl.cli.errors import CommandError
 _LAUNCHED = "LIT_RL_RUN"
 """Environment variable in which the first rank tells the ranks it starts the seed and the run directory."""
 
+_PR_SET_PDEATHSIG = 1  # of Linux: the signal this process gets when its parent ends
+
 
 def publish(run_dir: str, seed: int) -> None:
     """Tell the ranks that this process is about to start."""
-    os.environ[_LAUNCHED] = json.dumps({"run_dir": run_dir, "seed": seed})
+    os.environ[_LAUNCHED] = json.dumps({"run_dir": run_dir, "seed": seed, "pid": os.getpid()})
 
 
 def published() -> dict[str, Any] | None:
     """What the first rank told this process; None in the first rank."""
     text = os.environ.get(_LAUNCHED)
     return None if text is None else json.loads(text)
+
+
+def end_with_first_rank() -> None:
+    """Do not outlive a first rank that was killed before the ranks met: they would wait for it half an hour.
+
+    Later its loss is noticed by the next communication.
+    """
+    told = published()
+    if told is None or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != told["pid"]:
+        raise CommandError("the first rank has ended", 1)
 
 
 def withdraw() -> None:

@@ -54,6 +54,7 @@ class InlineCollector:
         """
         start = time.perf_counter()
         obs = self._obs if self._obs is not None else self._start(policy)
+        self._carry = map_nested(lambda leaf: leaf.to(self.device), self._carry)
         num_envs = self.env.num_envs
         storage = _Storage(num_steps, num_envs, obs)
         carry_before = self._carry

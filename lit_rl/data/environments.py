@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,6 +22,7 @@ from lit_rl.collect.evaluate import evaluate
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.data.video import VideoWriter
 from lit_rl.envs.vector import make_vector_env
+from lit_rl.ranks import gather_over_ranks
 from lit_rl.types import Decision, EnvSpec, EvalEpisodes, Nested, Policy, Rollout, VectorEnv
 
 log = logging.getLogger("lit_rl")
@@ -75,10 +77,29 @@ class Environments:
         self._record = list(record or [])
         self._eval_episodes, self._seed, self._check = eval_episodes, seed, check
         self._collector: InlineCollector | None = None
+        self._continues = True
         self._eval_env: VectorEnv | None = None
         self._pending: dict[str, Any] | None = None
+        self._left: dict[str, Any] = {"started": False}  # the collector, when the last fit was done with it
         self._resumed_seed: int | None = None
         self.trainer: Trainer | None = None
+        self._learner: Callable[[], Any] = lambda: None
+
+    def bind(self, trainer: Trainer | None) -> bool:
+        """Take rank, precision and learner from ``trainer``; called when it sets the data module up.
+
+        Returns:
+            Whether training goes on with the learner of the last fit. Another learner starts afresh: it must
+            not inherit the episodes (or the replayed transitions) of the one before.
+        """
+        self.trainer = trainer
+        if trainer is None or trainer.state.fn != TrainerFn.FITTING:
+            return True
+        same = self._learner() is trainer.lightning_module
+        self._learner = weakref.ref(trainer.lightning_module)
+        if not same:
+            self._left = {"started": False}
+        return same
 
     # Environments
 
@@ -89,7 +110,7 @@ class Environments:
 
     @property
     def _base_seed(self) -> int:
-        """Seed of rank 0; a resumed run keeps the one it started with, so that evaluation episodes stay the same."""
+        """Seed of rank 0; a resumed run keeps its own, so that evaluation episodes stay the same."""
         if self._seed is not None:
             return self._seed
         if self._resumed_seed is not None:
@@ -123,6 +144,7 @@ class Environments:
         """The collector of the training environments."""
         if self._collector is None:
             self._collector = InlineCollector(self._make(self._num_envs), self.seed)
+            self._continues = self._collector.set_state(self._left)
         return self._collector
 
     @property
@@ -133,8 +155,9 @@ class Environments:
         return self.collector.env.spec
 
     def close(self) -> None:
-        """Close all environments."""
+        """Close all environments; training again continues where they stopped."""
         if self._collector is not None:
+            self._left = self._collector.get_state()
             self._collector.close()
             self._collector = None
         if self._eval_env is not None:
@@ -150,7 +173,8 @@ class Environments:
             False when the environments could not be restored, so that all episodes start anew.
         """
         if self._pending is None:
-            return True
+            _ = self.collector
+            return self._continues
         state, self._pending = self._pending, None
         exact = self.collector.set_state(state["collector"])
         set_rng_state(state["rng"])
@@ -195,39 +219,33 @@ class Environments:
         start = time.perf_counter()
         share = -(-self._eval_episodes // self._world_size)
         if self._eval_env is None:
-            self._eval_env = self._make(share, render=video is not None)
+            self._eval_env = self._make(share)
         seed = self.seed + EVAL_SEED_OFFSET + self.rank * share
-        module = self.module
-        writer = VideoWriter(self._eval_env, video) if video is not None and self.rank == 0 else None
         with torch.no_grad(), self.precision():
-            episodes = evaluate(
-                cast("Policy", module),
-                self._eval_env,
-                seed,
-                module.device,
-                writer.on_step if writer else None,
-            )
-        if writer:
-            writer.save()
+            episodes = evaluate(cast("Policy", self.module), self._eval_env, seed, self.module.device)
+            if video is not None and self.rank == 0:
+                self._film(video, seed)
         yield {"episodes": episodes, "seconds": time.perf_counter() - start}
+
+    def _film(self, video: Path, seed: int) -> None:
+        """One more greedy episode, on a single environment that renders."""
+        env = self._make(1, render=True)
+        try:
+            writer = VideoWriter(env, video)
+            evaluate(cast("Policy", self.module), env, seed, self.module.device, writer.on_step)
+            writer.save()
+        finally:
+            env.close()
 
     # State
 
     def state_dict(self, own: dict[str, Any]) -> dict[str, Any]:
         """This rank's environments, generators and ``own`` (say, a replay ring), gathered over ranks."""
-        state = {
-            "collector": self.collector.get_state(),
-            "rng": get_rng_state(),
-            "seed": self._base_seed,
-            "own": own,
-        }
+        collector = self._left if self._collector is None else self._collector.get_state()
+        state = {"collector": collector, "rng": get_rng_state(), "seed": self._base_seed, "own": own}
         if self._pending is not None:  # saved again before the loaded state was used
             state |= self._pending
-        if self._world_size == 1:
-            return {"ranks": [state]}
-        gathered: list[Any] = [None] * self._world_size
-        torch.distributed.all_gather_object(gathered, state)
-        return {"ranks": gathered}
+        return {"ranks": gather_over_ranks(state, self._world_size)}
 
     def load_state_dict(self, state: dict[str, Any]) -> dict[str, Any]:
         """Keep this rank's state for :meth:`begin`; returns what was given as ``own``.
@@ -245,9 +263,9 @@ class Environments:
                 f"the checkpoint was written by {len(ranks)} ranks, this run has {self._world_size}; "
                 "resume with the same trainer.devices"
             )
-        self._pending = ranks[self.rank]
-        self._resumed_seed = self._pending["seed"]
-        return ranks[self.rank]["own"]
+        own: dict[str, Any] = ranks[self.rank]
+        self._pending, self._resumed_seed = own, own["seed"]
+        return own["own"]
 
 
 class _Greedy:

@@ -113,8 +113,9 @@ class ReplayDataModule(LightningDataModule):
         return self._ring
 
     def setup(self, stage: str) -> None:
-        """Bind the environments to the trainer, whose rank offsets the seeds."""
-        self.environments.trainer = self.trainer
+        """Bind the environments to the trainer, whose rank offsets the seeds; new learner, new ring."""
+        if not self.environments.bind(self.trainer):
+            self._ring = None
 
     def _blocks(self) -> Iterator[ReplayBatch]:
         gamma = getattr(self.environments.module, "gamma", None)
@@ -144,6 +145,7 @@ class ReplayDataModule(LightningDataModule):
         return {
             **sampled,
             "new_steps": sum(rollout["terminated"].numel() for rollout in played),
+            "metrics": played[-1]["metrics"],
             "episodes": {key: torch.cat([one[key] for one in ended]) for key in ended[0]},  # type: ignore[typeddict-item]
             "policy_version": played[-1]["policy_version"],
             "collect_s": sum(rollout["collect_s"] for rollout in played),
@@ -187,9 +189,9 @@ class ReplayDataModule(LightningDataModule):
         self._pending_ring = self.environments.load_state_dict(state_dict).get("ring")
 
     def teardown(self, stage: str) -> None:
-        """Close environments and ring; nothing is left running."""
+        """Close the environments, and a memory-mapped ring; a ring in memory stays for further training."""
         self.environments.close()
-        if self._ring is not None:
+        if self._ring is not None and self.memmap is not None:
             self._ring.close()
             self._ring = None
 

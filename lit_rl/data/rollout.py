@@ -65,7 +65,7 @@ class RolloutDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Bind the environments to the trainer, whose rank offsets the seeds."""
-        self.environments.trainer = self.trainer
+        self.environments.bind(self.trainer)
 
     def _rollouts(self) -> Iterator[Rollout]:
         self.environments.begin()

@@ -101,7 +101,7 @@ def test_chunks_from_stored_states_equal_the_whole_sequence():
         assert samples["log_prob"].shape == (12, 5)  # chunks of 20 * 3 steps
         log_prob, _, value = module.network(samples)
         torch.testing.assert_close(log_prob, samples["log_prob"])
-        torch.testing.assert_close(value, samples["value"])
+        torch.testing.assert_close(value, samples["return"] - samples["advantage"])
 
 
 @pytest.mark.parametrize("normalize", [False, True])

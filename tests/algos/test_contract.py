@@ -192,7 +192,7 @@ def test_rows_that_only_reset_are_never_trained_on(arguments: dict[str, Any]):
         assert samples["weight"].sum() == rollout["valid"].sum()
         return
     marked = samples | {"valid": rollout["valid"].flatten()}
-    for minibatches in module._epochs(marked, rollout["valid"]):
+    for minibatches in module._minibatches(marked, rollout["valid"]):
         assert [len(minibatch["valid"]) for minibatch in minibatches] == [60, 60, 60]
         assert all(minibatch["valid"].all() for minibatch in minibatches)
 

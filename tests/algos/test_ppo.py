@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from lit_rl import PPO, RolloutDataModule
 from lit_rl.algos.module import linear_schedule
-from lit_rl.algos.ppo import fold_agents
+from lit_rl.algos.samples import fold_agents
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.nets import Flatten
 from lit_rl.normalize import ObservationNorm
-from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, Rollout
+from lit_rl.types import EnvSpec, Rollout
 from tests.toys import Bandit, Episodes57, MatchingPair, Mixed, WatchedPPO, fit, parameters_of
 
 
@@ -216,25 +216,6 @@ def test_running_returns_are_saved_per_rank():
     other.load_local_state(state)
     assert torch.equal(other.local_state()["return_scale"]["return_N"], state["return_scale"]["return_N"])
     assert constant_pair().local_state() == {}
-
-
-def test_advantages_are_normalised_within_each_minibatch():
-    module = PPO(hidden=(4,), spec=EnvSpec("e", LeafSpec([3]), ActionSpec("discrete", categories=[2])))
-    advantage = torch.randn(12) * 5 + 3
-    groups = advantage.view(3, 4)
-    expected = (groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + 1e-8)
-    torch.testing.assert_close(module._normalized({"advantage": advantage}, 4), expected.view(12))
-    chunks = advantage.view(6, 2)  # two chunks of two steps in a minibatch
-    torch.testing.assert_close(module._normalized({"advantage": chunks}, 2), expected.view(6, 2))
-
-
-def test_rows_without_weight_do_not_move_the_normalisation():
-    module = PPO(hidden=(4,), gru=4)
-    advantage = torch.tensor([[1.0, 2.0], [4.0, 1000.0]])
-    weight = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
-    got = module._normalized({"advantage": advantage, "weight": weight}, 2)
-    kept = torch.tensor([1.0, 2.0, 4.0])
-    torch.testing.assert_close(got.flatten()[:3], (kept - kept.mean()) / (kept.std() + 1e-8))
 
 
 # The update

@@ -51,7 +51,7 @@ def main() -> None:
                 "train_seconds": round(seconds, 1), "curve": curve}  # fmt: skip
         with (RESULTS / f"{args.task}_sb3.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
-        print(json.dumps(line), flush=True)  # noqa: T201
+        print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

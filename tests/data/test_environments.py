@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from lit_rl import PPO, SAC, ReplayDataModule, RolloutDataModule
 from lit_rl.data.environments import Environments, get_rng_state, set_rng_state
@@ -284,3 +285,37 @@ def test_an_environment_that_breaks_the_contract_is_refused_before_training():
 
     with pytest.raises(ValueError, match="info of step is None, expected a dict"):
         fit(PPO(hidden=(4,)), RolloutDataModule(Wrong))
+
+
+class KeepBatches(Callback):
+    def __init__(self) -> None:
+        self.batches: list[Any] = []
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.batches.append(batch)
+
+
+def test_training_again_continues_for_the_same_learner_and_starts_afresh_for_another():
+    data = RolloutDataModule("CartPole-v1", 2, 8, rollouts_per_epoch=1, seed=3)
+    module, keep = PPO(hidden=(4,), batch_size=16, update_epochs=1), KeepBatches()
+    for _ in range(2):
+        make_trainer(max_epochs=1, callbacks=[keep]).fit(module, datamodule=data)
+        assert data.state_dict()["ranks"][0]["collector"]["started"]  # a checkpoint saved after the fit
+    first, second = keep.batches
+    assert torch.equal(first["obs"][-1], second["obs"][0])
+    assert not second["reset"][0].any()
+    other = PPO(hidden=(4,), batch_size=16, update_epochs=1)
+    make_trainer(max_epochs=1, callbacks=[keep]).fit(other, datamodule=data)
+    assert keep.batches[2]["reset"][0].all()
+    assert torch.equal(keep.batches[2]["obs"][0], first["obs"][0])
+
+
+def test_another_learner_does_not_inherit_the_replay_ring():
+    data = ReplayDataModule(ContinuousEpisodes57, 2, 8, batch_size=4, warmup_steps=20, batches_per_epoch=1)
+    keep = KeepBatches()
+    module = SAC(hidden=(4,))
+    for learner in (module, module, SAC(hidden=(4,))):
+        make_trainer(max_epochs=1, callbacks=[keep]).fit(learner, datamodule=data)
+    assert [batch["new_steps"] for batch in keep.batches] == [20 + 16, 16, 20 + 16]
