@@ -68,7 +68,7 @@ METRICS: dict[str, Metric] = {
     EPISODE_RETURN: Metric("Mean undiscounted return of the last 100 training episodes of each rank"),
     EPISODE_LENGTH: Metric("Mean length of the same episodes", "env steps"),
     EPISODES: Metric("Training episodes that ended since the start of training, over all ranks"),
-    ENV_PREFIX: Metric("Prefix of values the data module records (`record`): mean over the batch, where reported"),
+    ENV_PREFIX: Metric("Prefix of the values the data module records (`record`); mean over the batch"),
     EVAL_RETURN: Metric("Mean undiscounted return of the greedy policy on the evaluation environments"),
     EVAL_RETURN_STD: Metric("Sample standard deviation of those returns"),
     EVAL_LENGTH: Metric("Mean length of those episodes", "env steps"),

@@ -14,7 +14,7 @@ NAMES = {value for key, value in vars(metrics).items() if key.isupper() and isin
 def test_every_name_has_a_definition():
     assert metrics.METRICS.keys() == NAMES
     for name, metric in metrics.METRICS.items():
-        assert re.fullmatch(r"[a-z]+/[a-z_]+", name)
+        assert re.fullmatch(r"[a-z]+/[a-z_]*", name)
         assert len(metric.definition) > 20
     units = {name: metric.unit for name, metric in metrics.METRICS.items() if metric.unit}
     assert all(units[name] == "s" for name in NAMES if name.endswith("_s") and not name.endswith("_per_s"))
@@ -47,3 +47,13 @@ def test_names_are_written_once():
     literal = re.compile(r"[\"'](?:loss|policy|value|update|time|episode|eval)/\w+[\"']")
     for path in (Path(metrics.__file__).parent / "algos").glob("*.py"):
         assert not literal.findall(path.read_text()), path.name
+
+
+def test_values_of_info_that_are_recorded_are_logged():
+    data = RolloutDataModule("Pendulum-v1", 2, 8, 1, record=[], eval_episodes=1)
+    assert not any(
+        name.startswith("env/") for _, row in fit(PPO(hidden=(4,), batch_size=16), data).rows for name in row
+    )
+    data = RolloutDataModule("HalfCheetah-v5", 1, 4, 1, record=["reward_forward"], eval_episodes=1)
+    (row,) = (row for _, row in fit(PPO(hidden=(4,), batch_size=4), data).rows)
+    assert isinstance(row["env/reward_forward"], float)
