@@ -241,6 +241,16 @@ class NumpyMLP:
         """Whether every layer has a numpy twin."""
         return all(isinstance(layer, nn.Linear | nn.Tanh | nn.ReLU) for layer in network)
 
+    def serves(self, x: Tensor) -> bool:
+        """Whether numpy computes what torch would: not in autocast, float64, on a GPU or while compiling."""
+        return (
+            x.dtype is torch.float32
+            and self._first.weight.dtype is torch.float32
+            and x.device.type == "cpu"
+            and not torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_compiling()
+        )
+
     def _refresh(self) -> None:
         self._pointer = self._first.weight.data_ptr()
         self._layers: list[tuple[np.ndarray, np.ndarray] | bool] = []

@@ -1,7 +1,7 @@
-"""Processes that tests start: ranks of one DDP group, and runs of the command line that are stopped or killed.
+"""Processes that tests start: ranks of one DDP group, and runs of the command line that are stopped.
 
-They are forked from a server that has imported Lightning already, which saves four seconds per process. Each leads
-a process group of its own, of which nothing is left after the test.
+They are forked from a server that has imported Lightning already, which saves four seconds per process. Each
+leads a process group of its own, of which nothing is left after the test.
 """
 
 from __future__ import annotations
@@ -37,7 +37,12 @@ class Forked:
     """
 
     def __init__(
-        self, function: Callable[..., Any], *args: Any, cwd: Path, log: Path, environment: Mapping[str, str] = {}
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        cwd: Path,
+        log: Path,
+        environment: Mapping[str, str] = {},
     ) -> None:
         self.log = log
         whole = {**os.environ, **environment}
@@ -69,7 +74,9 @@ class Forked:
         self.process.join()
 
 
-def _main(function: Callable[..., Any], args: tuple[Any, ...], cwd: str, log: str, environment: dict[str, str]) -> None:
+def _main(
+    function: Callable[..., Any], args: tuple[Any, ...], cwd: str, log: str, environment: dict[str, str]
+) -> None:
     os.setsid()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
@@ -102,7 +109,7 @@ def wait_until(condition: Callable[[], Any], timeout_s: float, what: Callable[[]
 
 
 def lit_rl(*argv: str) -> None:
-    """``python -m lit_rl``, for ``Forked``. Further ranks are started as Lightning does it, by that command."""
+    """``python -m lit_rl``, for ``Forked``; Lightning starts further ranks by that command."""
     from lit_rl.cli import main
 
     sys.modules["__main__"].__spec__ = find_spec("lit_rl.__main__")
@@ -110,18 +117,30 @@ def lit_rl(*argv: str) -> None:
     main()
 
 
-def run_ranks(function: Callable[..., Any], *args: Any, cwd: Path, num_ranks: int = 2, timeout_s: float = 120) -> list[Any]:
-    """``function(*args)`` in ``num_ranks`` ranks for a Trainer with ``strategy="ddp"``; returns what each returned.
+def run_ranks(
+    function: Callable[..., Any], *args: Any, cwd: Path, num_ranks: int = 2, timeout_s: float = 120
+) -> list[Any]:
+    """``function(*args)`` in each of ``num_ranks`` ranks, for a Trainer with ``strategy="ddp"``.
 
     All ranks are killed when one fails or time is up.
+
+    Returns:
+        What each rank returned.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "NODE_RANK": "0"}
     results = [cwd / f"rank{rank}.pt" for rank in range(num_ranks)]
     ranks = [
-        Forked(_rank, function, args, str(result), cwd=cwd, log=cwd / f"rank{rank}.log",
-               environment=group | {"LOCAL_RANK": str(rank), "WORLD_SIZE": str(num_ranks)})  # fmt: skip
+        Forked(
+            _rank,
+            function,
+            args,
+            str(result),
+            cwd=cwd,
+            log=cwd / f"rank{rank}.log",
+            environment=group | {"LOCAL_RANK": str(rank), "WORLD_SIZE": str(num_ranks)},
+        )
         for rank, result in enumerate(results)
     ]
     deadline = time.monotonic() + timeout_s
@@ -143,4 +162,6 @@ def _rank(function: Callable[..., Any], args: tuple[Any, ...], result: str) -> N
 
 
 def _outputs(ranks: list[Forked]) -> str:
-    return "\n".join(f"rank {i}: exit {rank.process.exitcode}\n{rank.output()}" for i, rank in enumerate(ranks))
+    return "\n".join(
+        f"rank {i}: exit {rank.process.exitcode}\n{rank.output()}" for i, rank in enumerate(ranks)
+    )

@@ -31,7 +31,7 @@ def cartpole() -> tuple[RLModule, LightningDataModule]:
 
 
 def pendulum() -> tuple[RLModule, LightningDataModule]:
-    """Continuous actions, environments stepped one by one, running statistics, episodes longer than a rollout."""
+    """Continuous actions, running statistics, episodes longer than a rollout."""
     normalizers = {"normalize_observation": True, "normalize_return": True}
     return (
         PPO(hidden=(8,), batch_size=32, update_epochs=2, **normalizers),
@@ -61,10 +61,17 @@ def replay() -> tuple[RLModule, LightningDataModule]:
     return (
         SAC(hidden=(8, 8)),
         ReplayDataModule(
-            "Pendulum-v1", 2, steps_per_batch=16, batch_size=16, warmup_steps=50, capacity=200, n_step=2,
-            batches_per_epoch=BATCHES_PER_EPOCH, eval_episodes=1,
+            "Pendulum-v1",
+            2,
+            steps_per_batch=16,
+            batch_size=16,
+            warmup_steps=50,
+            capacity=200,
+            n_step=2,
+            batches_per_epoch=BATCHES_PER_EPOCH,
+            eval_episodes=1,
         ),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -83,18 +90,27 @@ class Run:
     """
 
     def __init__(
-        self, directory: Path, make: Make, seed: int = 3, resume: Path | None = None, epochs: int = EPOCHS,
+        self,
+        directory: Path,
+        make: Make,
+        seed: int = 3,
+        resume: Path | None = None,
+        epochs: int = EPOCHS,
         callbacks: tuple[Callback, ...] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         seed_everything(seed, verbose=False)
         logger = MemoryLogger()
         self.checkpoints = directory / "checkpoints"
         self.checkpoint = RolloutCheckpoint(every_batches=1, every_env_steps=1)
         self.module, self.data = make()
         self.trainer: Trainer = make_trainer(
-            max_epochs=epochs, default_root_dir=directory, logger=logger, limit_val_batches=1.0,
-            enable_checkpointing=True, callbacks=[self.checkpoint, *callbacks],
-        )  # fmt: skip
+            max_epochs=epochs,
+            default_root_dir=directory,
+            logger=logger,
+            limit_val_batches=1.0,
+            enable_checkpointing=True,
+            callbacks=[self.checkpoint, *callbacks],
+        )
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=resume, weights_only=True)
         self.rows = [
             (step, {name: value for name, value in values.items() if not name.startswith("time/")})
@@ -133,7 +149,7 @@ def assert_identical(a: Any, b: Any, where: str = "checkpoint") -> None:
 
 
 def learned(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What decides all numbers to come: weights, optimizers, statistics, environments, generators, replay ring."""
+    """What decides all numbers to come: weights, optimizers, environments, generators, replay ring."""
     names = ("state_dict", "optimizer_states", "lit_rl", "RolloutDataModule", "ReplayDataModule")
     return {name: checkpoint[name] for name in names if name in checkpoint}
 
@@ -155,7 +171,9 @@ def test_resume_at_every_batch_is_exact(make: Make, tmp_path: Path):
 def test_equal_seeds_give_equal_runs(make: Make, tmp_path: Path):
     first, second, other = (Run(tmp_path / name, make, seed) for name, seed in (("a", 3), ("b", 3), ("c", 4)))
     assert first.rows == second.rows
-    assert_identical(learned(load(first.checkpoints / "last.ckpt")), learned(load(second.checkpoints / "last.ckpt")))
+    assert_identical(
+        learned(load(first.checkpoints / "last.ckpt")), learned(load(second.checkpoints / "last.ckpt"))
+    )
     assert first.rows != other.rows
 
 
@@ -166,7 +184,9 @@ def test_a_finished_run_can_be_extended_and_keeps_its_best(tmp_path: Path):
     extended = Run(tmp_path / "parts", cartpole, seed=99, resume=last)
     assert extended.checkpoint.best_value == whole.checkpoint.best_value
     assert_identical(learned(load(last)), learned(load(whole.checkpoints / "last.ckpt")))
-    assert_identical(learned(load(last.with_name("best.ckpt"))), learned(load(whole.checkpoints / "best.ckpt")))
+    assert_identical(
+        learned(load(last.with_name("best.ckpt"))), learned(load(whole.checkpoints / "best.ckpt"))
+    )
     rates = [values["policy/learning_rate"] for _, values in whole.rows if "policy/learning_rate" in values]
     assert rates == sorted(rates, reverse=True)
     assert len(set(rates)) == len(rates)
@@ -196,7 +216,9 @@ def test_exact_resume_is_announced(tmp_path: Path, said: Callable[[], list[str]]
     assert said() == ["resumed: environments, random generators and data continue bit for bit"]
 
 
-def test_an_environment_without_state_goes_on_with_new_episodes(tmp_path: Path, said: Callable[[], list[str]]):
+def test_an_environment_without_state_goes_on_with_new_episodes(
+    tmp_path: Path, said: Callable[[], list[str]]
+):
     def make() -> tuple[RLModule, LightningDataModule]:
         data = RolloutDataModule(Episodes57, 2, 17, BATCHES_PER_EPOCH, eval_episodes=1, seed=3)
         return PPO(hidden=(8,), batch_size=34, update_epochs=1), data
@@ -219,9 +241,16 @@ def test_an_environment_without_state_goes_on_with_new_episodes(tmp_path: Path, 
 def test_windows_of_the_ring_do_not_run_into_the_new_episodes(tmp_path: Path):
     def make() -> tuple[RLModule, LightningDataModule]:
         data = ReplayDataModule(
-            ContinuousEpisodes57, 2, steps_per_batch=9, batch_size=64, warmup_steps=0, capacity=1000, n_step=3,
-            batches_per_epoch=BATCHES_PER_EPOCH, eval_episodes=1,
-        )  # fmt: skip
+            ContinuousEpisodes57,
+            2,
+            steps_per_batch=9,
+            batch_size=64,
+            warmup_steps=0,
+            capacity=1000,
+            n_step=3,
+            batches_per_epoch=BATCHES_PER_EPOCH,
+            eval_episodes=1,
+        )
         return SAC(hidden=(8, 8), gamma=0.5), data
 
     watch = Watch()
@@ -243,7 +272,11 @@ def test_the_best_checkpoint_holds_no_ring_and_says_so(tmp_path: Path, said: Cal
     assert best.stat().st_size < (first.checkpoints / "last.ckpt").stat().st_size
     Run(tmp_path / "second", replay, epochs=2, resume=best, callbacks=(watch,))
     assert said() == ["resumed: environments and random generators continue; the replay ring starts empty"]
-    assert [batch["new_steps"] for batch in watch.batches] == [50 + 32, 32, 32]  # the warm-up comes first again
+    assert [batch["new_steps"] for batch in watch.batches] == [
+        50 + 32,
+        32,
+        32,
+    ]  # the warm-up comes first again
 
 
 RUN = """\
@@ -260,7 +293,7 @@ budget: {total_env_steps: 1024}
 
 
 def fit_and_die(writes_metrics: bool, *argv: str) -> None:
-    """``lit-rl fit``, killed in the middle of batch 9; its metrics are on disk to the last row or to the checkpoint."""
+    """``lit-rl fit``, killed in the middle of batch 9; rows after the last checkpoint may be on disk."""
     finish_batch = RLModule.finish_batch
 
     def dying(self: RLModule, *args: Any, **kwargs: Any) -> None:

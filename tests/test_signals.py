@@ -1,4 +1,4 @@
-"""Runs that are told to stop end soon, with a checkpoint to go on from, and leave no process and no file behind."""
+"""Runs that are told to stop end soon, with a checkpoint to go on from, and leave no process and no file."""
 
 import csv
 import os
@@ -57,7 +57,9 @@ def wait_for_training(run: Forked, directory: Path, resumed_from: int = 0) -> No
     checkpoint = directory / "checkpoints" / "last.ckpt"
 
     def has_trained() -> bool:
-        return run.process.exitcode is not None or (checkpoint.exists() and env_steps(directory) > resumed_from)
+        return run.process.exitcode is not None or (
+            checkpoint.exists() and env_steps(directory) > resumed_from
+        )
 
     wait_until(has_trained, START_S, run.output)
     assert run.process.exitcode is None, run.output()
@@ -70,12 +72,16 @@ def env_steps(directory: Path) -> int:
 
 
 def check_end(run: Forked, directory: Path, code: int) -> int:
-    """It ended with ``code`` and a whole checkpoint, and nothing is left of it. Returns the env steps done."""
+    """It ended with ``code`` and a whole checkpoint, and nothing else is left. Returns the env steps done."""
     assert run.exit_code(STOP_S) == code, run.output()
     assert "Traceback" not in run.output()
     assert not is_group_alive(run.pid)
-    assert [path.name for path in directory.rglob(".*")] == []  # files that were being written begin with a dot
-    assert {path.name for path in (directory / "checkpoints").iterdir()} == {"last.ckpt"}  # no validation was played
+    assert [
+        path.name for path in directory.rglob(".*")
+    ] == []  # files that were being written begin with a dot
+    assert {path.name for path in (directory / "checkpoints").iterdir()} == {
+        "last.ckpt"
+    }  # no validation was played
     assert [row["step"] for row in read_metrics(directory)][-1] == str(env_steps(directory))
     return env_steps(directory)
 

@@ -59,7 +59,7 @@ class ActorCritic(nn.Module):
 
     def act(self, obs: Nested, greedy: bool) -> Tensor:
         """Actions ``(..., *action shape)`` of a policy without memory."""
-        if self._numpy_actor is not None and obs.device.type == "cpu" and self._is_plain(obs):
+        if self._numpy_actor is not None and self._numpy_actor.serves(obs):
             outputs = torch.from_numpy(self._numpy_actor(obs.numpy()))
         else:
             obs = self._in_own_dtype(obs)
@@ -67,15 +67,9 @@ class ActorCritic(nn.Module):
         return self._choose(outputs, obs, greedy)
 
     def _in_own_dtype(self, obs: Nested) -> Nested:
-        dtype = self.actor[
-            0
-        ].weight.dtype  # environments speak float32; with precision 64-true the weights do not
+        # environments speak float32; with precision 64-true the weights do not
+        dtype = next(self.actor.parameters()).dtype
         return map_nested(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, obs)
-
-    def _is_plain(self, obs: Tensor) -> bool:
-        # under autocast or in float64 the learner computes other numbers than numpy would
-        same_dtype = obs.dtype == torch.float32 and self.actor[0].weight.dtype == torch.float32
-        return same_dtype and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
 
     def act_recurrent(
         self, obs: Nested, hidden: dict[str, Tensor], reset: Tensor, greedy: bool
@@ -114,16 +108,20 @@ class ActorCritic(nn.Module):
 
     def _evaluate(self, outputs: Tensor, obs: Nested, action: Tensor) -> tuple[Tensor, Tensor]:
         parameters = self.parameters_of(outputs, obs)
+        return self._log_prob(parameters, action), self.distribution.entropy(parameters)
+
+    def _log_prob(self, parameters: tuple[Tensor, ...], action: Tensor) -> Tensor:
         if self.action_axes > 1:
             action = action.flatten(-self.action_axes)
-        return self.distribution.log_prob(parameters, action), self.distribution.entropy(parameters)
+        return self.distribution.log_prob(parameters, action)
 
-    def forward(self, samples: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, samples: dict[str, Any], with_entropy: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probability and entropy of the stored actions, and values.
 
         Args:
             samples: ``obs`` and ``action`` of ``(B, ...)``; recurrent: ``(C, L, ...)`` with ``reset`` (C, L)
                 and the hidden states ``hidden_actor``, ``hidden_critic`` (C, H) before the first step.
+            with_entropy: False spares its computation; it is then a scalar 0.
 
         Returns:
             Three tensors of shape (B,), or (C, L).
@@ -136,7 +134,9 @@ class ActorCritic(nn.Module):
             actor_LCH = actor_core(actor_in.transpose(0, 1), samples["hidden_actor"], reset_LC)
             critic_LCH = critic_core(critic_in.transpose(0, 1), samples["hidden_critic"], reset_LC)
             actor_in, critic_in = actor_LCH.transpose(0, 1), critic_LCH.transpose(0, 1)
-        log_prob, entropy = self._evaluate(self.actor(actor_in), obs, samples["action"])
+        parameters = self.parameters_of(self.actor(actor_in), obs)
+        log_prob = self._log_prob(parameters, samples["action"])
+        entropy = self.distribution.entropy(parameters) if with_entropy else log_prob.new_zeros(())
         return log_prob, entropy, self._value(critic_in)
 
     def _encode(self, obs: Nested) -> tuple[Tensor, Tensor]:
@@ -176,8 +176,7 @@ class ActorCritic(nn.Module):
         value = self._value(hidden_critic)
         index = rollout["final_index"]
         if len(index):
-            # the last observation of an episode follows the step it ended: its memory is the one after that
-            # step
+            # the memory of an episode's last observation is the one after the step that ended it
             before = hidden_critic[:steps].flatten(0, 1)[index]
             last = critic_core.step(
                 self.critic_encoder(final_obs),

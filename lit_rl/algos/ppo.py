@@ -318,11 +318,10 @@ class PPO(RLModule):
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Loss of a minibatch (Schulman 2017, eq. 9) and what is logged; ``flat`` replaces parameters."""
         if flat is None:
-            log_prob, entropy, value = self.network(minibatch)
+            log_prob, entropy, value = self.network(minibatch, self.entropy_coef != 0)
         else:
-            log_prob, entropy, value = torch.func.functional_call(
-                self.network, self.flat.unflatten(flat), (minibatch,)
-            )
+            parameters, inputs = self.flat.unflatten(flat), (minibatch, self.entropy_coef != 0)
+            log_prob, entropy, value = torch.func.functional_call(self.network, parameters, inputs)
         weight = minibatch.get("weight")
         old_log_prob, target = minibatch["log_prob"], minibatch["return"]
         policy_loss = clipped_surrogate(log_prob, old_log_prob, minibatch["advantage"], clip, weight)

@@ -46,14 +46,11 @@ class SoftActor(nn.Module):
         return self._split(self.network(self.encoder(obs)))
 
     def fast(self, obs: Nested) -> tuple[Tensor, Tensor]:
-        """The same without gradients, in numpy where that computes the same."""
-        weight = self.network[0].weight
-        is_plain = weight.dtype == torch.float32 and not torch.compiler.is_compiling()
-        if self._numpy_network is None or obs.device.type != "cpu" or not is_plain:
-            return self(
-                map_nested(lambda leaf: leaf.to(weight.dtype) if leaf.is_floating_point() else leaf, obs)
-            )
-        return self._split(torch.from_numpy(self._numpy_network(obs.numpy())))
+        """The same for acting, in numpy where that computes the same."""
+        if self._numpy_network is not None and self._numpy_network.serves(obs):
+            return self._split(torch.from_numpy(self._numpy_network(obs.numpy())))
+        dtype = next(self.network.parameters()).dtype
+        return self(map_nested(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, obs))
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         outputs = outputs.float() if outputs.dtype == torch.bfloat16 else outputs
@@ -180,7 +177,7 @@ class SAC(RLModule):
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
         """Sample the squashed normal (or take the squashed mean), in the units of the environment."""
-        mean, log_std = self.actor(obs) if torch.is_autocast_enabled("cpu") else self.actor.fast(obs)
+        mean, log_std = self.actor.fast(obs)
         raw = mean if greedy else torch.addcmul(mean, log_std.exp_(), torch.randn_like(mean))
         action = torch.addcmul(self.action_middle, raw.tanh(), self.action_scale)
         return Decision(

@@ -61,7 +61,6 @@ def run(argv: list[str]) -> None:
     for path in configs:
         _check_yaml(path)
     is_first = launch.published() is None
-    launch.end_with_first_rank()
     try:
         with messages.on_stderr(), RunDirectory() as run_directory:
             CommandLine(resolved, configs, run_directory)

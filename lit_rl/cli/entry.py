@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 import lit_rl
-from lit_rl.cli import shipped
+from lit_rl.cli import launch, shipped
 from lit_rl.cli.errors import CommandError, describe, exit_code
 
 COMMANDS = {
@@ -77,6 +77,7 @@ def _dispatch(argv: list[str]) -> None:
 
         export(argv[1:])
     elif command in COMMANDS:
+        launch.end_with_first_rank()  # before the seconds that the next import takes
         from lit_rl.cli.command import run
 
         run(argv)

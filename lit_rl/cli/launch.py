@@ -8,11 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-from typing import Any
-
-from lightning.pytorch import Trainer
+from typing import TYPE_CHECKING, Any
 
 from lit_rl.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer  # three seconds, in which the first rank may end
 
 _LAUNCHED = "LIT_RL_RUN"
 """Environment variable in which the first rank tells the ranks it starts the seed and the run directory."""

@@ -31,6 +31,7 @@ def make_batch(num_updates: int = 1, batch_size: int = 16) -> ReplayBatch:
         "next_obs": torch.randn(*shape, 3),
         "discount": torch.where(torch.rand(shape) < 0.3, 0.0, 0.9),
         "new_steps": 8,
+        "metrics": {},
         "episodes": {"episode_return": none_ended, "episode_length": none_ended, "env_index": none_ended},
         "policy_version": 0,
         "collect_s": 0.0,

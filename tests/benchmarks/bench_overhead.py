@@ -58,9 +58,9 @@ class Bare:
         self.learner.finish_batch = self._count
         self._random_state = torch.get_rng_state()
 
-    def _count(self, values: Any, new_steps: int, *_: Any) -> None:
+    def _count(self, *_: Any) -> None:
         self.learner.policy_version += 1
-        self.learner.env_steps += new_steps
+        self.learner.env_steps += self.steps * NUM_ENVS
 
     def batch(self) -> np.ndarray:
         """One batch; returns its wall and its CPU seconds."""
