@@ -1,6 +1,7 @@
 """Several ranks learn one policy from different experience, as one process would from all of it."""
 
 import os
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,13 @@ def test_ranks_play_different_episodes_and_learn_one_policy(make: Callable[[], A
         assert (
             len({tuple(row.tolist()) for row in rows}) == 8
         )  # each environment starts with a seed of its own
+
+
+@pytest.mark.parametrize("make", [ppo, sac])
+def test_learner_and_data_can_be_sent_to_ranks_that_are_spawned(make: Callable[[], Any]):
+    module, data = pickle.loads(pickle.dumps(make()))
+    assert type(module) in (PPO, SAC)
+    assert len(data.train_dataloader()) == 2
 
 
 def train_and_resume(directory: str, make: Callable[[], Any]) -> list[tuple[int, dict[str, Any]]]:

@@ -83,7 +83,7 @@ class Environments:
         self._left: dict[str, Any] = {"started": False}  # the collector, when the last fit was done with it
         self._resumed_seed: int | None = None
         self.trainer: Trainer | None = None
-        self._learner: Callable[[], Any] = lambda: None
+        self._learner: weakref.ref[Any] | None = None  # of the last fit
 
     def bind(self, trainer: Trainer | None) -> bool:
         """Take rank, precision and learner from ``trainer``; called when it sets the data module up.
@@ -95,7 +95,7 @@ class Environments:
         self.trainer = trainer
         if trainer is None or trainer.state.fn != TrainerFn.FITTING:
             return True
-        same = self._learner() is trainer.lightning_module
+        same = self._learner is not None and self._learner() is trainer.lightning_module
         self._learner = weakref.ref(trainer.lightning_module)
         if not same:
             self._left = {"started": False}
