@@ -18,7 +18,7 @@ from lit_rl.callbacks.checkpoint import RolloutCheckpoint
 from tests.processes import Forked, lit_rl
 from tests.toys import ContinuousEpisodes57, Episodes57, MemoryLogger, make_trainer
 
-BATCHES_PER_EPOCH, EPOCHS = 3, 3
+BATCHES_PER_EPOCH, EPOCHS = 3, 2
 Make = Callable[[], tuple[RLModule, LightningDataModule]]
 
 
@@ -57,7 +57,7 @@ def mujoco() -> tuple[RLModule, LightningDataModule]:
 
 
 def replay() -> tuple[RLModule, LightningDataModule]:
-    """A ring that is overwritten from the sixth batch on, and windows of two steps."""
+    """A ring that is overwritten from the fourth batch on, and windows of two steps."""
     return (
         SAC(hidden=(8, 8)),
         ReplayDataModule(
@@ -66,7 +66,7 @@ def replay() -> tuple[RLModule, LightningDataModule]:
             steps_per_batch=16,
             batch_size=16,
             warmup_steps=50,
-            capacity=200,
+            capacity=150,
             n_step=2,
             batches_per_epoch=BATCHES_PER_EPOCH,
             eval_episodes=1,

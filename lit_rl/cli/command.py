@@ -16,7 +16,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 
 import lit_rl
 from lit_rl.algos.module import RLModule
@@ -27,6 +26,7 @@ from lit_rl.callbacks.env_step_budget import EnvStepBudget
 from lit_rl.callbacks.graceful_stop import GracefulStop
 from lit_rl.callbacks.progress_bar import EnvStepsProgressBar
 from lit_rl.cli import checkpoints, evaluation, launch, messages, shipped
+from lit_rl.cli.curves import Curves
 from lit_rl.cli.errors import CommandError
 from lit_rl.cli.metrics_csv import MetricsCSV
 from lit_rl.cli.parser import Parser, strip_frame
@@ -313,14 +313,6 @@ class CommandLine(LightningCLI):
             succeeded = sys.exc_info()[0] is None
             launch.end_ranks(self.trainer, patience_s=30.0 if succeeded else 1.0)
         return result
-
-
-class Curves(TensorBoardLogger):
-    """TensorBoard events only: ``config.yaml`` says more than Lightning's ``hparams.yaml``."""
-
-    def save(self) -> None:
-        """Write the events."""
-        self.experiment.flush()
 
 
 def _check_yaml(path: Path) -> None:
