@@ -213,13 +213,13 @@ def distribution_for(action: ActionSpec) -> Distribution:
 
 def _precise(x: Tensor) -> Tensor:
     """``x`` in float32, or as it is when it is finer."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def _gumbel(logits: Tensor) -> Tensor:
     """Perturbed logits whose argmax is a sample (Gumbel-max); exponential_ never draws 0."""
     logits = _precise(logits)
-    return logits - torch.empty_like(logits).exponential_().log()
+    return logits - torch.empty_like(logits).exponential_().log_()
 
 
 def _log_prob(logits: Tensor, action: Tensor) -> Tensor:

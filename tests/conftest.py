@@ -10,9 +10,10 @@ os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 os.environ.pop("MUJOCO_GL", None)
 
 import random
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,18 @@ import torch
 ROOT = Path(__file__).parents[1]
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the suite runs in the background
 
 
 @pytest.fixture(autouse=True)
-def fixed_seed() -> None:
+def fixed_seed() -> Iterator[None]:
     """Every test starts from the same random streams, whatever ran before it."""
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - environments of third parties draw from the global stream
     torch.manual_seed(0)
+    yield
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # what seed_everything leaves behind
+        os.environ.pop(name, None)
 
 
 @pytest.fixture

@@ -8,7 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from lit_rl.nets import FlatParameters, Flatten, GRUCore, NumpyMLP, StackedMLP, default_init_mlp, linear, mlp
+from lit_rl.nets import (
+    FlatAdam,
+    FlatParameters,
+    Flatten,
+    GRUCore,
+    NumpyMLP,
+    StackedMLP,
+    default_init_mlp,
+    linear,
+    mlp,
+)
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec
 
 
@@ -288,3 +298,21 @@ def test_layers_without_a_numpy_twin():
     assert not NumpyMLP.supports(module)
     with pytest.raises(TypeError, match="NumpyMLP evaluates Linear, Tanh and ReLU layers, got Sequential"):
         NumpyMLP(module)
+
+
+def test_flat_adam_is_the_fused_adam_of_torch_to_the_bit():
+    torch.manual_seed(1)
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    twin = torch.nn.Parameter(torch.cat([p.detach().flatten() for p in module.parameters()]))
+    flat = FlatParameters(module)
+    ours, theirs = FlatAdam(flat, 0.01, 1e-5), torch.optim.Adam([twin], 0.01, eps=1e-5, fused=True)
+    for step in range(6):
+        grad = torch.randn_like(twin)
+        flat.tensor.grad, twin.grad = grad.clone(), grad.clone()
+        ours.param_groups[0]["lr"] = theirs.param_groups[0]["lr"] = 0.01 / (step + 1)
+        ours.step()
+        theirs.step()
+        assert torch.equal(flat.tensor, twin)
+        if step == 2:  # states are interchangeable
+            ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
+    assert ours.state_dict()["state"][0].keys() == theirs.state_dict()["state"][0].keys()

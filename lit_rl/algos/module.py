@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import time
 from collections import deque
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
@@ -134,7 +136,10 @@ class RLModule(LightningModule):
         self._apply_settings()
         if self.trainer.world_size > 1:
             # Lightning gives all ranks the same streams; weights are initialised (and broadcast) by now
-            torch.manual_seed(torch.initial_seed() + 1_000_003 * self.global_rank)
+            own_seed = torch.initial_seed() + 1_000_003 * self.global_rank
+            torch.manual_seed(own_seed)
+            np.random.seed(own_seed % 2**32)  # noqa: NPY002  # libraries of users draw from it
+            random.seed(own_seed)
 
     def _apply_settings(self) -> None:
         """Threads and matmul route; a resumed run keeps its own, so that its numbers stay the same."""

@@ -28,7 +28,7 @@ from lit_rl.losses import (
 )
 from lit_rl.losses import value_loss as squared_value_loss
 from lit_rl.nested import map_nested
-from lit_rl.nets import Activation, EncoderFactory, FlatParameters, clip_factor
+from lit_rl.nets import Activation, EncoderFactory, FlatAdam, FlatParameters, clip_factor
 from lit_rl.normalize import ObservationNorm, ReturnScale
 from lit_rl.returns import gae
 from lit_rl.types import Decision, EnvSpec, Nested, Rollout
@@ -185,7 +185,7 @@ class PPO(RLModule):
         """Fused Adam over one flat parameter, epsilon 1e-5 as in the reference implementation."""
         self.flat = FlatParameters(self.network)
         self._minibatch_gradient = self._gradient_function() if self.compile_update else None
-        return torch.optim.Adam([self.flat.tensor], self.learning_rate, eps=1e-5, fused=True)
+        return FlatAdam(self.flat, self.learning_rate, epsilon=1e-5)
 
     def training_step(self, rollout: Rollout, batch_idx: int) -> None:
         """One synchronous update: advantages, then all epochs and minibatches."""
@@ -348,6 +348,8 @@ class PPO(RLModule):
 
         # torch's own float32 tanh is up to 8 times slower than its decomposition, on CPUs other than Intel's
         options: dict[str, Any] = {"cpp.use_decompose_tanh": True} if self.device.type == "cpu" else {}
+        # what is not a tensor (coefficients, layout) is fixed by now: checking it at each step costs time
+        options["guard_filter_fn"] = torch.compiler.keep_tensor_guards_unsafe
         return torch.compile(gradient, fullgraph=True, dynamic=False, options=options)
 
     def local_state(self) -> dict[str, Any]:

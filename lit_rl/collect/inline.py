@@ -64,9 +64,10 @@ class InlineCollector:
             decision = policy.act(
                 self._to_device(storage.obs_at(t)), self._carry, storage.reset_at(t, self.device)
             )
-            step = self.env.step(decision.action.cpu().numpy())
+            action = decision.action.cpu().numpy()
+            step = self.env.step(action)
             self._carry = decision.carry
-            storage.write(t, decision.action, decision.extras, step)
+            storage.write(t, action, decision.extras, step)
         self._obs = step.obs if step is not None else obs
         self._reset = storage.reset[num_steps].copy()
         rollout = storage.rollout(carry_before, policy_version)
@@ -166,7 +167,7 @@ class _Storage:
         self.truncated = np.empty((num_steps, num_envs), bool)
         self.valid: np.ndarray | None = None
         self.reward = np.empty(0, np.float32)
-        self.action = torch.empty(0)
+        self.action = np.empty(0)
         self.extras: dict[str, Tensor] = {}
         self.metrics: dict[str, np.ndarray] = {}
         self.final_index: list[np.ndarray] = []
@@ -186,7 +187,7 @@ class _Storage:
         else:
             map_nested(lambda storage, leaf: storage.__setitem__(t, leaf), self.obs, obs)
 
-    def write(self, t: int, action: Tensor, extras: dict[str, Tensor], step: Step) -> None:
+    def write(self, t: int, action: np.ndarray, extras: dict[str, Tensor], step: Step) -> None:
         if t == 0:
             self._allocate(action, extras, step)
         self.action[t] = action
@@ -207,9 +208,9 @@ class _Storage:
             self.metrics[key][t] = value
         self._write_obs(t + 1, step.obs)
 
-    def _allocate(self, action: Tensor, extras: dict[str, Tensor], step: Step) -> None:
+    def _allocate(self, action: np.ndarray, extras: dict[str, Tensor], step: Step) -> None:
         steps = self.num_steps
-        self.action = torch.empty((steps, *action.shape), dtype=action.dtype)
+        self.action = np.empty((steps, *action.shape), action.dtype)
         self.extras = {key: value.new_empty((steps, *value.shape)) for key, value in extras.items()}
         self.reward = np.empty((steps, *step.reward.shape), np.float32)
         self.metrics = {key: np.empty((steps, self.num_envs), np.float32) for key in step.metrics}
@@ -235,7 +236,7 @@ class _Storage:
         return {
             "obs": self._obs_tensors,
             "reset": tensor(self.reset),
-            "action": self.action,
+            "action": tensor(self.action),
             "reward": tensor(self.reward),
             "terminated": tensor(self.terminated),
             "truncated": tensor(self.truncated),

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from measure import quiet
 
 from lit_rl.algos.ppo import PPO
 from lit_rl.callbacks import EnvStepBudget, EnvStepsProgressBar, GracefulStop, RolloutCheckpoint
+from lit_rl.cli.curves import Curves
 from lit_rl.cli.metrics_csv import MetricsCSV
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.data.rollout import RolloutDataModule
@@ -124,7 +124,7 @@ def compare(size: dict[str, Any], batches: int, seed: int) -> dict[str, float]:
             devices=1,
             max_epochs=-1,
             default_root_dir=folder,
-            logger=[TensorBoardLogger(folder, name="", version="", flush_secs=10), MetricsCSV(Path(folder))],
+            logger=[Curves(folder, name="", version="", flush_secs=10), MetricsCSV(Path(folder))],
             callbacks=[lockstep, budget, GracefulStop(), EnvStepsProgressBar(), RolloutCheckpoint()],
             enable_model_summary=False,
             num_sanity_val_steps=0,
