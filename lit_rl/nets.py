@@ -220,8 +220,8 @@ class FlatParameters:
 class FlatAdam(torch.optim.Adam):
     """The fused Adam of PyTorch over one flat parameter, without the bookkeeping of each step.
 
-    State, hyper-parameters and numbers are those of ``torch.optim.Adam(fused=True)``, to the bit; what is left
-    out (profiler range, collecting one tensor into groups) is a good part of a small gradient step.
+    State, hyper-parameters and numbers are those of ``torch.optim.Adam(fused=True)``, to the bit; what is
+    left out (profiler range, collecting one tensor into groups) is a good part of a small gradient step.
     """
 
     def __init__(self, flat: FlatParameters, learning_rate: float, epsilon: float) -> None:
