@@ -81,7 +81,8 @@ def summary(path: Path) -> str:
         else f"{'reached' if min(finals) >= target else 'missed'} ({target:g} in every seed)"
     )
     each = " ".join(f"{value:.0f}" for value in finals)
-    name = lines[0].get("variant", lines[0]["library"])
+    first = lines[0]
+    name = f"lit_rl, {first['variant']}" if "variant" in first else first["library"]
     return f"| {task} | {name} | {steps} | {mean:.1f} +- {half:.1f} | {each} | {verdict} |"
 
 
