@@ -49,7 +49,7 @@ class RolloutCheckpoint(Checkpoint):
 
     def __init__(
         self,
-        every_batches: int = 50,
+        every_batches: int = 100,
         every_env_steps: int | None = None,
         monitor: str = EVAL_RETURN,
         mode: Literal["max", "min"] = "max",

@@ -188,6 +188,11 @@ class ReplayDataModule(LightningDataModule):
         self.environments.trainer = self.trainer
         self._pending_ring = self.environments.load_state_dict(state_dict).get("ring")
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Batches are made on the CPU: there is nothing to visit when the learner is there too."""
+        on_cpu = device.type == "cpu"
+        return batch if on_cpu else super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def teardown(self, stage: str) -> None:
         """Close the environments, and a memory-mapped ring; a ring in memory stays for further training."""
         self.environments.close()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
 
 from lit_rl.data.environments import EnvFactory, Environments, Vectorization
@@ -102,6 +103,11 @@ class RolloutDataModule(LightningDataModule):
         """Continue from :meth:`state_dict` at the next batch."""
         self.environments.trainer = self.trainer
         self.environments.load_state_dict(state_dict)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Batches are made on the CPU: there is nothing to visit when the learner is there too."""
+        on_cpu = device.type == "cpu"
+        return batch if on_cpu else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def teardown(self, stage: str) -> None:
         """Close the environments at the end of training; nothing is left running."""

@@ -2,7 +2,7 @@
 
 Two learners with the same seed do the same work in lockstep, one batch each in turn. One runs as ``lit-rl
 fit`` runs it: a ``Trainer`` with TensorBoard and ``metrics.csv`` loggers, step budget, signal handling,
-progress bar and a checkpoint every 50 batches. The other is a bare loop of the same two functions,
+progress bar and a checkpoint every 100 batches. The other is a bare loop of the same two functions,
 ``collect`` and ``training_step``, without a ``Trainer``, and with a ``finish_batch`` that only counts, so
 that fetching and averaging the logged values is charged to logging. At the end both must have the same
 weights, bit for bit, or nothing was compared. Evaluation is off in both.

@@ -96,8 +96,10 @@ def table() -> None:
         "# Learning\n\nGreedy returns at the end of training, one per random seed. Written by "
         "`python tests/benchmarks/learning.py table`;\nthe curves lie in `learning/*.jsonl`, made by "
         "`python tests/benchmarks/learning.py run TASK --variant VARIANT --seeds ...`\nand "
-        "`python tests/benchmarks/learn_sb3.py TASK --seeds ...`.\nThe seconds in the curve files are of a machine "
-        "shared with other work, partly with the run paused: they are no measure of speed.\n\n" + text + "\n"
+        "`python tests/benchmarks/learn_sb3.py TASK --seeds ...`.\nThe seconds in the curve files are of a "
+        "machine shared with other work, partly with the run paused: they are no measure of speed.\n\n"
+        + text
+        + "\n"
     )
 
 
