@@ -399,8 +399,3 @@ class RLModule(LightningModule):
             self._recent_returns.extend(own["returns"])
             self._recent_lengths.extend(own["lengths"])
             self._pending_local_state = own["state"]
-
-
-def linear_schedule(env_steps: int, anneal_env_steps: int | None) -> float:
-    """Factor from 1 at the start to 0 at ``anneal_env_steps``; 1 forever when that is None."""
-    return 1.0 if anneal_env_steps is None else max(0.0, 1.0 - env_steps / anneal_env_steps)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lit_rl import metrics
 from lit_rl.algos.actor_critic import ActorCritic
-from lit_rl.algos.module import RLModule, linear_schedule
+from lit_rl.algos.module import RLModule
 from lit_rl.algos.samples import Samples, cut_chunks, fold_agents, normalize_advantages, shuffled_epochs
 from lit_rl.compute import MatmulPrecision
 from lit_rl.losses import (
@@ -364,3 +364,8 @@ class PPO(RLModule):
 
 def _weight(valid: Tensor | None, like: Tensor) -> Tensor:
     return torch.ones_like(like) if valid is None else valid.to(like.dtype)
+
+
+def linear_schedule(env_steps: int, anneal_env_steps: int | None) -> float:
+    """Factor from 1 at the start to 0 at ``anneal_env_steps``; 1 forever when that is None."""
+    return 1.0 if anneal_env_steps is None else max(0.0, 1.0 - env_steps / anneal_env_steps)

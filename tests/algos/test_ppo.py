@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_rl import PPO, RolloutDataModule
-from lit_rl.algos.module import linear_schedule
+from lit_rl.algos.ppo import linear_schedule
 from lit_rl.algos.samples import fold_agents
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.envs.vector import make_vector_env
