@@ -175,7 +175,7 @@ class GRUCore(nn.Module):
 class FlatParameters:
     """Parameters of a module as views of one flat tensor, and their gradients as views of another.
 
-    Clipping, all-reduce, optimizer and target blending become one operation each (a seventh of a small PPO
+    Clipping, all-reduce, optimizer and target blending become one operation each (which counts in a small PPO
     step). The module keeps its own names, so ``state_dict`` is unchanged. Build it after the module is on its
     device.
 

@@ -6,7 +6,7 @@ What it takes off a learner (each a trap of Lightning's Trainer in reinforcement
   are counted here.
 - Under ``ddp`` Lightning's own path fails or silently does not synchronise with several losses, so
   :meth:`step` averages the flat gradient over ranks itself.
-- ``self.log`` costs 0.2 ms a key, so a batch is logged by one host synchronisation and one ``log_metrics``
+- ``self.log`` is slow for every key, so a batch is logged by one host synchronisation and one ``log_metrics``
   per logger.
 """
 
@@ -187,7 +187,7 @@ class RLModule(LightningModule):
             )
 
     def raw_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The optimizers without Lightning's wrapper, which costs as much as a small gradient step."""
+        """The optimizers without Lightning's wrapper, which counts beside a small gradient step."""
         optimizers = self.optimizers(use_pl_optimizer=False)
         return optimizers if isinstance(optimizers, list) else [optimizers]
 

@@ -67,8 +67,8 @@ class PPO(RLModule):
         share_encoder: One encoder for both instead of one each.
         gru: Hidden units of a recurrent core in actor and critic; None is a policy without memory.
         chunk_length: Steps of backpropagation through time; must divide the rollout's steps.
-        compile: Compile the gradient of a minibatch: 5 to 10 s at the start (with a GRU, whose chunk is
-            unrolled, a minute and more), then about half the time of an update. For runs of over about 30 s.
+        compile: Compile the gradient of a minibatch: slow at the start (with a GRU, whose chunk is
+            unrolled, very slow), then faster updates. For long runs.
         spec: See ``RLModule``.
         threads: See ``RLModule``.
         matmul_precision: See ``RLModule``.
@@ -346,7 +346,7 @@ class PPO(RLModule):
                 grad = grad * clip_factor(grad, clip_inside)
             return grad, logged
 
-        # torch's own float32 tanh is up to 8 times slower than its decomposition, on CPUs other than Intel's
+        # torch's own float32 tanh is slower than its decomposition on CPUs other than Intel's
         options: dict[str, Any] = {"cpp.use_decompose_tanh": True} if self.device.type == "cpu" else {}
         # what is not a tensor (coefficients, layout) is fixed by now: checking it at each step costs time
         options["guard_filter_fn"] = torch.compiler.keep_tensor_guards_unsafe

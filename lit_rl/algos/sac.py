@@ -95,7 +95,7 @@ class SAC(RLModule):
         num_critics: Critics C; targets and policy use their minimum. More is more pessimistic, and slower.
         max_grad_norm: Largest norm of each gradient; None (as published) does not clip.
         encoder: Builds the network in front of actor and critics (one each), ``class_path`` in YAML.
-        compile: Compile both gradients. 20 to 40 s at the start, then about a fifth less time per update.
+        compile: Compile both gradients: slow at the start, faster updates afterwards; for long runs.
         spec: See ``RLModule``.
         threads: See ``RLModule``.
         matmul_precision: See ``RLModule``.
