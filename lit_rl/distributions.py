@@ -5,8 +5,8 @@ inside ``torch.compile(fullgraph=True)`` except ``check_mask``. Log-probabilitie
 finer) whatever the precision of the network, because bfloat16 keeps only three digits of a probability ratio.
 
 ``Categorical``, ``MultiCategorical`` and ``DiagNormal`` share one interface: ``num_outputs`` (the width of
-the network's last layer), and ``sample``, ``mode``, ``log_prob`` and ``entropy`` of ``parameters``, a tuple
-of tensors.
+the network's last layer), and ``sample``, ``mode``, ``log_prob``, ``entropy`` and
+``log_prob_and_entropy`` of ``parameters``, a tuple of tensors.
 """
 
 from __future__ import annotations
@@ -49,11 +49,16 @@ class Categorical:
 
     def log_prob(self, parameters: tuple[Tensor, ...], action: Tensor) -> Tensor:
         """Log-probability of ``action``, (...)."""
-        return _log_prob(_precise(parameters[0]), action)
+        return _chosen(_precise(parameters[0]).log_softmax(-1), action)
 
     def entropy(self, parameters: tuple[Tensor, ...]) -> Tensor:
         """Entropy in nats, (...)."""
-        return _entropy(_precise(parameters[0]))
+        return _entropy(_precise(parameters[0]).log_softmax(-1))
+
+    def log_prob_and_entropy(self, parameters: tuple[Tensor, ...], action: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, from one softmax."""
+        log_probs = _precise(parameters[0]).log_softmax(-1)
+        return _chosen(log_probs, action), _entropy(log_probs)
 
     def mask(self, parameters: tuple[Tensor, ...], mask: Tensor) -> tuple[Tensor, ...]:
         """Parameters under which actions whose ``mask`` (..., categories) is 0 are never taken."""
@@ -92,12 +97,16 @@ class MultiCategorical:
 
     def log_prob(self, parameters: tuple[Tensor, ...], action: Tensor) -> Tensor:
         """Log-probability of ``action`` (..., E), (...)."""
-        entries = zip(self._split(_precise(parameters[0])), action.unbind(-1), strict=True)
-        return torch.stack([_log_prob(logits, entry) for logits, entry in entries]).sum(0)
+        entries = zip(self._log_probs(parameters), action.unbind(-1), strict=True)
+        return torch.stack([_chosen(log_probs, entry) for log_probs, entry in entries]).sum(0)
 
     def entropy(self, parameters: tuple[Tensor, ...]) -> Tensor:
         """Entropy in nats, (...)."""
-        return torch.stack([_entropy(logits) for logits in self._split(_precise(parameters[0]))]).sum(0)
+        return torch.stack([_entropy(log_probs) for log_probs in self._log_probs(parameters)]).sum(0)
+
+    def log_prob_and_entropy(self, parameters: tuple[Tensor, ...], action: Tensor) -> tuple[Tensor, Tensor]:
+        """Both of them."""
+        return self.log_prob(parameters, action), self.entropy(parameters)
 
     def mask(self, parameters: tuple[Tensor, ...], mask: Tensor) -> tuple[Tensor, ...]:
         """Parameters under which actions whose ``mask`` (..., sum of categories) is 0 are never taken."""
@@ -113,6 +122,9 @@ class MultiCategorical:
 
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.split(list(self.categories), -1)
+
+    def _log_probs(self, parameters: tuple[Tensor, ...]) -> list[Tensor]:
+        return [logits.log_softmax(-1) for logits in self._split(_precise(parameters[0]))]
 
 
 @dataclass(frozen=True)
@@ -145,6 +157,10 @@ class DiagNormal:
         """Differential entropy in nats, (...)."""
         mean, log_std = map(_precise, parameters)
         return (log_std.sum(-1) + self.size * (0.5 + _HALF_LOG_2PI)).expand(mean.shape[:-1])
+
+    def log_prob_and_entropy(self, parameters: tuple[Tensor, ...], action: Tensor) -> tuple[Tensor, Tensor]:
+        """Both of them."""
+        return self.log_prob(parameters, action), self.entropy(parameters)
 
 
 @dataclass(frozen=True)
@@ -222,13 +238,12 @@ def _gumbel(logits: Tensor) -> Tensor:
     return logits - torch.empty_like(logits).exponential_().log_()
 
 
-def _log_prob(logits: Tensor, action: Tensor) -> Tensor:
-    return logits.log_softmax(-1).gather(-1, action.unsqueeze(-1)).squeeze(-1)
+def _chosen(log_probs: Tensor, action: Tensor) -> Tensor:
+    return log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
 
-def _entropy(logits: Tensor) -> Tensor:
-    log_prob = logits.log_softmax(-1)
-    return -(log_prob.exp() * log_prob).sum(-1)
+def _entropy(log_probs: Tensor) -> Tensor:
+    return -(log_probs.exp() * log_probs).sum(-1)
 
 
 def _mask(parameters: tuple[Tensor, ...], mask: Tensor) -> tuple[Tensor, ...]:

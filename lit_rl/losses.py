@@ -7,10 +7,9 @@ accept any shape in place of (B,), as long as all tensors have it.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lit_rl.checks import check_same_shape, check_shapes
 
@@ -44,14 +43,16 @@ def clipped_surrogate(
     """
     check_same_shape(log_prob_B=log_prob_B, old_log_prob_B=old_log_prob_B, advantage_B=advantage_B)
     ratio_B = torch.exp(log_prob_B - old_log_prob_B)
-    bounds: tuple[Any, Any] = (1 - clip, 1 + clip)
-    clipped_B: Tensor = ratio_B.clamp(*bounds)
-    return -weighted_mean(torch.min(ratio_B * advantage_B, clipped_B * advantage_B), weight_B)
+    # min(r A, clip(r) A) = min(r A, A + clip |A|): the bound has no gradient
+    bound_B = advantage_B + clip * advantage_B.abs()
+    return -weighted_mean(torch.min(ratio_B * advantage_B, bound_B), weight_B)
 
 
 def value_loss(value_B: Tensor, return_B: Tensor, weight_B: Tensor | None = None) -> Tensor:
     """Mean squared error of the value function, without a factor of one half (Schulman 2017, below eq. 9)."""
     check_same_shape(value_B=value_B, return_B=return_B)
+    if weight_B is None:
+        return F.mse_loss(value_B, return_B)
     return weighted_mean((value_B - return_B).square(), weight_B)
 
 
@@ -65,8 +66,10 @@ def clipped_value_loss(
     """
     check_same_shape(value_B=value_B, old_value_B=old_value_B, return_B=return_B)
     clipped_B = old_value_B + (value_B - old_value_B).clamp(-clip, clip)
-    error_B = torch.max((value_B - return_B).square(), (clipped_B - return_B).square())
-    return weighted_mean(error_B, weight_B)
+    # one operation per squared error: in a small gradient step their number is what costs
+    error_B = F.mse_loss(value_B, return_B, reduction="none")
+    clipped_error_B = F.mse_loss(clipped_B, return_B, reduction="none")
+    return weighted_mean(torch.max(error_B, clipped_error_B), weight_B)
 
 
 def approximate_kl(log_ratio_B: Tensor, weight_B: Tensor | None = None) -> Tensor:

@@ -49,6 +49,18 @@ def test_diag_normal_agrees_with_its_slow_twin(shared: bool):
     assert ours.num_outputs == 3
 
 
+@pytest.mark.parametrize("kind", ["discrete", "multi_discrete", "box"])
+def test_both_at_once_equal_each_alone(kind):
+    distribution, parameters, action = {
+        "discrete": (Categorical(5), (torch.randn(4, 5),), torch.randint(5, (4,))),
+        "multi_discrete": (MultiCategorical([2, 3]), (torch.randn(4, 5),), torch.randint(2, (4, 2))),
+        "box": (DiagNormal(2), (torch.randn(4, 2), torch.randn(2)), torch.randn(4, 2)),
+    }[kind]
+    log_prob, entropy = distribution.log_prob_and_entropy(parameters, action)
+    assert torch.equal(log_prob, distribution.log_prob(parameters, action))
+    assert torch.equal(entropy, distribution.entropy(parameters))
+
+
 def test_tanh_normal_agrees_with_its_slow_twin():
     mean, log_std, noise = torch.randn(3, 4, 2, dtype=torch.float64)
     action, log_prob = TanhNormal(2).sample_with_log_prob(mean, log_std, noise)

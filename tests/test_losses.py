@@ -30,6 +30,24 @@ def test_clipped_surrogate_by_hand():
     assert_close(clipped_surrogate(LOG_RATIO, ZERO, ADVANTAGE, 0.2), -torch.tensor((1 + 2.4 - 0.8 - 3.3) / 4))
 
 
+@pytest.mark.parametrize("clip", [0.2, torch.tensor(0.2)])
+def test_clipped_surrogate_equals_the_formula_of_the_paper(clip):
+    torch.manual_seed(0)
+    advantage, gradients, losses = torch.randn(1000), [], []
+    for ours in (True, False):
+        log_prob = torch.linspace(-1, 1, 1000).requires_grad_()
+        if ours:
+            loss = clipped_surrogate(log_prob, torch.zeros(1000), advantage, clip)
+        else:
+            ratio = log_prob.exp()
+            loss = -torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean()
+        loss.backward()
+        losses.append(loss.detach())
+        gradients.append(log_prob.grad)
+    assert_close(*losses)
+    assert_close(*gradients)
+
+
 def test_clipped_surrogate_stops_pulling_beyond_the_clip():
     log_prob = LOG_RATIO.clone().requires_grad_()
     clipped_surrogate(log_prob, ZERO, ADVANTAGE, 0.2).backward()

@@ -108,12 +108,10 @@ class ActorCritic(nn.Module):
 
     def _evaluate(self, outputs: Tensor, obs: Nested, action: Tensor) -> tuple[Tensor, Tensor]:
         parameters = self.parameters_of(outputs, obs)
-        return self._log_prob(parameters, action), self.distribution.entropy(parameters)
+        return self.distribution.log_prob_and_entropy(parameters, self._flat(action))
 
-    def _log_prob(self, parameters: tuple[Tensor, ...], action: Tensor) -> Tensor:
-        if self.action_axes > 1:
-            action = action.flatten(-self.action_axes)
-        return self.distribution.log_prob(parameters, action)
+    def _flat(self, action: Tensor) -> Tensor:
+        return action.flatten(-self.action_axes) if self.action_axes > 1 else action
 
     def forward(self, samples: dict[str, Any], with_entropy: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probability and entropy of the stored actions, and values.
@@ -134,9 +132,12 @@ class ActorCritic(nn.Module):
             actor_LCH = actor_core(actor_in.transpose(0, 1), samples["hidden_actor"], reset_LC)
             critic_LCH = critic_core(critic_in.transpose(0, 1), samples["hidden_critic"], reset_LC)
             actor_in, critic_in = actor_LCH.transpose(0, 1), critic_LCH.transpose(0, 1)
-        parameters = self.parameters_of(self.actor(actor_in), obs)
-        log_prob = self._log_prob(parameters, samples["action"])
-        entropy = self.distribution.entropy(parameters) if with_entropy else log_prob.new_zeros(())
+        outputs, action = self.actor(actor_in), samples["action"]
+        if with_entropy:
+            log_prob, entropy = self._evaluate(outputs, obs, action)
+        else:
+            log_prob = self.distribution.log_prob(self.parameters_of(outputs, obs), self._flat(action))
+            entropy = log_prob.new_zeros(())
         return log_prob, entropy, self._value(critic_in)
 
     def _encode(self, obs: Nested) -> tuple[Tensor, Tensor]:
