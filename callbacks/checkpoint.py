@@ -165,6 +165,9 @@ class RolloutCheckpoint(Checkpoint):
         path = _directory(trainer) / name
         unfinished = path.with_name(f".{name}.unfinished")
         self._env_steps = int(trainer.lightning_module.env_steps)  # pyright: ignore[reportArgumentType]
+        write_row = getattr(trainer.lightning_module, "write_row", None)
+        if write_row is not None:
+            write_row()
         for logger in trainer.loggers:
             logger.save()  # a run that is killed later keeps its curves up to this checkpoint
         try:

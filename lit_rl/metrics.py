@@ -2,6 +2,10 @@
 
 The step axis of every logger is ``env_steps``: calls of ``VectorEnv.step`` times environments, summed over
 ranks (under next-step autoreset the call that only resets an environment counts as well).
+
+The lower-case names are logged by every learner. Those of the callbacks keep the spelling under which earlier
+systems logged them, so that existing dashboards and scripts go on; where two spellings were in use for one
+value, both are logged. A name with ``{}`` stands for one per environment, or per reported value.
 """
 
 from __future__ import annotations
@@ -21,10 +25,13 @@ class Metric(NamedTuple):
     unit: str = ""
 
 
+# Learners
+
 LOSS_POLICY = "loss/policy"
 LOSS_VALUE = "loss/value"
 LOSS_CRITIC = "loss/critic"
 LOSS_TEMPERATURE = "loss/temperature"
+LOSS_TOTAL = "loss/total"
 ENTROPY = "policy/entropy"
 KL = "policy/kl"
 CLIP_FRACTION = "policy/clip_fraction"
@@ -44,14 +51,84 @@ EPISODES = "episode/count"
 ENV_PREFIX = "env/"
 EVAL_RETURN = "eval/return_mean"
 EVAL_RETURN_STD = "eval/return_std"
+EVAL_RETURN_MIN = "eval/return_min"
+EVAL_RETURN_MAX = "eval/return_max"
 EVAL_LENGTH = "eval/length_mean"
 EVAL_EPISODES = "eval/episodes"
+
+# EpisodeStats: names of the enhanced reward tracking, of the actor of asynchronous SAC, of their evaluation
+
+TRAINING_REWARD = "Training/Episode_Reward"
+TRAINING_LENGTH = "Training/Episode_Length"
+TRAINING_REWARD_10 = "Training/Avg_Reward_10ep"
+TRAINING_REWARD_MEAN_100 = "Training/Reward_Mean_100ep"
+TRAINING_REWARD_STD_100 = "Training/Reward_Std_100ep"
+TRAINING_REWARD_MIN_100 = "Training/Reward_Min_100ep"
+TRAINING_REWARD_MAX_100 = "Training/Reward_Max_100ep"
+TRAINING_SUCCESS_100 = "Training/Success_Rate_100ep"
+TRAINING_EPISODES = "Training/Episodes_Completed"
+TRAINING_STEPS_PER_SECOND = "Training/Steps_Per_Second"
+TRAINING_SKILL_DIVERSITY = "Training/Skill_Diversity_Recent"
+TRAINING_SKILL_SWITCHES = "Training/Skill_Switches_Total"
+PERFORMANCE_PREFIX = "Performance/Episode_{}"
+ACTOR_REWARD = "actor/episode_reward"
+ACTOR_LENGTH = "actor/episode_length"
+ACTOR_EPISODES = "actor/episode_count"
+ACTOR_STEPS = "actor/total_steps"
+ACTOR_ACTION = "actor/avg_action_magnitude"
+ACTOR_EXPLORATION = "actor/exploration_phase"
+ACTOR_REWARD_10 = "actor/avg_episode_reward_10"
+ACTOR_REWARD_MAX = "actor/max_episode_reward"
+ACTOR_REWARD_MIN = "actor/min_episode_reward"
+ACTOR_LENGTH_10 = "actor/avg_episode_length_10"
+ACTOR_STEPS_PER_SECOND = "actor/steps_per_second"
+ACTOR_REPLAY_SIZE = "actor/replay_buffer_size"
+EVAL_MEAN_REWARD = "eval/mean_reward"
+EVAL_MEAN_LENGTH = "eval/mean_length"
+EVAL_SUCCESS = "eval/success_rate"
+EVAL2_MEAN = "Eval/MeanReward"
+EVAL2_STD = "Eval/StdReward"
+EVAL2_MIN = "Eval/MinReward"
+EVAL2_MAX = "Eval/MaxReward"
+
+# LearnerStats: names of the learner of asynchronous SAC
+
+SAC_ACTOR_LOSS = "sac/actor_loss"
+SAC_CRITIC_LOSS = "sac/critic_loss"
+SAC_ENTROPY = "sac/entropy"
+SAC_TEMPERATURE = "sac/temperature"
+SAC_TEMPERATURE_LOSS = "sac/temperature_loss"
+LEARNER_UPDATES = "learner/update_steps"
+LEARNER_REPLAY_SIZE = "learner/replay_buffer_size"
+TIMER_ACT = "timer/sample_actions"
+TIMER_ENV = "timer/step_env"
+TIMER_SAMPLE = "timer/sample_replay_buffer"
+TIMER_TRAIN = "timer/train"
+TIMER_EVAL = "timer/eval"
+TIMER_TOTAL = "timer/total"
+
+# SyncEfficiency: names of synchronous training
+
+SYNC_UPDATES = "Sync/Total_Updates"
+SYNC_VERSION = "Sync/Current_Policy_Version"
+SYNC_VERSION_SHORT = "Sync/PolicyVersion"
+SYNC_EFFICIENCY = "Sync/Efficiency"
+SYNC_EFFICIENCY_10 = "Sync/Avg_Efficiency_10updates"
+SYNC_COLLECTION = "Sync/CollectionTime"
+SYNC_COLLECTION_10 = "Sync/Avg_Collection_Time_10updates"
+SYNC_UPDATE = "Sync/UpdateTime"
+SYNC_UPDATE_10 = "Sync/Avg_Update_Time_10updates"
+SYNC_SAMPLES = "Sync/SamplesCollected"
+SYNC_BATCH_SIZE = "Sync/BatchSize"
+BUFFER_SAMPLES = "Buffer/SamplesCollected"
+BUFFER_CONTRIBUTION = "Buffer/env_{}_contribution"
 
 METRICS: dict[str, Metric] = {
     LOSS_POLICY: Metric("PPO: Schulman 2017, eq. 7; SAC: Haarnoja 2018, eq. 7; mean over minibatches"),
     LOSS_VALUE: Metric("Squared error of PPO's value against the return, without value_coef; mean"),
     LOSS_CRITIC: Metric("Sum over critics of the squared error against the soft target; mean"),
     LOSS_TEMPERATURE: Metric("-alpha * (mean log-probability + target entropy); mean over minibatches"),
+    LOSS_TOTAL: Metric("The scalar PPO back-propagates (Schulman 2017, eq. 9); mean over minibatches"),
     ENTROPY: Metric("Entropy of the policy: PPO before the update, SAC the mean of -log-probability", "nat"),
     KL: Metric("Mean of (r - 1) - log r over the last epoch, r the probability ratio (Schulman 2020)", "nat"),
     CLIP_FRACTION: Metric("Share of the last epoch's samples whose ratio lies outside 1 +- clip"),
@@ -62,7 +139,7 @@ METRICS: dict[str, Metric] = {
     EPOCHS: Metric("Epochs of the update that were done; fewer than asked when target_kl stopped it"),
     GRADIENT_STEPS: Metric("Optimizer steps since the start of training (of the policy)"),
     POLICY_VERSION: Metric("Batches trained on since the start of training"),
-    UPDATE_SECONDS: Metric("Wall time of training_step", "s"),
+    UPDATE_SECONDS: Metric("Wall time of training_step, the device synchronised", "s"),
     COLLECT_SECONDS: Metric("Wall time of collecting the batch", "s"),
     STEPS_PER_SECOND: Metric("Env steps of all ranks over the wall time, since the last batch", "1/s"),
     EPISODE_RETURN: Metric("Mean undiscounted return of the last 100 training episodes of each rank"),
@@ -71,8 +148,70 @@ METRICS: dict[str, Metric] = {
     ENV_PREFIX: Metric("Prefix of the values the data module records (`record`); mean over the batch"),
     EVAL_RETURN: Metric("Mean undiscounted return of the greedy policy on the evaluation environments"),
     EVAL_RETURN_STD: Metric("Sample standard deviation of those returns"),
+    EVAL_RETURN_MIN: Metric("Lowest of those returns"),
+    EVAL_RETURN_MAX: Metric("Highest of those returns"),
     EVAL_LENGTH: Metric("Mean length of those episodes", "env steps"),
     EVAL_EPISODES: Metric("Number of those episodes"),
+    TRAINING_REWARD: Metric("Undiscounted return of a training episode of this rank, when it ends"),
+    TRAINING_LENGTH: Metric("Length of that episode", "env steps"),
+    TRAINING_REWARD_10: Metric("Mean return of the last 10 training episodes of this rank"),
+    TRAINING_REWARD_MEAN_100: Metric("Mean return of the last 100 training episodes of this rank"),
+    TRAINING_REWARD_STD_100: Metric("Sample standard deviation of those returns; from 2 episodes on"),
+    TRAINING_REWARD_MIN_100: Metric("Lowest of those returns"),
+    TRAINING_REWARD_MAX_100: Metric("Highest of those returns"),
+    TRAINING_SUCCESS_100: Metric("Share of those episodes that the environment reported as success"),
+    TRAINING_EPISODES: Metric("Training episodes that ended since the start of training, over all ranks"),
+    TRAINING_STEPS_PER_SECOND: Metric("Env steps of all ranks over wall time, since its last point", "1/s"),
+    TRAINING_SKILL_DIVERSITY: Metric(
+        "exp(entropy) of the team skills of the last 100 assignments: how many are in use, evenly", "skills"
+    ),
+    TRAINING_SKILL_SWITCHES: Metric("Assignments of another team skill than the one before in the episode"),
+    PERFORMANCE_PREFIX: Metric("Mean over a training episode of a value the environment reports (`record`)"),
+    ACTOR_REWARD: Metric("Undiscounted return of a training episode of this rank, when it ends"),
+    ACTOR_LENGTH: Metric("Length of that episode", "env steps"),
+    ACTOR_EPISODES: Metric("Training episodes of this rank that ended, this one included"),
+    ACTOR_STEPS: Metric("Env steps at which it ended; the axis of `actor/*` in W&B", "env steps"),
+    ACTOR_ACTION: Metric("Mean over that episode of the Euclidean norm of the action (box actions)"),
+    ACTOR_EXPLORATION: Metric("1 when it ended within the warm-up with uniformly random actions, else 0"),
+    ACTOR_REWARD_10: Metric("Mean return of the last 10 training episodes of this rank"),
+    ACTOR_REWARD_MAX: Metric("Highest return of a training episode of this rank so far"),
+    ACTOR_REWARD_MIN: Metric("Lowest return of a training episode of this rank so far"),
+    ACTOR_LENGTH_10: Metric("Mean length of the last 10 training episodes of this rank", "env steps"),
+    ACTOR_STEPS_PER_SECOND: Metric("Env steps of all ranks over wall time, since the last such point", "1/s"),
+    ACTOR_REPLAY_SIZE: Metric("Transitions in the replay ring of this rank"),
+    EVAL_MEAN_REWARD: Metric("The same value as `eval/return_mean`"),
+    EVAL_MEAN_LENGTH: Metric("The same value as `eval/length_mean`", "env steps"),
+    EVAL_SUCCESS: Metric("Share of the evaluation episodes that the environment reported as success"),
+    EVAL2_MEAN: Metric("The same value as `eval/return_mean`"),
+    EVAL2_STD: Metric("The same value as `eval/return_std`"),
+    EVAL2_MIN: Metric("The same value as `eval/return_min`"),
+    EVAL2_MAX: Metric("The same value as `eval/return_max`"),
+    SAC_ACTOR_LOSS: Metric("The same value as `loss/policy`, of SAC"),
+    SAC_CRITIC_LOSS: Metric("The same value as `loss/critic`"),
+    SAC_ENTROPY: Metric("The same value as `policy/entropy`, of SAC", "nat"),
+    SAC_TEMPERATURE: Metric("The same value as `policy/temperature`"),
+    SAC_TEMPERATURE_LOSS: Metric("The same value as `loss/temperature`"),
+    LEARNER_UPDATES: Metric("Optimizer steps of the policy; axis of `sac/*`, `learner/*`, `timer/*` in W&B"),
+    LEARNER_REPLAY_SIZE: Metric("Transitions in the replay ring of this rank"),
+    TIMER_ACT: Metric("Collection of the batch outside `VectorEnv.step`: policy and storage", "s"),
+    TIMER_ENV: Metric("Collection of the batch inside `VectorEnv.step`", "s"),
+    TIMER_SAMPLE: Metric("Sampling the batch's minibatches from the replay ring", "s"),
+    TIMER_TRAIN: Metric("The same value as `time/update_s`", "s"),
+    TIMER_EVAL: Metric("Wall time of the evaluation just done", "s"),
+    TIMER_TOTAL: Metric("Wall time since the end of the batch before, evaluation left out", "s"),
+    SYNC_UPDATES: Metric("Updates since the start of training: one per batch, of all networks together"),
+    SYNC_VERSION: Metric("Version of the policy after the update"),
+    SYNC_VERSION_SHORT: Metric("The same value as `Sync/Current_Policy_Version`"),
+    SYNC_EFFICIENCY: Metric("Samples of the batch over (collection + update) seconds", "1/s"),
+    SYNC_EFFICIENCY_10: Metric("Mean of the efficiencies of the last 10 updates", "1/s"),
+    SYNC_COLLECTION: Metric("Wall time of collecting the batch", "s"),
+    SYNC_COLLECTION_10: Metric("Mean of the collection times of the last 10 updates", "s"),
+    SYNC_UPDATE: Metric("Wall time of the update, the device synchronised", "s"),
+    SYNC_UPDATE_10: Metric("Mean of the update times of the last 10 updates", "s"),
+    SYNC_SAMPLES: Metric("Env steps of all ranks since the update before", "env steps"),
+    SYNC_BATCH_SIZE: Metric("Transitions in the batch of this rank: T * N, or minibatches times their size"),
+    BUFFER_SAMPLES: Metric("Env steps of all ranks collected for the update just done", "env steps"),
+    BUFFER_CONTRIBUTION: Metric("Transitions that this environment of this rank gave to the update"),
 }  # fmt: skip
 
 

@@ -24,6 +24,13 @@ NestedArray: TypeAlias = Any
 ACTION_MASK = "action_mask"
 """Key of a Dict observation that says which discrete actions are allowed (PettingZoo's convention)."""
 
+IS_SUCCESS = "is_success"
+"""Key of ``info`` by which an environment reports 1 at the last step of an episode that reached its goal."""
+
+TEAM_SKILL, AGENT_SKILLS, SKILL_START = "team_skill", "agent_skills", "skill_start"
+"""Keys of ``extras`` by which a policy with skills says which skill each step belongs to: ``(N,)`` int64,
+``(N, A)`` int64, and ``(N,)`` bool, True where the skills were assigned at this step."""
+
 
 @dataclass(frozen=True)
 class LeafSpec:
@@ -211,7 +218,10 @@ class Policy(Protocol):
 
 
 class Episodes(TypedDict):
-    """Episodes that ended within one batch, in the order of their end. Tensors of shape ``(K,)``."""
+    """Episodes that ended within one batch, in the order of their end. Tensors of shape ``(K,)``.
+
+    They may have begun in an earlier batch.
+    """
 
     episode_return: Tensor
     """Undiscounted sum of rewards (mean over agents when they are rewarded separately), float64."""
@@ -219,6 +229,14 @@ class Episodes(TypedDict):
     """Number of transitions, int64."""
     env_index: Tensor
     """Which environment, int64."""
+    end_step: Tensor
+    """Env steps of this rank from the start of the batch to the episode's end, int64."""
+    action_norm: Tensor
+    """Mean over the episode (and the agents) of the Euclidean norm of the action, float64; NaN unless box."""
+    values: dict[str, Tensor]
+    """What the environment reported, float64: mean over the steps that report it; NaN where none did."""
+    last_values: dict[str, Tensor]
+    """The same at the last step of the episode."""
 
 
 class Rollout(TypedDict):
@@ -256,6 +274,8 @@ class Rollout(TypedDict):
     """The learner's number of trained batches when this was collected."""
     collect_s: float
     """Wall seconds of the collection."""
+    env_s: float
+    """Seconds of these inside ``VectorEnv.step``."""
 
 
 class ReplayBatch(TypedDict):
@@ -276,11 +296,18 @@ class ReplayBatch(TypedDict):
     """``(M, B)``: factor of the value of ``next_obs``: gamma^steps, 0 where the episode terminated."""
     new_steps: int
     """Env steps of this rank taken since the last batch."""
+    random_steps: int
+    """The first so many of these were played with uniformly random actions (warm-up)."""
+    replay_size: int
+    """Transitions in the ring of this rank."""
     metrics: dict[str, Tensor]
     """What the environment reported in the newest steps, each ``(T, N)`` float32."""
     episodes: Episodes
     policy_version: int
     collect_s: float
+    env_s: float
+    sample_s: float
+    """Wall seconds of sampling the minibatches."""
 
 
 class EvalEpisodes(TypedDict):

@@ -13,11 +13,17 @@ NAMES = {value for key, value in vars(metrics).items() if key.isupper() and isin
 
 def test_every_name_has_a_definition():
     assert metrics.METRICS.keys() == NAMES
+    of_learners = r"[a-z]+/[a-z_]*"
+    of_earlier_systems = (
+        r"(Training|Performance|Eval|Sync|Buffer|actor|eval|sac|learner|timer)/[A-Za-z0-9_{}]+"
+    )
     for name, metric in metrics.METRICS.items():
-        assert re.fullmatch(r"[a-z]+/[a-z_]*", name)
-        assert len(metric.definition) > 20
+        assert re.fullmatch(f"{of_learners}|{of_earlier_systems}", name)
+        assert len(metric.definition) > 20 or metric.definition.startswith(("Number", "Lowest", "Length"))
+        assert not metric.definition.endswith(".")
     units = {name: metric.unit for name, metric in metrics.METRICS.items() if metric.unit}
     assert all(units[name] == "s" for name in NAMES if name.endswith("_s") and not name.endswith("_per_s"))
+    assert all(units[name] == "s" for name in NAMES if name.startswith("timer/") or "Time" in name)
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "sac"])

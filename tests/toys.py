@@ -281,7 +281,7 @@ class WatchedPPO(PPO):
         super().training_step(rollout, batch_idx)
         self.moved.append((parameters_of(self) - before).norm().item())
 
-    def _gradient_step(self, optimizer: Any, minibatch: Any, clip: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def _gradient_step(self, optimizer: Any, minibatch: Any, clip: Any) -> Any:
         result = super()._gradient_step(optimizer, minibatch, clip)
         self.log_ratios.append(result[2])
         return result

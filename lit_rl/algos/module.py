@@ -26,11 +26,12 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lit_rl import metrics
+from lit_rl.algos.evaluation import EvalResult, logged, summarize
 from lit_rl.checks import is_plain
 from lit_rl.compute import MatmulPrecision, ProcessSettings, choose_matmul_precision, choose_threads
 from lit_rl.nets import FlatParameters, clip_factor
 from lit_rl.ranks import gather_over_ranks
-from lit_rl.types import Decision, EnvSpec, Episodes, EvalEpisodes, Nested
+from lit_rl.types import IS_SUCCESS, Decision, EnvSpec, Episodes, EvalEpisodes, Nested
 
 log = logging.getLogger("lit_rl")
 
@@ -65,7 +66,9 @@ class RLModule(LightningModule):
         self.updates = 0
         self.num_episodes = 0
         self.progress_metrics: dict[str, float] = {}
-        self.eval_result: dict[str, float | int] | None = None
+        self.eval_result: EvalResult | None = None
+        self.eval_seconds = 0.0
+        self.reward_components: dict[str, Tensor] | None = None
         self._built = False
         self._threads: int | Literal["auto"] = threads
         self._matmul_precision: MatmulPrecision = matmul_precision
@@ -74,6 +77,8 @@ class RLModule(LightningModule):
         self._recent_returns: deque[float] = deque(maxlen=EPISODE_WINDOW)
         self._recent_lengths: deque[int] = deque(maxlen=EPISODE_WINDOW)
         self._last_log_time: float | None = None
+        self._row: dict[str, float] | None = None  # of the batch that ends just now
+        self._points: dict[str, float] = {}  # the last ones inside it
         self._pending_local_state: dict[str, Any] | None = None
 
     # What a learner implements
@@ -254,6 +259,8 @@ class RLModule(LightningModule):
             f"{metrics.ENV_PREFIX}{name}": value.nanmean() for name, value in batch["metrics"].items()
         }
         fetched = self._fetch(values | recorded, len(episodes["episode_return"]))
+        self.progress_metrics = fetched
+        self._refuse_not_finite(fetched)
         now = time.perf_counter()
         if self._last_log_time is not None:
             fetched[metrics.STEPS_PER_SECOND] = new_steps * self._world_size / (now - self._last_log_time)
@@ -262,8 +269,7 @@ class RLModule(LightningModule):
         fetched[metrics.COLLECT_SECONDS] = batch["collect_s"]
         fetched[metrics.GRADIENT_STEPS] = float(self.updates)
         fetched[metrics.POLICY_VERSION] = float(self.policy_version)
-        self.progress_metrics = fetched
-        self.log_values(fetched)
+        self._row = dict(fetched)
 
     def _fetch(self, values: dict[str, Tensor | float], num_ended: int) -> dict[str, float]:
         """One host synchronisation for all values; means over ranks, episode statistics over all episodes."""
@@ -278,12 +284,6 @@ class RLModule(LightningModule):
         fetched = dict(zip(names, numbers, strict=False))
         may_lack = (metrics.EXPLAINED_VARIANCE, metrics.ENV_PREFIX)  # no variance, or nothing was reported
         fetched = {n: v for n, v in fetched.items() if math.isfinite(v) or not n.startswith(may_lack)}
-        for name, value in fetched.items():
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"{name} became {value} in the update after {self.env_steps} env steps (policy version "
-                    f"{self.policy_version}); lower the learning rate, or check the environment's rewards"
-                )
         total_return, total_length, window, ended = numbers[-4:]
         self.num_episodes += int(ended)
         if window:
@@ -292,44 +292,73 @@ class RLModule(LightningModule):
         fetched[metrics.EPISODES] = float(self.num_episodes)
         return fetched
 
+    def _refuse_not_finite(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"{name} became {value} in the update after {self.env_steps} env steps (policy version "
+                    f"{self.policy_version}); lower the learning rate, or check the environment's rewards"
+                )
+
     def log_values(self, values: dict[str, float]) -> None:
-        """Write ``values`` to every logger at the axis of env steps."""
+        """Log ``values`` at the axis of env steps; at the end of a batch together with those of the learner.
+
+        Callbacks call this in ``on_train_batch_end``: all that a batch has to say is written at once, because
+        every write costs more than all its values.
+        """
+        if self._row is not None:
+            self._row |= values
+            return
         for logger in self.trainer.loggers:
             logger.log_metrics(values, step=self.env_steps)
+
+    def log_point(self, values: dict[str, float], env_steps: int) -> None:
+        """Log ``values`` at a step inside the batch; a logger of one row per batch gets the last ones."""
+        self._points |= values
+        for logger in self.trainer.loggers:
+            if not getattr(logger, "is_row_per_batch", False):
+                logger.log_metrics(values, step=env_steps)
+
+    def write_row(self) -> None:
+        """Write what was logged of the batch so far; called at its end, and before a checkpoint."""
+        row, points, self._row, self._points = self._row or {}, self._points, None, {}
+        for logger in self.trainer.loggers:
+            values = {**row, **points} if getattr(logger, "is_row_per_batch", False) else row
+            if values:
+                logger.log_metrics(values, step=self.env_steps)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Write the row of the batch, after all callbacks."""
+        self.write_row()
 
     # Evaluation
 
     def validation_step(self, batch: EvalEpisodes, batch_idx: int) -> None:
         """Statistics of evaluation episodes, over all ranks; callbacks may monitor ``eval/return_mean``."""
-        returns = batch["episodes"]["episode_return"].double()
-        lengths = batch["episodes"]["episode_length"].double()
-        sums = torch.stack(
-            [returns.new_tensor(len(returns)), returns.sum(), returns.square().sum(), lengths.sum()]
+        episodes = batch["episodes"]
+        success = episodes["last_values"].get(IS_SUCCESS)
+        self.eval_seconds = batch["seconds"]
+        self.eval_result = summarize(
+            self._of_all_ranks(episodes["episode_return"]),
+            self._of_all_ranks(episodes["episode_length"]),
+            None if success is None else self._of_all_ranks(success),
+            self.env_steps,
         )
-        count, total, squares, steps = self.sum_over_ranks(sums.to(self.device)).tolist()
-        mean = total / count
-        variance = max(0.0, (squares - count * mean**2) / (count - 1)) if count > 1 else 0.0
-        self.eval_result = {
-            "return_mean": mean,
-            "return_std": variance**0.5,
-            "length_mean": steps / count,
-            "episodes": int(count),
-            "env_steps": self.env_steps,
-        }
-        values = {
-            metrics.EVAL_RETURN: mean,
-            metrics.EVAL_RETURN_STD: variance**0.5,
-            metrics.EVAL_LENGTH: steps / count,
-            metrics.EVAL_EPISODES: float(count),
-        }
+        values = logged(self.eval_result)
         # equal on all ranks already; sync_dist only keeps Lightning from warning
         synced = {"batch_size": 1, "sync_dist": self._world_size > 1}
         if self.trainer.state.fn == TrainerFn.FITTING:
-            self.log(metrics.EVAL_RETURN, mean, logger=False, **synced)
+            self.log(metrics.EVAL_RETURN, values[metrics.EVAL_RETURN], logger=False, **synced)
             self.log_values(values)
         else:  # what trainer.test returns; the key `step` is Lightning's way to set the axis
             self.log_dict(values | {"step": float(self.env_steps)}, **synced)
         self._last_log_time = None  # evaluation is outside every timer
+
+    def _of_all_ranks(self, values: Tensor) -> Tensor:
+        """``(K,)`` of this rank to ``(ranks * K,)`` float64; every rank plays K episodes."""
+        everyone = torch.zeros(self._world_size, len(values), dtype=torch.float64, device=self.device)
+        everyone[self.global_rank if self._world_size > 1 else 0] = values
+        return self.sum_over_ranks(everyone).flatten()
 
     def test_step(self, batch: EvalEpisodes, batch_idx: int) -> None:
         """The same as validation."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -33,12 +33,16 @@ from lit_rl.normalize import ObservationNorm, ReturnScale
 from lit_rl.returns import gae
 from lit_rl.types import Decision, EnvSpec, Nested, Rollout
 
+Logged: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Policy loss, value loss, log of the probability ratio ``(B,)``, and the loss that was back-propagated."""
+
 
 class PPO(RLModule):
     """PPO for discrete, multi-discrete and continuous actions, with masks, Dict observations, agents, memory.
 
-    Logs: ``loss/policy``, ``loss/value``, ``policy/entropy``, ``policy/kl``, ``policy/clip_fraction``,
-    ``policy/learning_rate``, ``value/explained_variance``, ``update/epochs`` and what ``RLModule`` logs.
+    Logs: ``loss/policy``, ``loss/value``, ``loss/total``, ``policy/entropy``, ``policy/kl``,
+    ``policy/clip_fraction``, ``policy/learning_rate``, ``value/explained_variance``, ``update/epochs`` and
+    what ``RLModule`` logs.
 
     Args:
         hidden: Widths of the hidden layers of actor and critic (each has its own network).
@@ -269,6 +273,7 @@ class PPO(RLModule):
         return {
             metrics.LOSS_POLICY: torch.stack([step[0] for step in logged]).mean(),
             metrics.LOSS_VALUE: torch.stack([step[1] for step in logged]).mean(),
+            metrics.LOSS_TOTAL: torch.stack([step[3] for step in logged]).mean(),
             metrics.KL: approximate_kl(log_ratio, weight),
             metrics.CLIP_FRACTION: clip_fraction(log_ratio, clip, weight),
             metrics.EPOCHS: float(epochs_done),
@@ -300,22 +305,18 @@ class PPO(RLModule):
 
     def _gradient_step(
         self, optimizer: torch.optim.Optimizer, minibatch: Samples, clip: float | Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> Logged:
         if self._minibatch_gradient is None:
-            total, (policy_loss, value_loss, log_ratio) = self._loss(None, minibatch, clip)
+            total, logged = self._loss(None, minibatch, clip)
             self.optimize(optimizer, total, self.flat, self.max_grad_norm)
-            return policy_loss, value_loss, log_ratio
-        grad, (policy_loss, value_loss, log_ratio) = self._minibatch_gradient(
-            self.flat.tensor.detach(), minibatch, clip
-        )
+            return logged
+        grad, logged = self._minibatch_gradient(self.flat.tensor.detach(), minibatch, clip)
         self.flat.tensor.grad = grad
         clip_outside = None if self._world_size == 1 else self.max_grad_norm
         self.step(optimizer, grad, clip_outside)
-        return policy_loss, value_loss, log_ratio
+        return logged
 
-    def _loss(
-        self, flat: Tensor | None, minibatch: Samples, clip: float | Tensor
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    def _loss(self, flat: Tensor | None, minibatch: Samples, clip: float | Tensor) -> tuple[Tensor, Logged]:
         """Loss of a minibatch (Schulman 2017, eq. 9) and what is logged; ``flat`` replaces parameters."""
         if flat is None:
             log_prob, entropy, value = self.network(minibatch, self.entropy_coef != 0)
@@ -332,15 +333,14 @@ class PPO(RLModule):
         total = policy_loss + self.value_coef * value_loss
         if self.entropy_coef:
             total = total - self.entropy_coef * weighted_mean(entropy, weight)
-        return total, (policy_loss.detach(), value_loss.detach(), (log_prob - old_log_prob).detach())
+        log_ratio = (log_prob - old_log_prob).detach()
+        return total, (policy_loss.detach(), value_loss.detach(), log_ratio, total.detach())
 
     def _gradient_function(self) -> Any:
         """Gradient of ``_loss`` over the flat parameter, clipped, as one compiled graph."""
         clip_inside = self.max_grad_norm if self._world_size == 1 else None
 
-        def gradient(
-            flat: Tensor, minibatch: Samples, clip: float | Tensor
-        ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        def gradient(flat: Tensor, minibatch: Samples, clip: float | Tensor) -> tuple[Tensor, Logged]:
             grad, (_, logged) = torch.func.grad_and_value(self._loss, has_aux=True)(flat, minibatch, clip)
             if clip_inside is not None:
                 grad = grad * clip_factor(grad, clip_inside)

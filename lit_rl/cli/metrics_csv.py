@@ -32,6 +32,9 @@ class MetricsCSV(Logger):
             because that part is trained again.
     """
 
+    is_row_per_batch = True
+    """Values at a step inside a batch are left to the other loggers."""
+
     def __init__(self, directory: Path, resume_step: int | None = None) -> None:
         super().__init__()
         self._path = directory / "metrics.csv"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from lit_rl.collect.episodes import action_norms
 from lit_rl.nested import map_nested
 from lit_rl.types import Episodes, Policy, VectorEnv
 
@@ -38,16 +39,21 @@ def evaluate(
     carry = policy.initial_carry(num_envs)
     reset = np.ones(num_envs, bool)
     running = np.ones(num_envs, bool)
-    total, length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
+    total, norm, length = np.zeros(num_envs), np.zeros(num_envs), np.zeros(num_envs, np.int64)
+    reported = _Reported(num_envs)
     if on_step:
         on_step(True)
     while running.any():
         decision = policy.act(map_nested(send, obs), carry, send(reset), greedy=True)
         carry = decision.carry
-        step = env.step(decision.action.cpu().numpy())
+        action = decision.action.cpu().numpy()
+        step = env.step(action)
         reward = step.reward.mean(-1) if step.reward.ndim == 2 else step.reward
         total += np.where(running, reward, 0.0)
+        norms = action_norms(action, env.spec)
+        norm += np.nan if norms is None else np.where(running, norms, 0.0)
         length += running
+        reported.add(step.metrics, running)
         over = step.terminated | step.truncated
         reset = over if step.valid is None else ~step.valid
         running &= ~over
@@ -58,4 +64,29 @@ def evaluate(
         "episode_return": torch.from_numpy(total),
         "episode_length": torch.from_numpy(length),
         "env_index": torch.arange(num_envs),
+        "end_step": torch.from_numpy(length * num_envs),
+        "action_norm": torch.from_numpy(norm / length),
+        "values": {name: torch.from_numpy(value) for name, value in reported.means().items()},
+        "last_values": {name: torch.from_numpy(value) for name, value in reported.last.items()},
     }
+
+
+class _Reported:
+    """Mean and last of the values that the environments report in their one episode each."""
+
+    def __init__(self, num_envs: int) -> None:
+        self._num_envs = num_envs
+        self._sums: dict[str, np.ndarray] = {}
+        self._counts: dict[str, np.ndarray] = {}
+        self.last: dict[str, np.ndarray] = {}
+
+    def add(self, values: dict[str, np.ndarray], running: np.ndarray) -> None:
+        for name, value in values.items():
+            seen = running & np.isfinite(value)
+            self._sums.setdefault(name, np.zeros(self._num_envs))[seen] += value[seen]
+            self._counts.setdefault(name, np.zeros(self._num_envs))[seen] += 1
+            self.last.setdefault(name, np.full(self._num_envs, np.nan))[running] = value[running]
+
+    def means(self) -> dict[str, np.ndarray]:
+        with np.errstate(invalid="ignore"):
+            return {name: total / self._counts[name] for name, total in self._sums.items()}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lit_rl.checks import check_finite
+from lit_rl.collect.episodes import RunningEpisodes, action_norms
 from lit_rl.nested import map_nested, named_leaves
 from lit_rl.types import Episodes, Nested, NestedArray, Policy, Rollout, Step, VectorEnv
 
@@ -31,8 +32,7 @@ class InlineCollector:
         self._obs: NestedArray | None = None
         self._carry: Nested = {}
         self._reset = np.ones(env.num_envs, bool)
-        self._return = np.zeros(env.num_envs)
-        self._length = np.zeros(env.num_envs, np.int64)
+        self._running = RunningEpisodes(env.num_envs)
 
     def _start(self, policy: Policy) -> NestedArray:
         # after a resume that could not restore the environments the seed moves on, so that no episode is
@@ -40,8 +40,7 @@ class InlineCollector:
         self._obs = self.env.reset(self._seed + 1_000_003 * self._restarts)
         self._carry = policy.initial_carry(self.env.num_envs)
         self._reset[:] = True
-        self._return[:] = 0.0
-        self._length[:] = 0
+        self._running.restart()
         return self._obs
 
     @torch.no_grad()
@@ -60,12 +59,15 @@ class InlineCollector:
         carry_before = self._carry
         storage.reset[0] = self._reset
         step: Step | None = None
+        env_s = 0.0
         for t in range(num_steps):
             decision = policy.act(
                 self._to_device(storage.obs_at(t)), self._carry, storage.reset_at(t, self.device)
             )
             action = decision.action.cpu().numpy()
+            before = time.perf_counter()
             step = self.env.step(action)
+            env_s += time.perf_counter() - before
             self._carry = decision.carry
             storage.write(t, action, decision.extras, step)
         self._obs = step.obs if step is not None else obs
@@ -73,7 +75,7 @@ class InlineCollector:
         rollout = storage.rollout(carry_before, policy_version)
         _check_rollout(rollout)
         rollout["episodes"] = self._finish_episodes(rollout)
-        rollout["collect_s"] = time.perf_counter() - start
+        rollout["collect_s"], rollout["env_s"] = time.perf_counter() - start, env_s
         return rollout
 
     def _to_device(self, obs: Nested) -> Nested:
@@ -82,33 +84,14 @@ class InlineCollector:
         return map_nested(lambda leaf: leaf.to(self.device, non_blocking=True), obs)
 
     def _finish_episodes(self, rollout: Rollout) -> Episodes:
-        """Returns and lengths of the episodes that ended; running sums stay for the next call."""
-        reward = rollout["reward"].double().numpy()
-        if reward.ndim == 3:
-            reward = reward.mean(-1)  # (T, N)
-        valid = (
-            np.ones(reward.shape, np.int64)
-            if rollout["valid"] is None
-            else rollout["valid"].numpy().astype(np.int64)
+        valid = rollout["valid"]
+        return self._running.finish(
+            rollout["reward"].numpy(),
+            None if valid is None else valid.numpy(),
+            rollout["final_index"].numpy(),
+            action_norms(rollout["action"].numpy(), self.env.spec),
+            {name: value.numpy() for name, value in rollout["metrics"].items()},
         )
-        total = (
-            np.cumsum(reward * valid, axis=0) + self._return
-        )  # (T, N) since the start of each running episode
-        steps = np.cumsum(valid, axis=0) + self._length
-        ends = [divmod(int(i), reward.shape[1]) for i in rollout["final_index"]]
-        base_return, base_length = np.zeros_like(self._return), np.zeros_like(self._length)
-        returns, lengths = [], []
-        for t, n in ends:
-            returns.append(total[t, n] - base_return[n])
-            lengths.append(steps[t, n] - base_length[n])
-            base_return[n], base_length[n] = total[t, n], steps[t, n]
-        self._return = total[-1] - base_return
-        self._length = steps[-1] - base_length
-        return {
-            "episode_return": torch.tensor(returns, dtype=torch.float64),
-            "episode_length": torch.tensor(lengths, dtype=torch.int64),
-            "env_index": torch.tensor([n for _, n in ends], dtype=torch.int64),
-        }
 
     def get_state(self) -> dict[str, Any]:
         """Environments (None when they cannot say), current observation, carry and running episodes."""
@@ -122,8 +105,7 @@ class InlineCollector:
             "obs": map_nested(as_tensor, self._obs),
             "carry": map_nested(lambda leaf: leaf.detach().cpu().clone(), self._carry),
             "reset": as_tensor(self._reset),
-            "return": as_tensor(self._return),
-            "length": as_tensor(self._length),
+            "running": self._running.get_state(),
         }
 
     def set_state(self, state: dict[str, Any]) -> bool:
@@ -143,8 +125,7 @@ class InlineCollector:
         self._obs = map_nested(lambda leaf: leaf.numpy().copy(), state["obs"])
         self._carry = map_nested(lambda leaf: leaf.to(self.device), state["carry"])
         self._reset = state["reset"].numpy().copy()
-        self._return = state["return"].numpy().copy()
-        self._length = state["length"].numpy().copy()
+        self._running.set_state(state["running"])
         return True
 
     def close(self) -> None:
@@ -228,11 +209,6 @@ class _Storage:
         else:
             final_obs = map_nested(lambda leaf: leaf[0, :0], self._obs_tensors)  # (0, ...)
             final_index = torch.empty(0, dtype=torch.int64)
-        none_yet: Episodes = {
-            "episode_return": torch.empty(0),
-            "episode_length": torch.empty(0),
-            "env_index": torch.empty(0),
-        }
         return {
             "obs": self._obs_tensors,
             "reset": tensor(self.reset),
@@ -246,9 +222,10 @@ class _Storage:
             "extras": self.extras,
             "carry": carry,
             "metrics": {key: tensor(value) for key, value in self.metrics.items()},
-            "episodes": none_yet,
+            "episodes": {},  # type: ignore[typeddict-item]  # the collector adds them
             "policy_version": policy_version,
             "collect_s": 0.0,
+            "env_s": 0.0,
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from lit_rl.collect.uniform import UniformPolicy
 from lit_rl.data.environments import EnvFactory, Environments, Vectorization
 from lit_rl.data.loaders import Batches
 from lit_rl.nested import map_nested
-from lit_rl.types import EnvSpec, EvalEpisodes, Nested, ReplayBatch, Rollout
+from lit_rl.types import EnvSpec, Episodes, EvalEpisodes, Nested, ReplayBatch, Rollout
 
 
 class ReplayDataModule(LightningDataModule):
@@ -140,16 +141,23 @@ class ReplayDataModule(LightningDataModule):
             self.ring.add(transitions(played[-1]))
         played.append(environments.collect(environments.module, self.steps_per_batch))  # type: ignore[arg-type]
         self.ring.add(transitions(played[-1]))
+        start = time.perf_counter()
         sampled = self.ring.sample(self.minibatches, self.batch_size, gamma, self.n_step)
-        ended = [rollout["episodes"] for rollout in played]
-        return {
+        sample_s = time.perf_counter() - start
+        sizes = [rollout["terminated"].numel() for rollout in played]
+        batch: Any = {
             **sampled,
-            "new_steps": sum(rollout["terminated"].numel() for rollout in played),
+            "new_steps": sum(sizes),
+            "random_steps": sum(sizes[:-1]),
+            "replay_size": len(self.ring),
             "metrics": played[-1]["metrics"],
-            "episodes": {key: torch.cat([one[key] for one in ended]) for key in ended[0]},  # type: ignore[typeddict-item]
+            "episodes": _joined([rollout["episodes"] for rollout in played], sizes),
             "policy_version": played[-1]["policy_version"],
             "collect_s": sum(rollout["collect_s"] for rollout in played),
+            "env_s": sum(rollout["env_s"] for rollout in played),
+            "sample_s": sample_s,
         }
+        return batch
 
     def train_dataloader(self) -> Batches:
         """``batches_per_epoch`` blocks of minibatches, each made when it is asked for."""
@@ -199,6 +207,15 @@ class ReplayDataModule(LightningDataModule):
         if self._ring is not None and self.memmap is not None:
             self._ring.close()
             self._ring = None
+
+
+def _joined(parts: list[Episodes], sizes: list[int]) -> Episodes:
+    """Episodes of successive rollouts of so many env steps, as those of one batch."""
+    if len(parts) > 1:
+        first, second = parts
+        shifted: Any = {**second, "end_step": second["end_step"] + sizes[0]}
+        return map_nested(lambda *leaves: torch.cat(leaves), first, shifted)
+    return parts[0]
 
 
 def transitions(rollout: Rollout) -> dict[str, Nested]:

@@ -178,7 +178,8 @@ def test_test_reports_and_writes_json(run, fitted, capsys):
     assert run("test", "--config", fitted / "config.yaml", "--ckpt_path", "best") == 0
     best = f"{fitted}/checkpoints/best.ckpt"
     result = json.loads((fitted / "eval.json").read_text())
-    assert set(result) == {"return_mean", "return_std", "length_mean", "episodes", "env_steps", "checkpoint"}
+    of_returns = {"return_mean", "return_std", "return_min", "return_max"}
+    assert set(result) == {*of_returns, "length_mean", "episodes", "env_steps", "checkpoint"}
     assert (result["episodes"], result["checkpoint"]) == (2, best)
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith(f"return {result['return_mean']:.1f} (95 % interval ")
