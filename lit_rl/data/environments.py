@@ -21,6 +21,7 @@ from torch import Tensor
 from lit_rl.collect.evaluate import evaluate
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.data.video import VideoWriter
+from lit_rl.envs.class_path import factory
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.ranks import gather_over_ranks
 from lit_rl.types import Decision, EnvSpec, EvalEpisodes, Nested, Policy, Rollout, VectorEnv
@@ -29,8 +30,9 @@ log = logging.getLogger("lit_rl")
 
 EVAL_SEED_OFFSET = 500_009  # evaluation episodes never share a seed with training ones
 
-EnvFactory: TypeAlias = Callable[..., Any]
-"""Returns a ``gymnasium.Env``, or (with the keyword ``num_envs``) a native ``VectorEnv``."""
+EnvFactory: TypeAlias = dict[str, Any] | Callable[..., Any]
+"""Makes a ``gymnasium.Env``, or (with the keyword ``num_envs``) a native ``VectorEnv``; a dict names a
+callable by ``class_path`` and ``init_args``."""
 
 Vectorization: TypeAlias = Literal["auto", "native", "sync", "async", "envpool"]
 
@@ -71,9 +73,12 @@ class Environments:
             raise ValueError(
                 f"eval_episodes must be at least 1, got {eval_episodes}; set data.init_args.eval_episodes"
             )
-        self._env, self._num_envs = env, num_envs
+        self._env, self._num_envs = factory(env, "env"), num_envs
         self._vectorization: Vectorization = vectorization
-        self._env_kwargs, self._wrappers = dict(env_kwargs or {}), list(wrappers or [])
+        self._env_kwargs, self._wrappers = (
+            dict(env_kwargs or {}),
+            [factory(w, "wrappers") for w in wrappers or ()],
+        )
         self._record = list(record or [])
         self._eval_episodes, self._seed, self._check = eval_episodes, seed, check
         self._collector: InlineCollector | None = None

@@ -1,0 +1,42 @@
+"""Environments and wrappers named in YAML by ``class_path``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+_KEYS = {"class_path", "init_args"}
+
+
+def factory(source: str | Mapping[str, Any] | Callable[..., Any], argument: str) -> Any:
+    """What ``{"class_path": "my_package.MyEnv", "init_args": {...}}`` names; anything else as it is.
+
+    Args:
+        source: That mapping, an id, or a callable.
+        argument: Where it was given, for messages.
+
+    Returns:
+        The id, or a callable; ``init_args`` are its keyword arguments.
+
+    Raises:
+        ValueError: The mapping has other keys, or names nothing that can be imported and called.
+    """
+    if not isinstance(source, Mapping):
+        return source
+    path = source.get("class_path")
+    if not isinstance(path, str) or not set(source) <= _KEYS:
+        raise ValueError(f"{argument} must have class_path and perhaps init_args, got {dict(source)}")
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{argument}.class_path {path!r} cannot be imported ({error}); write package.module.Name, and "
+            "start from a directory, or install a package, that has it"
+        ) from error
+    if not callable(found):
+        raise ValueError(f"{argument}.class_path {path!r} must be a class or function, got {found!r}")
+    init_args = source.get("init_args") or {}
+    return partial(found, **init_args) if init_args else found
