@@ -13,13 +13,16 @@ from tqdm import tqdm
 
 from lit_rl.metrics import EPISODE_RETURN, STEPS_PER_SECOND
 
+_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
+
 
 class EnvStepsProgressBar(ProgressBar):
-    """Shows how many env steps are done, the return of recent training episodes, and env steps per second.
+    """Shows how many env steps are done, the return of recent training episodes, env steps/s, and time left.
 
     The total is ``total_env_steps`` of whichever callback has it (``EnvStepBudget``). On a terminal this is a
     bar, redrawn at most five times a second. Into a file or a pipe it writes one line each ten percent of the
-    total or ``line_interval_s``, whichever comes first.
+    total or ``line_interval_s``, whichever comes first. The time left supposes the speed of about the last
+    half of the time so far, so that a quick start (random actions) is soon forgotten.
 
     Args:
         line_interval_s: Longest time in seconds between two lines where there is no terminal.
@@ -31,6 +34,7 @@ class EnvStepsProgressBar(ProgressBar):
         self._is_enabled = True
         self._bar: tqdm[Any] | None = None
         self._total: int | None = None
+        self._pace = _Pace(0, 0.0)
         self._drawn_at = 0.0
         self._tenths = 0
 
@@ -51,12 +55,12 @@ class EnvStepsProgressBar(ProgressBar):
         """Open the bar where a resumed run left off."""
         totals = (getattr(callback, "total_env_steps", None) for callback in trainer.callbacks)  # pyright: ignore[reportAttributeAccessIssue]
         self._total = next((total for total in totals if total), None)
-        self._drawn_at = time.monotonic()
-        self._tenths = self._count_tenths(_env_steps(pl_module))
+        initial, self._drawn_at = _env_steps(pl_module), time.monotonic()
+        self._pace = _Pace(initial, self._drawn_at)
+        self._tenths = self._count_tenths(initial)
         if self._is_enabled and sys.stderr.isatty():
-            initial = _env_steps(pl_module)
             self._bar = tqdm(
-                total=self._total, initial=initial, unit=" steps", dynamic_ncols=True, mininterval=0.2
+                total=self._total, initial=initial, bar_format=_BAR, dynamic_ncols=True, mininterval=0.2
             )
 
     def on_train_batch_end(
@@ -83,18 +87,24 @@ class EnvStepsProgressBar(ProgressBar):
         self._close()
 
     def _redraw(self, bar: tqdm[Any], pl_module: LightningModule) -> None:
-        bar.set_postfix_str(", ".join(_describe(pl_module)), refresh=False)
         bar.n = _env_steps(pl_module)
+        bar.set_postfix_str(", ".join(self._describe(pl_module)), refresh=False)
         bar.refresh()
-        self._drawn_at = time.monotonic()
 
     def _write_line(self, pl_module: LightningModule) -> None:
         done = _env_steps(pl_module)
         share = f" of {self._total} ({done / self._total:.0%})" if self._total else ""
-        sys.stderr.write(", ".join([f"env steps {done}{share}", *_describe(pl_module)]) + "\n")
+        sys.stderr.write(", ".join([f"env steps {done}{share}", *self._describe(pl_module)]) + "\n")
         sys.stderr.flush()
         self._tenths = self._count_tenths(done)
-        self._drawn_at = time.monotonic()
+
+    def _describe(self, pl_module: LightningModule) -> list[str]:
+        """``["return 187.3", "5120 steps/s", "40 s left"]``; what is not known is left out."""
+        done, self._drawn_at = _env_steps(pl_module), time.monotonic()
+        self._pace.update(done, self._drawn_at)
+        missing, speed = (self._total or 0) - done, self._pace.steps_per_s
+        left = [f"{duration(missing / speed)} left"] if missing > 0 and speed else []
+        return [*_describe(pl_module), *left]
 
     def _count_tenths(self, done: int) -> int:
         return 10 * done // self._total if self._total else 0
@@ -103,6 +113,35 @@ class EnvStepsProgressBar(ProgressBar):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class _Pace:
+    """Env steps per second over the last half to three quarters of the time since ``now``.
+
+    The window begins at the older of two marks; the younger one is set whenever the time has doubled.
+    """
+
+    def __init__(self, steps: int, now: float) -> None:
+        self._start = now
+        self._older = self._younger = (steps, now)
+        self.steps_per_s = 0.0
+
+    def update(self, steps: int, now: float) -> None:
+        """``steps`` are done at the time ``now``."""
+        if now - self._start >= 2 * (self._younger[1] - self._start):
+            self._older, self._younger = self._younger, (steps, now)
+        since, begin = self._older
+        self.steps_per_s = (steps - since) / (now - begin) if now > begin else 0.0
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``2 min 10 s`` or ``3 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _env_steps(pl_module: LightningModule) -> int:

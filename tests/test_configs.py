@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 import yaml
@@ -72,23 +73,47 @@ def test_layer_of_two_processes_runs(run_cli: Callable[..., CompletedProcess[str
     assert "env steps 512" in result.stdout
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-def test_layer_only_adds_its_own_keys(cwd: Path, capsys: pytest.CaptureFixture[str], layer: str):
-    def parsed(*configs: str) -> dict[str, object]:
+@pytest.fixture
+def parsed(cwd: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+    """``parsed("x", "y")`` is what the command line makes of these configurations, as flat keys."""
+
+    def parse(*configs: str) -> dict[str, Any]:
         with pytest.raises(SystemExit) as stop:
             main([*arguments(*configs), "--print_config"])
         assert stop.value.code == 0
         return flat(yaml.safe_load(capsys.readouterr().out))
 
+    return parse
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_layer_only_adds_its_own_keys(parsed: Callable[..., dict[str, Any]], layer: str):
     alone, layered = parsed(BASE), parsed(BASE, layer)
     given = flat(yaml.safe_load((ROOT / f"{layer}.yaml").read_text()))
+    appended = {key.removesuffix("+"): given.pop(key) for key in list(given) if key.endswith("+")}
     assert given.items() <= layered.items()
-    assert {key for key in layered if layered[key] != alone.get(key)} <= given.keys()
+    for key, entries in appended.items():
+        assert class_paths(layered[key]) == class_paths(alone[key]) + class_paths(entries)
+    assert {key for key in layered if layered[key] != alone.get(key)} <= given.keys() | appended.keys()
 
 
-def flat(tree: dict, prefix: str = "") -> dict[str, object]:
+def test_callbacks_of_several_layers_add_up(parsed: Callable[..., dict[str, Any]]):
+    layers = [layer for layer in LAYERS if "callbacks+:" in (ROOT / f"{layer}.yaml").read_text()]
+    assert len(layers) > 1
+    each = [class_paths(parsed(BASE, layer)["trainer.callbacks"]) for layer in layers]
+    assert class_paths(parsed(BASE, *layers)["trainer.callbacks"]) == [
+        path for paths in each for path in paths
+    ]
+
+
+def class_paths(entries: list[dict[str, Any]] | None) -> list[str]:
+    """The classes of a list of callbacks."""
+    return [entry["class_path"] for entry in entries or []]
+
+
+def flat(tree: dict, prefix: str = "") -> dict[str, Any]:
     """``{"trainer": {"devices": 1}}`` to ``{"trainer.devices": 1}``."""
-    leaves: dict[str, object] = {}
+    leaves: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
         leaves |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}

@@ -31,10 +31,22 @@ def make_batch(num_updates: int = 1, batch_size: int = 16) -> ReplayBatch:
         "next_obs": torch.randn(*shape, 3),
         "discount": torch.where(torch.rand(shape) < 0.3, 0.0, 0.9),
         "new_steps": 8,
+        "random_steps": 0,
+        "replay_size": 100,
         "metrics": {},
-        "episodes": {"episode_return": none_ended, "episode_length": none_ended, "env_index": none_ended},
+        "episodes": {
+            "episode_return": none_ended,
+            "episode_length": none_ended,
+            "env_index": none_ended,
+            "end_step": none_ended,
+            "action_norm": none_ended,
+            "values": {},
+            "last_values": {},
+        },
         "policy_version": 0,
         "collect_s": 0.0,
+        "env_s": 0.0,
+        "sample_s": 0.0,
     }
 
 

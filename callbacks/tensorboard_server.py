@@ -1,0 +1,102 @@
+"""A TensorBoard server for as long as the run is trained."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lit_rl.callbacks.companion import Companion
+
+_log = logging.getLogger("lit_rl")
+
+
+class TensorBoardServer(Callback):
+    """Shows the run in a browser while it is trained; the log says at which address.
+
+    The server is a process of its own, started with the training and ended with it, also when the trainer is
+    killed. Training never waits for it; it answers after some seconds. If it cannot start, that is said.
+
+    Args:
+        logdir: Folder whose event files are shown, with all folders in it. None takes the run directory;
+            ``runs`` shows all runs.
+        host: Address the server listens on. The default can be reached from this machine only.
+        port: Port; the next free one of the 20 after it when it is taken.
+        reload_interval_s: Seconds between two looks for new values.
+
+    Raises:
+        ValueError: ``port`` is none.
+    """
+
+    def __init__(
+        self,
+        logdir: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 6006,
+        reload_interval_s: float = 5.0,
+    ) -> None:
+        if not 1 <= port <= 65535:
+            raise ValueError(f"port of TensorBoardServer must be between 1 and 65535, got {port}")
+        self.logdir = logdir
+        self.host = host
+        self.port = port
+        self.reload_interval_s = reload_interval_s
+        self.url: str | None = None
+        self._companion: Companion | None = None
+        self._is_answered = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Start the server."""
+        if stage != "fit" or trainer.fast_dev_run or not trainer.is_global_zero:  # pyright: ignore[reportAttributeAccessIssue]
+            return
+        options = {
+            "logdir": self.logdir or trainer.default_root_dir,
+            "window_title": "/".join(Path(trainer.default_root_dir).parts[-2:]),
+            "host": self.host,
+            "port": self.port,
+            "reload_interval": self.reload_interval_s,
+        }
+        self.url, self._is_answered = None, False
+        try:
+            self._companion = Companion("lit_rl.callbacks.tensorboard_process")
+            self._companion.channel.send(options)
+        except OSError as error:
+            self._warn(str(error))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Say where the server is, once it has started."""
+        if self._companion is not None and not self._is_answered:
+            self._look(self._companion)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """End the server."""
+        self._end()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """End the server."""
+        self._end()
+
+    def _look(self, companion: Companion) -> None:
+        for kind, text in companion.channel.receive():
+            self._is_answered = True
+            if kind == "started":
+                self.url = text
+                _log.info("TensorBoard: %s", text)
+            else:
+                self._warn(text)
+        if not self._is_answered and not companion.channel.is_open:
+            self._is_answered = True
+            self._warn("its process was killed")
+
+    def _warn(self, reason: str) -> None:
+        where = f"port {self.port} of {self.host}"
+        _log.warning("no TensorBoard server at %s: %s; training goes on without it", where, reason)
+
+    def _end(self) -> None:
+        if self._companion is not None:
+            self._companion.kill()
+            self._companion = None

@@ -1,0 +1,142 @@
+"""The process in which ``wandb`` runs: ``WandbRun`` starts it and sends it the rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lit_rl.callbacks import companion
+from lit_rl.metrics import ACTOR_STEPS, LEARNER_UPDATES
+
+ENV_STEPS = "env_steps"
+AXES = {
+    "actor": ACTOR_STEPS,
+    "sac": LEARNER_UPDATES,
+    "learner": LEARNER_UPDATES,
+    "timer": LEARNER_UPDATES,
+}
+"""Group of a logged name to the axis W&B draws it over; all others are drawn over ``env_steps``."""
+
+_RUN_FOLDER = re.compile(r"run-\d{8}_\d{6}-([a-z0-9]+)")
+
+
+def main() -> None:
+    """Record rows until the trainer says that nothing follows, or is gone."""
+    signal.signal(
+        signal.SIGTERM, signal.SIG_IGN
+    )  # it ends with its trainer, also where a job is stopped as a whole
+    channel, trainer = companion.attach()
+    received = companion.messages(channel, trainer)
+    _, options = next(received, (None, None))
+    if options is None:
+        return
+    try:
+        run = start(options, trainer)
+        companion.reply(channel, "started", _where(run, options))
+        exit_code = record(run, received)
+        end(run, exit_code)
+        companion.reply(channel, "finished")
+    except Exception as error:
+        companion.reply(channel, "failed", companion.describe(error))
+
+
+def start(options: dict[str, Any], trainer: int) -> Any:
+    """``wandb.init``, silent, and without a network when offline.
+
+    Raises:
+        Exception: Whatever ``wandb`` raises.
+        OSError: Nothing can be written into the run directory.
+    """
+    os.environ.pop("WANDB_SERVICE", None)  # of a run that is live in the trainer's process
+    if options["mode"] == "offline":
+        os.environ["WANDB_ERROR_REPORTING"] = "false"
+    directory = Path(options["dir"])
+    _check_writable(directory / "wandb")  # wandb would take the temporary directory instead
+    import wandb
+
+    run_id = options["id"] or (_last_id(directory) if options["is_resumed"] else None)
+    names = ("project", "name", "group", "job_type", "tags", "notes", "entity", "mode", "dir")
+    run = wandb.init(
+        **{name: options[name] for name in names},
+        id=run_id,
+        resume="allow",
+        config=_config(directory) or options["hyper_parameters"],
+        settings=wandb.Settings(
+            silent=True,
+            console="off",
+            disable_git=True,
+            disable_code=True,
+            x_stats_pid=trainer,
+            finish_timeout=options["finish_timeout_s"],
+        ),
+    )
+    run.define_metric(ENV_STEPS)
+    for axis in dict.fromkeys(AXES.values()):
+        run.define_metric(axis)
+    for group, axis in AXES.items():
+        run.define_metric(f"{group}/*", step_metric=axis)
+    return run
+
+
+def record(run: Any, received: Iterator[tuple[str, Any]]) -> int:
+    """Log all rows; returns the exit code the trainer told, or 1 when it was killed.
+
+    Where several patterns fit a name, W&B takes any of them. So there is no ``*``: each group of names gets a
+    pattern of its own when it is first seen.
+    """
+    known = set(AXES)
+    for kind, value in received:
+        if kind == "row":
+            for group in {name.partition("/")[0] for name in value if "/" in name} - known:
+                run.define_metric(f"{group}/*", step_metric=ENV_STEPS)
+                known.add(group)
+            run.log(value)
+        elif kind == "finish":
+            return value
+    return 1
+
+
+def end(run: Any, exit_code: int) -> None:
+    """End the run and the process that ``wandb`` started for it."""
+    import wandb
+
+    run.finish(exit_code)
+    wandb.teardown()
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    """``config.yaml`` of the run, and ``versions.json`` under the key ``versions``, as far as they exist."""
+    import yaml
+
+    config: dict[str, Any] = {}
+    if (path := directory / "config.yaml").is_file():
+        config |= yaml.safe_load(path.read_text(encoding="utf-8"))
+    if (path := directory / "versions.json").is_file():
+        config["versions"] = json.loads(path.read_text(encoding="utf-8"))
+    return config
+
+
+def _last_id(directory: Path) -> str | None:
+    """Id of the newest run in the directory."""
+    found = [_RUN_FOLDER.search(path.name) for path in sorted((directory / "wandb").glob("*run-*"))]
+    return next((match.group(1) for match in reversed(found) if match), None)
+
+
+def _check_writable(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    probe = folder / f".probe-{os.getpid()}"
+    probe.touch()
+    probe.unlink()
+
+
+def _where(run: Any, options: dict[str, Any]) -> str:
+    return run.url if options["mode"] == "online" else f"offline run {Path(run.dir).parent}"
+
+
+if __name__ == "__main__":
+    main()

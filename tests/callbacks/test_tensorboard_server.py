@@ -1,0 +1,149 @@
+import logging
+import os
+import socket
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import psutil
+import pytest
+from lightning.pytorch import Callback
+
+from lit_rl.callbacks.tensorboard_process import is_free
+from lit_rl.callbacks.tensorboard_server import TensorBoardServer
+from tests.processes import Forked, wait_until
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port on which somebody listens, with a free one after it."""
+    with socket.socket() as server:
+        for port in range(20_000, 30_000):
+            if is_free("127.0.0.1", port) and is_free("127.0.0.1", port + 1):
+                server.bind(("127.0.0.1", port))
+                server.listen()
+                yield port
+                return
+
+
+class TrainsUntilItAnswers(Callback):
+    """Keeps the training going until the server is there, and looks at its page."""
+
+    def __init__(self, server: TensorBoardServer) -> None:
+        self.server = server
+        self.page = ""
+        self.processes: list[int] = []
+
+    def on_train_batch_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        if self.server.url is not None:
+            self.page = get(self.server.url)
+            assert self.server._companion is not None
+            own = psutil.Process(self.server._companion.pid)
+            self.processes = [own.pid, *(child.pid for child in own.children())]
+            trainer.should_stop = True
+
+
+def is_alive(number: int) -> bool:
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return answer.read().decode()
+
+
+def test_serves_on_the_next_free_port_and_ends_with_the_training(fit, taken, caplog):
+    caplog.set_level("INFO", "lit_rl")
+    server = TensorBoardServer(port=taken)
+    watcher = TrainsUntilItAnswers(server)
+    fit(server, watcher)
+    assert f"TensorBoard: http://127.0.0.1:{taken + 1}/" in caplog.messages
+    assert "TensorBoard" in watcher.page
+    assert len(watcher.processes) == 2  # TensorBoard and its data server
+    wait_until(lambda: not any(map(is_alive, watcher.processes)), 5, lambda: str(watcher.processes))
+    with pytest.raises(URLError):
+        get(f"http://127.0.0.1:{taken + 1}/")
+
+
+def test_ends_its_own_process_and_no_other(fit):
+    with Bystander() as bystander:
+        server = TensorBoardServer()
+        fit(server, max_epochs=1)
+        assert server._companion is None
+        assert bystander.poll() is None
+
+
+class Bystander(psutil.Popen):
+    """A process of the user in this process group."""
+
+    def __init__(self) -> None:
+        super().__init__(["sleep", "1000"])
+
+    def __exit__(self, *args: Any) -> None:
+        self.kill()
+        super().__exit__(*args)
+
+
+def test_a_server_that_cannot_start_is_one_warning(fit, caplog):
+    host = "192.0.2.1"  # an address that no machine has
+    server = TensorBoardServer(host=host)
+    fit(server, StopsWhen(lambda: server._is_answered))
+    [warning] = [
+        r.getMessage() for r in caplog.records if r.levelno == logging.WARNING and r.name == "lit_rl"
+    ]
+    assert warning.startswith(f"no TensorBoard server at port 6006 of {host}: OSError: ")
+    assert warning.endswith("; training goes on without it")
+
+
+class StopsWhen(Callback):
+    def __init__(self, condition: Any) -> None:
+        self.condition = condition
+
+    def on_train_batch_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        trainer.should_stop = self.condition()
+
+
+def test_fast_dev_run_starts_none(fit):
+    server = TensorBoardServer()
+
+    class Looks(Callback):
+        def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+            assert server._companion is None
+
+    fit(server, Looks(), fast_dev_run=True)
+
+
+def test_port_is_checked():
+    with pytest.raises(ValueError, match="port of TensorBoardServer must be between 1 and 65535, got 0"):
+        TensorBoardServer(port=0)
+
+
+def killed_trainer(pid_file: str) -> None:
+    """Starts a server as the callback does and is killed, for ``Forked``."""
+    from tests.callbacks.conftest import Fit
+
+    server = TensorBoardServer()
+
+    class Notes(Callback):
+        def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+            assert server._companion is not None
+            Path(pid_file).write_text(str(server._companion.pid))
+            os.kill(os.getpid(), 9)
+
+    Fit(Path(pid_file).parent)(server, Notes())
+
+
+def test_server_of_a_killed_trainer_ends(tmp_path):
+    pid_file = tmp_path / "pid"
+    trainer = Forked(killed_trainer, str(pid_file), cwd=tmp_path, log=tmp_path / "log")
+    try:
+        assert trainer.exit_code(60) == -9, trainer.output()
+        number = int(pid_file.read_text())
+        wait_until(lambda: not is_alive(number), 20, trainer.output)
+    finally:
+        trainer.kill()
