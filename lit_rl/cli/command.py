@@ -30,6 +30,7 @@ from lit_rl.cli.curves import Curves
 from lit_rl.cli.errors import CommandError
 from lit_rl.cli.metrics_csv import MetricsCSV
 from lit_rl.cli.parser import Parser, strip_frame
+from lit_rl.cli.process_file import ProcessFile
 from lit_rl.cli.run_directory import RunDirectory
 from lit_rl.data.replay import ReplayDataModule
 from lit_rl.data.rollout import RolloutDataModule
@@ -57,6 +58,8 @@ def run(argv: list[str]) -> None:
         CommandError: The command line, a configuration or a checkpoint is wrong.
         SystemExit: 128 + signal, when a signal ended training.
     """
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # where a user's own environments and encoders lie
     resolved, configs = shipped.resolve(argv)
     for path in configs:
         _check_yaml(path)
@@ -235,6 +238,11 @@ class CommandLine(LightningCLI):
     def fit(self, **kwargs: Any) -> None:
         """Train; end with the status of the signal that stopped it, if one did."""
         path = self.run_directory.path
+        own = path if self.trainer.is_global_zero else None
+        with ProcessFile(own, self.chosen.budget.total_env_steps):
+            self._fit(path, **kwargs)
+
+    def _fit(self, path: Path | None, **kwargs: Any) -> None:
         if self.trainer.is_global_zero:
             where = f"run directory {path}" if path else "fast_dev_run: nothing is written"
             _log.info("%s, seed %s", where, self.chosen.seed_everything)

@@ -17,6 +17,9 @@ COMMANDS = {
     "test": "the same, with a confidence interval; writes eval.json, and a video with --video",
     "predict": "record trajectories of a checkpoint into trajectories.pt",
     "export": "write the policy of a checkpoint as a file that runs without lit_rl",
+    "report": "write report.html about one or several runs",
+    "status": "say whether a run is alive, and how far it is",
+    "paper": "write figures (PDF, PNG) and a LaTeX table about several runs",
 }
 
 HELP = """\
@@ -25,6 +28,7 @@ Reinforcement learning on PyTorch Lightning.
   lit-rl fit --config NAME [--config FILE ...] [--key value ...]
   lit-rl validate|test|predict --config RUN/config.yaml --ckpt_path last|best|PATH
   lit-rl export CHECKPOINT --out policy.pt2
+  lit-rl report|status|paper RUN [RUN ...] [--out PATH]
 
 Commands (lit-rl COMMAND --help lists every key):
 {commands}
@@ -76,6 +80,10 @@ def _dispatch(argv: list[str]) -> None:
         from lit_rl.cli.export import export
 
         export(argv[1:])
+    elif command in ("report", "status", "paper"):
+        from lit_rl.cli import reports
+
+        reports.COMMANDS[command](argv[1:])
     elif command in COMMANDS:
         launch.end_with_first_rank()  # before the seconds that the next import takes
         from lit_rl.cli.command import run

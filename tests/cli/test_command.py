@@ -23,7 +23,14 @@ def test_fit_fills_its_own_run_directory(run, cwd, capsys):
     assert path.name.endswith("-seed7")
     assert (cwd / "runs" / "tiny" / "latest").resolve() == path
     names = sorted(file.name.partition(".tfevents")[0] for file in path.iterdir())
-    assert names == ["checkpoints", "config.yaml", "events.out", "metrics.csv", "versions.json"]
+    assert names == [
+        "checkpoints",
+        "config.yaml",
+        "events.out",
+        "metrics.csv",
+        "process.json",
+        "versions.json",
+    ]
     assert sorted(file.name for file in (path / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     assert read_steps(path) == [32, 64, 96, 128]
     out = capsys.readouterr().out
@@ -82,7 +89,8 @@ def test_root_of_the_runs_and_loggers_can_be_chosen(run, cwd):
     args = ["--trainer.default_root_dir", "elsewhere", "--trainer.logger", "false"]
     assert run("fit", "--config", "tiny.yaml", *args) == 0
     (path,) = [path for path in (cwd / "elsewhere" / "tiny").iterdir() if not path.is_symlink()]
-    assert sorted(file.name for file in path.iterdir()) == ["checkpoints", "config.yaml", "versions.json"]
+    names = ["checkpoints", "config.yaml", "process.json", "versions.json"]
+    assert sorted(file.name for file in path.iterdir()) == names
 
 
 def test_callbacks_can_be_added_and_replaced(run, cwd, capsys):

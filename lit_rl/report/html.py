@@ -1,0 +1,87 @@
+"""``report.html``: one page about some runs, with its style, script and data inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from lit_rl.report.curves import decimate
+from lit_rl.report.runs import Group, group_runs, read_run
+from lit_rl.report.sections import SECTIONS, Section
+from lit_rl.report.words import plural
+
+POINTS_PER_LINE = 600
+POINTS_PER_PAGE = 60_000
+"""Of all curves together, at about 15 bytes each: a page of any number of runs stays under 2 MB."""
+
+
+def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
+    """Write the page about ``runs``; a reader sees the old page or the new one, never half of it.
+
+    Args:
+        runs: Run directories, finished, crashed or running.
+        out: File to write; ``report.html`` in the first run when None.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    page = render(group_runs([read_run(run) for run in runs]))
+    path = out or runs[0] / "report.html"
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        unfinished.write_text(page, encoding="utf-8")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def render(groups: Sequence[Group]) -> str:
+    """The page as text."""
+    sections = [section for function in SECTIONS if (section := function(groups)) is not None]
+    charts = [chart for section in sections for chart in section.charts]
+    num_lines = sum(len(chart.lines) for chart in charts)
+    points = max(8, min(POINTS_PER_LINE, POINTS_PER_PAGE // max(1, num_lines)))
+    plain = [
+        {
+            "label": chart.y_label,
+            "log": chart.is_log,
+            "lines": [decimate(line, points) for line in chart.lines],
+        }
+        for chart in charts
+    ]
+    data = json.dumps(plain, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    template = files("lit_rl.report").joinpath("report.html").read_text(encoding="utf-8")
+    head, _, rest = template.partition("<!--BODY-->")
+    middle, _, tail = rest.partition("<!--CHARTS-->")
+    title = escape(_title(groups))
+    return "".join([head.replace("<!--TITLE-->", title), _body(groups, sections), middle, data, tail])
+
+
+def _title(groups: Sequence[Group]) -> str:
+    """Learners and environments, each pair once."""
+    return " · ".join(dict.fromkeys(f"{g.runs[0].algorithm}, {g.environment}" for g in groups))
+
+
+def _body(groups: Sequence[Group], sections: Sequence[Section]) -> str:
+    num_runs = sum(len(group.runs) for group in groups)
+    about = f"{plural(num_runs, 'run')} of {plural(len(groups), 'configuration')}"
+    written = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    parts = [
+        f"<header><h1>{escape(_title(groups))}</h1>\n"
+        f'<p class="muted">{about}, written {written} by lit-rl report</p></header>\n<main>\n'
+    ]
+    for section in sections:
+        figures = [
+            f'<figure class="chart"><h3>{escape(chart.title)}</h3>'
+            f'<figcaption class="caption">{escape(chart.caption)}</figcaption></figure>\n'
+            for chart in section.charts
+        ]
+        grid = f'<div class="charts">\n{"".join(figures)}</div>\n' if figures else ""
+        note = f'<p class="muted">{escape(section.note)}</p>\n' if section.note else ""
+        parts.append(f"<section>\n<h2>{escape(section.title)}</h2>\n{note}{section.html}{grid}</section>\n")
+    return "".join([*parts, "</main>\n"])

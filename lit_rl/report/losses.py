@@ -1,0 +1,142 @@
+"""Losses of a run, network by network: from the loss recorder's files, or else from ``metrics.csv``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lit_rl.report.statistics import Trend, trend
+from lit_rl.report.tables import Series, Table, in_order, read_json, read_table
+
+FOLDER = "network_loss_logs"
+COUNTS = ("offered", "written", "dropped", "invalid")
+_SEGMENT = re.compile(r"(?P<network>.+)_losses(?:\.(?P<number>\d+))?\.csv")
+_METRICS_CSV = "learner"
+"""Network under which the ``loss/*`` columns of ``metrics.csv`` stand."""
+
+
+class Loss(NamedTuple):
+    """One loss of one network, with its trend over the last values."""
+
+    network: str
+    name: str
+    series: Series
+    trend: Trend
+
+
+class Recorder(NamedTuple):
+    """What ``recorder.json`` says.
+
+    Attributes:
+        state: Of the recorder's process, in its own word.
+        heartbeat: Unix time of its last sign of life; None when it gave none.
+        counts: Records ``offered``, ``written``, ``dropped``, ``invalid``, earlier parts of the run included.
+    """
+
+    state: str
+    heartbeat: float | None
+    counts: dict[str, int]
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether anything offered was not written."""
+        return self.counts["dropped"] + self.counts["invalid"] > 0
+
+    def describe(self) -> str:
+        """``3000 offered, 2990 written, 10 dropped, 0 invalid``."""
+        return ", ".join(f"{count} {name}" for name, count in self.counts.items())
+
+
+@dataclass
+class LossLog:
+    """What was recorded of the losses of a run.
+
+    Attributes:
+        losses: In the order of networks and columns.
+        recorders: One for each loss log.
+        missing: Networks that were expected and gave no loss, with the reason.
+        damaged: Lines that could not be read.
+    """
+
+    losses: list[Loss] = field(default_factory=list)
+    recorders: list[Recorder] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    damaged: int = 0
+
+
+def read_losses(run: Path, metrics: Table) -> LossLog:
+    """Losses of the run in directory ``run``.
+
+    Args:
+        run: The run directory.
+        metrics: Its ``metrics.csv``; the columns ``loss/*`` count where no recorder ran.
+    """
+    log = LossLog(recorders=read_recorders(run))
+    parts: dict[tuple[str, str], list[Series]] = {}
+    for folder in _folders(run):
+        config = read_json(folder / "config.json")
+        log.missing |= _missing(config)
+        for network, path in _segments(folder):
+            table = read_table(path, _trained_again(config, path.name))
+            log.damaged += table.damaged
+            for name, series in table.columns.items():
+                parts.setdefault((network, name), []).append(series)
+    if not parts:
+        for name, series in metrics.columns.items():
+            if name.startswith("loss/"):
+                parts[_METRICS_CSV, name.removeprefix("loss/")] = [series]
+    for (network, name), segments in parts.items():
+        steps, values = (np.concatenate(axis) for axis in zip(*segments, strict=True))
+        series = in_order(steps, values)
+        log.losses.append(Loss(network, name, series, trend(series.values)))
+    return log
+
+
+def read_recorders(run: Path) -> list[Recorder]:
+    """The recorders of a run; none where their files are missing or torn."""
+    contents = [read_json(folder / "recorder.json") for folder in _folders(run)]
+    return [_parse(content) for content in contents if content]
+
+
+def _folders(run: Path) -> list[Path]:
+    """The loss logs: in the run, or where ``location.txt`` points."""
+    root = run / FOLDER
+    folders = sorted(path for path in root.glob("*_loss_log*") if path.is_dir())
+    pointer = root / "location.txt"
+    told = pointer.read_text(encoding="utf-8", errors="replace").splitlines() if pointer.is_file() else []
+    return [*folders, *(path for line in told if line and (path := root / line).is_dir())]
+
+
+def _parse(content: Mapping[str, Any]) -> Recorder:
+    heartbeat, parts = content.get("heartbeat"), [content, *content.get("earlier", [])]
+    return Recorder(
+        state=str(content.get("state", "unknown")),
+        heartbeat=float(heartbeat) if isinstance(heartbeat, int | float) else None,
+        counts={name: sum(int(part.get(name) or 0) for part in parts) for name in COUNTS},
+    )
+
+
+def _missing(config: Mapping[str, Any]) -> dict[str, str]:
+    networks = config.get("networks")
+    about = networks if isinstance(networks, dict) else {}
+    return {name: str(it.get("reason")) for name, it in about.items() if it.get("status") == "missing"}
+
+
+def _trained_again(config: Mapping[str, Any], file: str) -> list[tuple[int, float]]:
+    """Where the run was resumed: how many rows ``file`` had then, and the step of the checkpoint."""
+    return [(mark["rows"].get(file, 0), mark["step"]) for mark in config.get("resumes", [])]
+
+
+def _segments(folder: Path) -> list[tuple[str, Path]]:
+    """Network and path of each CSV file; a network's segments in the order they were written."""
+    found = []
+    for path in folder.glob("*_losses*.csv"):
+        match = _SEGMENT.fullmatch(path.name)
+        if match:
+            found.append((match["network"], int(match["number"] or 0), path))
+    return [(network, path) for network, _, path in sorted(found)]

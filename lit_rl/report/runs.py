@@ -1,0 +1,310 @@
+"""A run as its directory tells it, and runs of one configuration as a group."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lit_rl.report.losses import LossLog, read_losses
+from lit_rl.report.process import FILE, State, read_state
+from lit_rl.report.tables import Series, Table, read_json, read_table
+
+_NOT_LEARNING = (
+    "accelerator",
+    "callbacks",
+    "logger",
+    "default_root_dir",
+    "enable_progress_bar",
+    "enable_model_summary",
+    "log_every_n_steps",
+    "profiler",
+)
+"""Keys of ``trainer`` that do not change what is learned: runs of one configuration may differ in them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What the files of a run say; whatever is missing or torn is left empty and noted.
+
+    Attributes:
+        path: The run directory.
+        config: ``config.yaml``.
+        config_text: The same as text.
+        versions: ``versions.json``.
+        process: ``process.json``.
+        evaluation: ``eval.json``.
+        table: ``metrics.csv``.
+        state: Whether it runs, or how it ended.
+        notes: What could not be read.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    config_text: str
+    versions: dict[str, Any]
+    process: dict[str, Any]
+    evaluation: dict[str, Any]
+    table: Table
+    state: State
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Name of the directory."""
+        return self.path.absolute().name
+
+    @property
+    def seed(self) -> str:
+        """All seeds it was started with; equal seeds and configurations are the same run twice."""
+        seeds = [self.config.get("seed_everything"), _arguments(self.config, "data").get("seed")]
+        return "/".join(str(seed) for seed in seeds if seed is not None) or "unknown"
+
+    @property
+    def is_seeded(self) -> bool:
+        """Whether its seed is known and was used."""
+        return self.config.get("seed_everything", False) is not False
+
+    @property
+    def algorithm(self) -> str:
+        """Class of the learner, as in ``PPO``."""
+        return _class_name(self.config.get("model"))
+
+    @property
+    def environment(self) -> str:
+        """Id or class of the environment."""
+        return _class_name(_arguments(self.config, "data").get("env"))
+
+    @property
+    def env_steps(self) -> int:
+        """Env steps of the last row that was written."""
+        return self.table.last_step
+
+    @property
+    def total_env_steps(self) -> int | None:
+        """Env steps it is to do."""
+        told = self.process.get("total_env_steps")
+        budget = self.config.get("budget")
+        total = told or (budget.get("total_env_steps") if isinstance(budget, dict) else None)
+        return int(total) if isinstance(total, int | float) else None
+
+    @cached_property
+    def losses(self) -> LossLog:
+        """What was recorded of its losses; read on first use."""
+        return read_losses(self.path, self.table)
+
+    def series(self, name: str) -> Series | None:
+        """A logged value over env steps; None when it was never logged."""
+        return self.table.columns.get(name)
+
+    def last(self, name: str) -> float | None:
+        """The newest value of ``name``."""
+        series = self.series(name)
+        return None if series is None else series.last
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Runs that differ in their seed only.
+
+    Attributes:
+        runs: In the order they were given.
+        words: What tells this group from others of the same learner and environment.
+    """
+
+    runs: list[Run]
+    words: list[str]
+
+    @property
+    def environment(self) -> str:
+        """Id or class of the environment."""
+        return self.runs[0].environment
+
+    @property
+    def method(self) -> str:
+        """Learner, and what tells it from others: ``PPO, clip 0.1``."""
+        return ", ".join([self.runs[0].algorithm, *self.words])
+
+    @property
+    def label(self) -> str:
+        """The same with the environment: ``PPO, CartPole-v1, clip 0.1``."""
+        return ", ".join([self.runs[0].algorithm, self.environment, *self.words])
+
+
+def find_runs(paths: Iterable[Path]) -> list[Path]:
+    """Run directories among ``paths`` and, where a path is a folder of runs, in it; each once.
+
+    Raises:
+        ValueError: A path is no run, and no folder with runs.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        runs = [path] if is_run(path) else [p for p in _below(path) if is_run(p)]
+        if not runs:
+            what = "has no runs in it" if path.is_dir() else "does not exist"
+            raise ValueError(
+                f"{path} {what}: expected a run directory (with metrics.csv, or config.yaml and "
+                "versions.json) or a folder of such, as in runs/ppo_cartpole"
+            )
+        found |= dict.fromkeys(_short(run.resolve()) for run in runs)
+    return list(found)
+
+
+def is_run(path: Path) -> bool:
+    """Whether ``path`` is a directory that ``lit-rl fit`` fills."""
+    has_start = (path / "config.yaml").is_file() and (path / "versions.json").is_file()
+    return has_start or (path / "metrics.csv").is_file()
+
+
+def read_run(path: Path, now: float | None = None) -> Run:
+    """Read the files of a run, in whatever state they are; ``now`` is unix time, for tests."""
+    notes: list[str] = []
+    config_text = _read_text(path / "config.yaml", notes)
+    process = _read_json(path / FILE, notes)
+    try:
+        table = read_table(path / "metrics.csv")
+    except OSError as error:
+        table = Table()
+        notes.append(f"metrics.csv: {error.strerror}")
+    return Run(
+        path=path,
+        config=_parse_config(config_text, notes),
+        config_text=config_text,
+        versions=_read_json(path / "versions.json", notes),
+        process=process,
+        evaluation=_read_json(path / "eval.json", notes),
+        table=table,
+        state=read_state(path, process or None, now),
+        notes=notes,
+    )
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Runs of one configuration together, in the order of their first run."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(_identity(run), []).append(run)
+    words = _differences([members[0] for members in groups.values()])
+    return [Group(members, own) for members, own in zip(groups.values(), words, strict=True)]
+
+
+def _short(path: Path) -> Path:
+    """Relative to the working directory where it lies in that."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _below(path: Path) -> list[Path]:
+    """Folders in ``path``, and in those, sorted."""
+    if not path.is_dir():
+        return []
+    return sorted(p for pattern in ("*", "*/*") for p in path.glob(pattern) if p.is_dir())
+
+
+def _learning_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the numbers of a run, but for its seed."""
+    part = {key: value for key, value in config.items() if key not in ("seed_everything", "checkpoint")}
+    if isinstance(part.get("trainer"), dict):
+        part["trainer"] = {k: v for k, v in part["trainer"].items() if k not in _NOT_LEARNING}
+    if "seed" in _arguments(config, "data"):
+        arguments = {k: v for k, v in _arguments(config, "data").items() if k != "seed"}
+        part["data"] = {**part["data"], "init_args": arguments}
+    return part
+
+
+def _identity(run: Run) -> str:
+    part = _learning_part(run.config)
+    return json.dumps(_flatten(part), sort_keys=True) if part else str(run.path.resolve())
+
+
+def _differences(firsts: Sequence[Run]) -> list[list[str]]:
+    """For each run a few arguments that tell it from those of its learner and environment.
+
+    The name of the run where there are none, as for runs without a readable configuration.
+    """
+    flat = [_flatten(_learning_part(run.config)) for run in firsts]
+    found = []
+    for run, own in zip(firsts, flat, strict=True):
+        kind = (run.algorithm, run.environment)
+        rivals = [
+            other
+            for rival, other in zip(firsts, flat, strict=True)
+            if rival is not run and (rival.algorithm, rival.environment) == kind
+        ]
+        found.append(_tell_apart(own, rivals, run.name))
+    return found
+
+
+def _tell_apart(own: dict[str, str], rivals: list[dict[str, str]], name: str) -> list[str]:
+    """Arguments of ``own`` that no rival has all of: first those that tell it from most."""
+    words = []
+    while rivals:
+        alike = {key: [r for r in rivals if r.get(key) == own[key]] for key in sorted(own, key=_importance)}
+        key = min(alike, key=lambda key: len(alike[key]), default=None)
+        if key is None or len(alike[key]) == len(rivals):
+            return [*words, name]
+        words.append(f"{key.rpartition('.')[2]} {own[key]}")
+        rivals = alike[key]
+    return words
+
+
+def _importance(key: str) -> int:
+    """What readers look for first; within a section the order of the file."""
+    sections = ("model", "data", "budget")
+    section = key.partition(".")[0]
+    return sections.index(section) if section in sections else len(sections)
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {prefix: str(value)}
+    return {
+        path: leaf
+        for key, item in value.items()
+        for path, leaf in _flatten(item, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
+
+
+def _arguments(config: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """``init_args`` of the model or the data; empty where the file is torn."""
+    section = config.get(part)
+    arguments = section.get("init_args") if isinstance(section, dict) else None
+    return arguments if isinstance(arguments, dict) else {}
+
+
+def _class_name(value: Any) -> str:
+    """``PPO`` for ``{"class_path": "lit_rl.PPO"}``; a string is taken as it is."""
+    if isinstance(value, dict):
+        return str(value.get("class_path", "unknown")).rpartition(".")[2]
+    return str(value) if value is not None else "unknown"
+
+
+def _parse_config(text: str, notes: list[str]) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(text)
+    except yaml.YAMLError:
+        config = None
+    if text and not isinstance(config, dict):
+        notes.append("config.yaml is damaged")
+    return config if isinstance(config, dict) else {}
+
+
+def _read_text(path: Path, notes: list[str]) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        notes.append(f"{path.name} is missing")
+    except OSError as error:
+        notes.append(f"{path.name}: {error.strerror}")
+    return ""
+
+
+def _read_json(path: Path, notes: list[str]) -> dict[str, Any]:
+    content = read_json(path)
+    if path.is_file() and not content:
+        notes.append(f"{path.name} is damaged")
+    return content

@@ -1,0 +1,307 @@
+"""Sections of the report: each is a function of the groups of runs, None when there is nothing to show."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lit_rl import metrics
+from lit_rl.report.curves import Chart, group_lines
+from lit_rl.report.markup import bars, details, join, lines, state, table
+from lit_rl.report.runs import Group, Run
+from lit_rl.report.statistics import mean_interval
+from lit_rl.report.tables import Series, read_json
+from lit_rl.report.words import duration, number, plural
+
+LEARNING = {metrics.EPISODE_RETURN: "Training return", metrics.EVAL_RETURN: "Evaluation return"}
+POLICY = {
+    metrics.ENTROPY: "Entropy",
+    metrics.KL: "KL divergence",
+    metrics.CLIP_FRACTION: "Clip fraction",
+    metrics.EXPLAINED_VARIANCE: "Explained variance",
+    metrics.TEMPERATURE: "Temperature",
+    metrics.Q_MEAN: "Mean Q value",
+}
+SYNC = {
+    metrics.SYNC_EFFICIENCY: "Sync efficiency",
+    metrics.SYNC_COLLECTION: "Collection time",
+    metrics.SYNC_UPDATE: "Update time",
+}
+SPEED = {
+    metrics.STEPS_PER_SECOND: "Throughput",
+    metrics.COLLECT_SECONDS: "Time to collect a batch",
+    metrics.UPDATE_SECONDS: "Time to learn from a batch",
+}
+
+_SKILL_USAGE = re.compile(r"skill_usage_step_(\d+)\.json")
+
+
+@dataclass
+class Section:
+    """One part of the page.
+
+    Attributes:
+        title: Heading.
+        html: Markup before the charts.
+        charts: Drawn by the page's script.
+        note: Text under the heading.
+    """
+
+    title: str
+    html: str = ""
+    charts: list[Chart] = field(default_factory=list)
+    note: str = ""
+
+
+def overview(groups: Sequence[Group]) -> Section:
+    """A line for each run."""
+    head = ["run", "configuration", "seed", "state", "env steps", "training return", "evaluation return"]
+    rows = [
+        [
+            run.name,
+            group.label,
+            run.seed,
+            state(run.state.name, run.state.detail),
+            _progress(run),
+            _value(run.last(metrics.EPISODE_RETURN)),
+            _value(run.last(metrics.EVAL_RETURN)),
+            _value(_median(run.series(metrics.STEPS_PER_SECOND))),
+            _wall_time(run.process),
+        ]
+        for group in groups
+        for run in group.runs
+    ]
+    return Section("Runs", table([*head, "env steps/s (median)", "wall time"], rows))
+
+
+def learning(groups: Sequence[Group]) -> Section | None:
+    """Return in training and in evaluation."""
+    note = ""
+    if any(len(group.runs) > 1 for group in groups):
+        note = (
+            "Thick lines are means over runs of one configuration that differ in their seed; bands are their "
+            "95 % intervals (Student's t over the runs that reach the step; cut at the frame)."
+        )
+    return _charts("Learning curves", groups, LEARNING, note, has_bands=True)
+
+
+def evaluation(groups: Sequence[Group]) -> Section | None:
+    """The last evaluation of each configuration, and what ``lit-rl test`` wrote."""
+    rows = []
+    for group in groups:
+        last = [value for run in group.runs if (value := run.last(metrics.EVAL_RETURN)) is not None]
+        if last:
+            mean, low, high = (float(x) for x in mean_interval(np.array(last)))
+            interval = f"{number(low)} to {number(high)}" if len(last) > 1 else "one run gives none"
+            rows.append([group.label, str(len(last)), number(mean), interval])
+    tested = [
+        [run.name, number(e["return_mean"]), number(e["return_std"]), str(e["episodes"]), str(e["env_steps"])]
+        for group in groups
+        for run in group.runs
+        if _is_result(e := run.evaluation)
+    ]
+    if not rows and not tested:
+        return None
+    html = ""
+    if rows:
+        head = ["configuration", "runs", "last evaluation return, mean of runs", "95 % interval"]
+        html += table(head, rows)
+    if tested:
+        head = ["run, by lit-rl test", "return", "standard deviation", "episodes", "env steps of the policy"]
+        html += table(head, tested)
+    return Section("Evaluation", html)
+
+
+def losses(groups: Sequence[Group]) -> Section | None:
+    """Every loss of every network, with its trend."""
+    names = dict.fromkeys(
+        (loss.network, loss.name) for group in groups for run in group.runs for loss in run.losses.losses
+    )
+    charts = [_loss_chart(groups, network, name) for network, name in names]
+    note = (
+        "Trend of the last 100 values: rising or falling where their order is significant (Mann-Kendall, "
+        "p < 0.05) and the Theil-Sen line moves by more than the scatter around it."
+    )
+    missing = dict.fromkeys(
+        f"{network} ({reason})"
+        for g in groups
+        for run in g.runs
+        for network, reason in run.losses.missing.items()
+    )
+    note += f" Not recorded: {'; '.join(missing)}." if missing else ""
+    return Section("Losses", charts=charts, note=note) if charts else None
+
+
+def policy(groups: Sequence[Group]) -> Section | None:
+    """What tells how the policy changes."""
+    return _charts("Policy and value", groups, POLICY)
+
+
+def sync(groups: Sequence[Group]) -> Section | None:
+    """Times and efficiency of synchronous updates."""
+    return _charts("Synchronous updates", groups, SYNC)
+
+
+def speed(groups: Sequence[Group]) -> Section | None:
+    """Throughput and where the time goes."""
+    return _charts("Speed", groups, SPEED)
+
+
+def skills(groups: Sequence[Group]) -> Section | None:
+    """How often each skill was assigned, from the newest ``skill_usage_step_*.json`` of each run."""
+    html = ""
+    for group in groups:
+        for run in group.runs:
+            usage = _skill_usage(run)
+            if usage.get("team_skills"):
+                title = f"{group.label}, seed {run.seed}: {_value(usage.get('skill_switches'))} switches"
+                html += bars(title, "team skill", usage["team_skills"])
+                html += bars(title, "agent skill", usage.get("agent_skills") or {})
+    return Section("Skills", html, note="Number of assignments, not of env steps.") if html else None
+
+
+def reproduction(groups: Sequence[Group]) -> Section:
+    """Configuration, hardware, versions and commit."""
+    runs = [run for group in groups for run in group.runs]
+    keys = dict.fromkeys(key for run in runs for key in run.versions)
+    rows = [[key, "; ".join(dict.fromkeys(_version(run.versions.get(key)) for run in runs))] for key in keys]
+    html = table(["hardware and versions", ""], rows) if rows else ""
+    for group in groups:
+        first, others = group.runs[0], len(group.runs) - 1
+        more = f"; {plural(others, 'more run')} with other seeds" if others else ""
+        html += details(f"config.yaml of {group.label}, seed {first.seed}{more}", first.config_text)
+    return Section("To repeat it", html)
+
+
+def records(groups: Sequence[Group]) -> Section:
+    """What was dropped, damaged or not finite."""
+    found = [f"{run.name}: {text}" for group in groups for run in group.runs for text in _faults(run)]
+    return Section("What was dropped", lines(found or ["Nothing: every file was read in full."]))
+
+
+SECTIONS: list[Callable[[Sequence[Group]], Section | None]] = [
+    overview,
+    learning,
+    evaluation,
+    losses,
+    policy,
+    sync,
+    speed,
+    skills,
+    reproduction,
+    records,
+]
+"""All sections in their order on the page. A new kind of data is a new function here."""
+
+
+def _charts(
+    title: str, groups: Sequence[Group], names: Mapping[str, str], note: str = "", has_bands: bool = False
+) -> Section | None:
+    charts = []
+    for name, heading in names.items():
+        definition, unit = metrics.METRICS[name]
+        chart = Chart(heading, f"{heading} ({unit})" if unit else heading, f"{definition}.")
+        _add_lines(chart, groups, lambda run, name=name: run.series(name), has_bands)
+        charts += [chart] if chart.lines else []
+    return Section(title, charts=charts, note=note) if charts else None
+
+
+def _loss_chart(groups: Sequence[Group], network: str, name: str) -> Chart:
+    def find(run: Run) -> Series | None:
+        return next((x.series for x in run.losses.losses if (x.network, x.name) == (network, name)), None)
+
+    trends = Counter(
+        loss.trend
+        for group in groups
+        for run in group.runs
+        for loss in run.losses.losses
+        if (loss.network, loss.name) == (network, name)
+    )
+    said = ", ".join(
+        f"{trend} in {plural(count, 'run')}" if trends.total() > 1 else trend
+        for trend, count in trends.most_common()
+    )
+    definition = metrics.METRICS.get(f"loss/{name}")
+    chart = Chart(
+        f"{network}: {name}",
+        name.replace("_", " ") if "loss" in name else f"{name} loss",
+        (f"{definition.definition}. " if definition else "") + f"Trend: {said}.",
+        is_log=_spans_decades([series for g in groups for run in g.runs if (series := find(run))]),
+    )
+    _add_lines(chart, groups, find)
+    return chart
+
+
+def _add_lines(
+    chart: Chart, groups: Sequence[Group], pick: Callable[[Run], Series | None], has_bands: bool = False
+) -> None:
+    for color, group in enumerate(groups):
+        curves = [(f"seed {run.seed}", series) for run in group.runs if (series := pick(run)) is not None]
+        if curves:
+            chart.lines.extend(group_lines(group.label, color, curves, has_bands))
+
+
+def _spans_decades(curves: Sequence[Series]) -> bool:
+    """Whether all values are positive and the largest is over a thousand times the smallest."""
+    values = np.concatenate([series.values for series in curves])
+    values = values[np.isfinite(values)]
+    return bool(len(values) and values.min() > 0 and values.max() > 1000 * values.min())
+
+
+def _faults(run: Run) -> list[str]:
+    faults = list(run.notes)
+    if run.table.damaged:
+        faults.append(f"metrics.csv: {plural(run.table.damaged, 'incomplete line')} left out")
+    log = run.losses
+    if log.damaged:
+        faults.append(f"loss recorder: {plural(log.damaged, 'incomplete line')} left out")
+    faults += [f"loss recorder: {recorder.describe()}" for recorder in log.recorders if recorder.is_lossy]
+    lost = read_json(run.path / "paper_data" / "sync_training_summary.json").get("rows_lost")
+    faults += [f"paper export: {lost} rows could not be written"] if lost else []
+    curves = {**run.table.columns, **{f"{loss.network} {loss.name}": loss.series for loss in log.losses}}
+    for name, series in curves.items():
+        bad = int((~np.isfinite(series.values)).sum())
+        if bad:
+            faults.append(f"{name}: {bad} of {plural(len(series.values), 'value')} not finite")
+    return faults
+
+
+def _skill_usage(run: Run) -> dict[str, Any]:
+    """The newest export of the first rank; empty where there is none or it is torn."""
+    files = run.path.glob("paper_data/skill_usage_step_*.json")
+    steps = {int(match[1]): path for path in files if (match := _SKILL_USAGE.fullmatch(path.name))}
+    return read_json(steps[max(steps)]) if steps else {}
+
+
+def _progress(run: Run) -> str:
+    total = run.total_env_steps
+    return f"{run.env_steps} of {total} ({run.env_steps / total:.0%})" if total else str(run.env_steps)
+
+
+def _median(series: Series | None) -> float | None:
+    return None if series is None else float(np.median(series.values))
+
+
+def _value(value: float | None) -> str:
+    return "" if value is None else number(value)
+
+
+def _wall_time(process: Mapping[str, Any]) -> str:
+    started, ended = process.get("started"), process.get("ended")
+    return duration(ended - started) if isinstance(started, float) and isinstance(ended, float) else ""
+
+
+def _is_result(evaluation: Mapping[str, Any]) -> bool:
+    names = ("return_mean", "return_std", "episodes", "env_steps")
+    return all(isinstance(evaluation.get(name), int | float) for name in names)
+
+
+def _version(value: Any) -> str:
+    if isinstance(value, dict):  # git
+        return join([str(value.get("commit", "")), "with changes" if value.get("dirty") else ""])
+    return "unknown" if value is None else str(value)

@@ -1,0 +1,60 @@
+"""The page in a headless browser: the script runs to its end, curves are drawn, nothing is complained of."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from lit_rl.report.html import write_report
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs chromium on PATH")
+
+
+def load(path):
+    """The page's elements after its script ran, and what the console said."""
+    profile = path.parent / "profile"
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={profile}",
+        "--enable-logging=stderr",
+    ]
+    done = subprocess.run(
+        [str(BROWSER), *flags, "--virtual-time-budget=2000", "--dump-dom", path.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def test_curves_are_drawn_without_an_error(make_run, tmp_path):
+    runs = [make_run(f"a{seed}", seed) for seed in (1, 2)]
+    runs.append(make_run("b", 1, clip=0.1, rows=["100,1,nan,3,4,5", "200,nan,2,3,4,5", "300,5,1e-7,3,4,5"]))
+    runs.append(make_run("c", 1, env="Empty-v0", rows=["100,nan,nan,nan,nan,nan"]))
+    dom, console = load(write_report(runs, tmp_path / "report.html"))
+    assert console == []
+    assert "data-error" not in dom
+    ready = re.search(r'<html[^>]* data-ready="(\d+)"', dom)
+    assert ready
+    assert int(ready[1]) == dom.count("<figcaption") == 4
+    curves = re.findall(r'<path class="curve" d="([^"]*)"', dom)
+    assert len(curves) == 4 * (3 + 1 + 1)  # two runs and their mean, one run, one without a finite value
+    drawn = [curve for curve in curves if curve]
+    assert len(drawn) == 4 * (3 + 1)
+    assert all(re.fullmatch(r"(M[\d.]+ [\d.]+(L[\d.]+ [\d.]+)*)+", curve) for curve in drawn), drawn
+    assert "NaN" not in dom
+    assert dom.count(">env steps</text>") == 4
+
+
+def test_page_without_a_finite_value_is_ready(make_run, tmp_path):
+    run = make_run("a", rows=["0,nan,nan,inf,4,nan"])
+    dom, console = load(write_report([run], tmp_path / "report.html"))
+    assert console == []
+    assert 'data-ready="4"' in dom
+    assert dom.count(">No finite values.</p>") == 4
