@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lit_rl.report.statistics import Trend, trend
 from lit_rl.report.tables import Series, Table, in_order, read_json, read_table
+from lit_rl.trend import WINDOW, trend
 
 FOLDER = "network_loss_logs"
 COUNTS = ("offered", "written", "dropped", "invalid")
@@ -26,7 +26,7 @@ class Loss(NamedTuple):
     network: str
     name: str
     series: Series
-    trend: Trend
+    trend: str
 
 
 class Recorder(NamedTuple):
@@ -93,7 +93,8 @@ def read_losses(run: Path, metrics: Table) -> LossLog:
     for (network, name), segments in parts.items():
         steps, values = (np.concatenate(axis) for axis in zip(*segments, strict=True))
         series = in_order(steps, values)
-        log.losses.append(Loss(network, name, series, trend(series.values)))
+        recent = series.values[np.isfinite(series.values)][-WINDOW:]
+        log.losses.append(Loss(network, name, series, trend(recent.tolist()).label))
     return log
 
 

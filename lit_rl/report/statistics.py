@@ -1,15 +1,12 @@
-"""Statistics over runs and over a curve: interquartile mean, intervals, trend."""
+"""Statistics over runs: interquartile mean, intervals."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-
-Trend: TypeAlias = Literal["rising", "falling", "stable", "insufficient"]
-TREND_WINDOW, TREND_LEAST = 100, 20
 
 
 class Interval(NamedTuple):
@@ -91,41 +88,3 @@ def _probability_within(angle: float, degrees: int) -> float:
         total += term
         term *= cosine**2 * (2 * k + 1 + is_odd) / (2 * k + 2 + is_odd)
     return (angle + sine * total) * 2 / math.pi if is_odd else sine * total
-
-
-def trend(values: np.ndarray) -> Trend:
-    """Whether the newest ``TREND_WINDOW`` values rise or fall.
-
-    Two things are needed: the order of the values is unlikely by chance (Mann-Kendall, p < 0.05), and the
-    line of Theil (1950) and Sen (1968) moves by more than the scatter around it (1.4826 times the median
-    absolute residual). Neither changes when the values are multiplied or shifted.
-
-    Args:
-        values: ``(K,)`` in the order of steps; NaN and infinity are left out.
-    """
-    recent = values[np.isfinite(values)][-TREND_WINDOW:]
-    count = len(recent)
-    if count < TREND_LEAST:
-        return "insufficient"
-    recent = recent / (np.abs(recent).max() or 1.0)  # so that no difference overflows
-    first, second = np.triu_indices(count, k=1)
-    rise = recent[second] - recent[first]
-    slope = np.median(rise / (second - first))
-    rest = recent - slope * np.arange(count)
-    scatter = 1.4826 * np.median(np.abs(rest - np.median(rest)))
-    if abs(slope) * (count - 1) <= scatter or _mann_kendall(rise, recent) >= 0.05:
-        return "stable"
-    return "rising" if slope > 0 else "falling"
-
-
-def _mann_kendall(rise: np.ndarray, values: np.ndarray) -> float:
-    """Two-sided p-value by the normal approximation, corrected for ties and continuity.
-
-    Args:
-        rise: Differences of all pairs, the later value minus the earlier one.
-        values: ``(K,)`` the values.
-    """
-    n, score = len(values), abs(int(np.sign(rise).sum()))
-    ties = np.unique(values, return_counts=True)[1]
-    variance = (n * (n - 1) * (2 * n + 5) - int((ties * (ties - 1) * (2 * ties + 5)).sum())) / 18
-    return math.erfc((score - 1) / math.sqrt(2 * variance)) if score and variance > 0 else 1.0

@@ -3,24 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from lit_rl.cli.evaluation import confidence_interval, student_t, summary, write_json
+from lit_rl.cli.evaluation import confidence_interval, summary, write_json
 
 RESULT = {"return_mean": 200.0, "return_std": 40.0, "length_mean": 200.0, "episodes": 16, "env_steps": 5000}
-
-
-@pytest.mark.parametrize(
-    ("degrees", "tabulated", "tolerance"),
-    [
-        (1, 12.706, 0.12),
-        (2, 4.303, 8e-3),
-        (3, 3.182, 2e-3),
-        (4, 2.776, 3e-4),
-        (9, 2.262, 3e-4),
-        (99, 1.984, 3e-4),
-    ],
-)
-def test_student_t_agrees_with_the_table(degrees, tabulated, tolerance):
-    assert student_t(degrees) == pytest.approx(tabulated, rel=tolerance)
 
 
 def test_interval_by_hand():

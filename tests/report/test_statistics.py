@@ -3,8 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from lit_rl.callbacks.recorder.trend import trend as recorder_trend
-from lit_rl.report.statistics import iqm, mean_interval, stratified_bootstrap, student_t, trend
+from lit_rl.report.statistics import iqm, mean_interval, stratified_bootstrap, student_t
 
 
 def test_interquartile_mean_by_hand():
@@ -95,36 +94,3 @@ def test_one_run_gives_no_interval():
     interval = stratified_bootstrap([np.array([4.0])])
     assert interval.center == 4.0
     assert np.isnan([interval.low, interval.high]).all()
-
-
-CURVES = {
-    "rising": np.arange(50.0) + np.sin(np.arange(50.0)),
-    "falling": -np.arange(50.0) / 7,
-    "stable": np.cos(np.arange(100.0) * 2.1),
-    "insufficient": np.arange(19.0),
-}
-
-
-@pytest.mark.parametrize("name", CURVES)
-def test_trend(name):
-    values = CURVES[name]
-    assert trend(values) == name
-    assert trend(1e-6 * values + 5.0) == name
-    mirrored = {"rising": "falling", "falling": "rising"}
-    assert trend(-values) == mirrored.get(name, name)
-
-
-def test_trend_sees_the_newest_finite_values_only():
-    values = np.concatenate([1000.0 - np.arange(500.0), np.arange(100.0)])
-    assert trend(values) == "rising"
-    values[-5:] = np.nan, np.inf, -np.inf, np.nan, np.nan
-    assert trend(values[:500]) == "falling"
-    assert trend(np.zeros(30)) == "stable"
-
-
-def test_trend_is_that_of_the_loss_recorder():
-    rng = np.random.default_rng(0)
-    for _ in range(60):
-        slope, count = rng.normal() * 0.02, int(rng.integers(15, 101))
-        values = slope * np.arange(count) + rng.normal(size=count).round(1)
-        assert trend(values) == recorder_trend(values.tolist()).label
