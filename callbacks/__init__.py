@@ -14,16 +14,42 @@ if __name__ == "callbacks":
 if TYPE_CHECKING:
     from lit_rl.callbacks.checkpoint import RolloutCheckpoint
     from lit_rl.callbacks.env_step_budget import EnvStepBudget
+    from lit_rl.callbacks.episode_stats import EpisodeStats
     from lit_rl.callbacks.graceful_stop import GracefulStop
+    from lit_rl.callbacks.learner_stats import LearnerStats
+    from lit_rl.callbacks.network_loss_logger import NetworkLossLogger
+    from lit_rl.callbacks.paper_export import PaperExport
     from lit_rl.callbacks.progress_bar import EnvStepsProgressBar
+    from lit_rl.callbacks.sync_efficiency import SyncEfficiency
+    from lit_rl.callbacks.tensorboard_server import TensorBoardServer
+    from lit_rl.callbacks.wandb_run import WandbRun
 
-__all__ = ["EnvStepBudget", "EnvStepsProgressBar", "GracefulStop", "RolloutCheckpoint"]
+__all__ = [
+    "EnvStepBudget",
+    "EnvStepsProgressBar",
+    "EpisodeStats",
+    "GracefulStop",
+    "LearnerStats",
+    "NetworkLossLogger",
+    "PaperExport",
+    "RolloutCheckpoint",
+    "SyncEfficiency",
+    "TensorBoardServer",
+    "WandbRun",
+]
 
 _HOME = {
     "EnvStepBudget": "env_step_budget",
     "EnvStepsProgressBar": "progress_bar",
+    "EpisodeStats": "episode_stats",
     "GracefulStop": "graceful_stop",
+    "LearnerStats": "learner_stats",
+    "NetworkLossLogger": "network_loss_logger",
+    "PaperExport": "paper_export",
     "RolloutCheckpoint": "checkpoint",
+    "SyncEfficiency": "sync_efficiency",
+    "TensorBoardServer": "tensorboard_server",
+    "WandbRun": "wandb_run",
 }
 
 

@@ -9,7 +9,11 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-SHOWS = {"01_first_run": ["image/png", "image/gif"], "02_your_own_env": ["image/png"]}
+SHOWS = {
+    "01_first_run": ["image/png", "image/gif"],
+    "02_your_own_env": ["image/png"],
+    "03_watching_a_run": ["image/png"] * 3,
+}
 """Pictures each notebook shows, in their order."""
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -92,6 +92,33 @@ def _sac(threads: int, default: float, compiled: float, updates: int) -> Case:
     )
 
 
+def _watch(config: str) -> Case:
+    """Training with every callback that watches, over training without."""
+    script = ["bench_watch.py", "one", config]
+    return Case(
+        name=f"watch_{config}",
+        title=f"{config} with `callbacks/watch`, wall time of training",
+        sides={"none": script, "watch": [*script, "callbacks/watch"]},
+        metric="training",
+        unit="s",
+        checks=[Check("watched / unwatched", "watch", "none", "at most", 1.02)],
+        quick=["--set", "budget.total_env_steps=2000"],
+    )
+
+
+def _recorder(name: str, title: str, metric: str, unit: str, limit: float) -> Case:
+    return Case(
+        name=name,
+        title=f"loss recorder: {title}",
+        sides={"ours": ["bench_recorder.py"]},
+        metric=metric,
+        unit=unit,
+        checks=[Check(title, "ours", None, "at most", limit)],
+        quick=["--calls", "2000"],
+        rounds=1,
+    )
+
+
 CASES = [
     Case(
         name="startup",
@@ -139,4 +166,20 @@ CASES = [
     _ppo("halfcheetah", "PPO HalfCheetah-v5, 8 envs x 256, batch 64, 10 epochs, 1 thread", "SB3", 1.6, 2.6),
     _sac(1, 1.7, 2.1, updates=1_536),
     _sac(2, 1.8, 2.3, updates=1_536),
+    _recorder("recorder", "99th percentile of `record()`, called without pause", "p99_us", "us", 20.0),
+    _recorder(
+        "recorder_memory", "peak memory of its process, matplotlib included", "process_peak_mb", "MB", 150.0
+    ),
+    _watch("ppo_cartpole"),
+    _watch("sac_pendulum"),
+    Case(
+        name="memory",
+        title="growth of the trainer's memory over 2,000,000 env steps with `callbacks/watch`",
+        sides={"watch": ["bench_watch.py", "memory"]},
+        metric="growth_mib",
+        unit="MiB",
+        checks=[Check("after warm-up", "watch", None, "at most", 20.0)],
+        quick=["--env-steps", "60000"],
+        rounds=1,
+    ),
 ]
