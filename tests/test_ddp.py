@@ -80,9 +80,8 @@ def select_envs(rollout: Rollout, first: int, last: int) -> Rollout:
     part["final_obs"] = map_nested(lambda leaf: leaf[inside], rollout["final_obs"])
     part["carry"] = map_nested(lambda leaf: leaf[first:last], rollout["carry"])
     ended = rollout["episodes"]["env_index"]
-    part["episodes"] = {
-        key: value[(ended >= first) & (ended < last)] for key, value in rollout["episodes"].items()
-    }
+    is_part = (ended >= first) & (ended < last)
+    part["episodes"] = map_nested(lambda leaf: leaf[is_part], rollout["episodes"])
     return part  # type: ignore[return-value]
 
 
