@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from types import TracebackType
@@ -84,6 +85,9 @@ def choose_matmul_precision(
 class ProcessSettings:
     """Threads and matrix-product precision of this process, applied and put back.
 
+    Meanwhile Python's garbage collector leaves alone what existed before (``gc.freeze``): going through the
+    objects of torch and Lightning again and again finds nothing and empties the caches between two batches.
+
     Args:
         threads: Number of OpenMP threads.
         matmul_precision: ``highest``, ``high`` or ``medium``.
@@ -93,11 +97,15 @@ class ProcessSettings:
         self.threads = threads
         self.matmul_precision = matmul_precision
         self._before: tuple[int, str] | None = None
+        self._has_frozen = False
 
     def apply(self) -> None:
         """Set both, and remember what was set before the first call."""
         if self._before is None:
             self._before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+            self._has_frozen = gc.get_freeze_count() == 0  # unless somebody else did
+            if self._has_frozen:
+                gc.freeze()
         torch.set_num_threads(self.threads)
         torch.set_float32_matmul_precision(self.matmul_precision)
 
@@ -107,6 +115,8 @@ class ProcessSettings:
             threads, precision = self._before
             torch.set_num_threads(threads)
             torch.set_float32_matmul_precision(precision)
+            if self._has_frozen:
+                gc.unfreeze()
             self._before = None
 
     def __enter__(self) -> ProcessSettings:

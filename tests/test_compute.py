@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 
@@ -125,3 +127,20 @@ def test_settings_remember_what_was_before_the_first_apply():
     settings.restore()
     settings.restore()
     assert torch.get_num_threads() == before
+
+
+def test_what_existed_before_is_left_to_itself_while_fitting():
+    assert gc.get_freeze_count() == 0
+    with ProcessSettings(1, "highest"):
+        assert gc.get_freeze_count() > 1000
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_somebody_else_froze_stays_frozen():
+    gc.freeze()
+    try:
+        with ProcessSettings(1, "highest"):
+            pass
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()

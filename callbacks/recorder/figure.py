@@ -89,9 +89,7 @@ def _draw_panel(axes: Axes, panel: dict[str, Any], step_unit: str) -> None:
         axes.fill_between(steps, curve["low"], curve["high"], **band)
     if summary["trend_line"]:  # many points: the line is bent where the axis is logarithmic
         (first, start), (last, end) = summary["trend_line"]
-        line_steps = [
-            first + (last - first) * k / 50 for k in range(51)
-        ]
+        line_steps = [first + (last - first) * k / 50 for k in range(51)]
         line = [start + (end - start) * k / 50 for k in range(51)]
         axes.plot(line_steps, line, color=VERMILION, linewidth=2.0, label=f"trend of the last {WINDOW} rows")
     if panel["bad_steps"]:

@@ -26,6 +26,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lit_rl import metrics
+from lit_rl.algos.batch_log import BatchLog, refuse_not_finite
 from lit_rl.algos.evaluation import EvalResult, logged, summarize
 from lit_rl.checks import is_plain
 from lit_rl.compute import MatmulPrecision, ProcessSettings, choose_matmul_precision, choose_threads
@@ -77,8 +78,7 @@ class RLModule(LightningModule):
         self._recent_returns: deque[float] = deque(maxlen=EPISODE_WINDOW)
         self._recent_lengths: deque[int] = deque(maxlen=EPISODE_WINDOW)
         self._last_log_time: float | None = None
-        self._row: dict[str, float] | None = None  # of the batch that ends just now
-        self._points: dict[str, float] = {}  # the last ones inside it
+        self._log = BatchLog()
         self._pending_local_state: dict[str, Any] | None = None
 
     # What a learner implements
@@ -260,7 +260,7 @@ class RLModule(LightningModule):
         }
         fetched = self._fetch(values | recorded, len(episodes["episode_return"]))
         self.progress_metrics = fetched
-        self._refuse_not_finite(fetched)
+        refuse_not_finite(fetched, self.env_steps, self.policy_version)
         now = time.perf_counter()
         if self._last_log_time is not None:
             fetched[metrics.STEPS_PER_SECOND] = new_steps * self._world_size / (now - self._last_log_time)
@@ -269,22 +269,26 @@ class RLModule(LightningModule):
         fetched[metrics.COLLECT_SECONDS] = batch["collect_s"]
         fetched[metrics.GRADIENT_STEPS] = float(self.updates)
         fetched[metrics.POLICY_VERSION] = float(self.policy_version)
-        self._row = dict(fetched)
+        self._log.begin(fetched)
 
     def _fetch(self, values: dict[str, Tensor | float], num_ended: int) -> dict[str, float]:
         """One host synchronisation for all values; means over ranks, episode statistics over all episodes."""
-        names = list(values)
-        losses = torch.stack(
-            [torch.as_tensor(v, dtype=torch.float64, device=self.device).detach() for v in values.values()]
-        )
-        counts = losses.new_tensor(
-            [sum(self._recent_returns), sum(self._recent_lengths), len(self._recent_returns), num_ended]
-        )
-        numbers = self.sum_over_ranks(torch.cat([losses / self._world_size, counts])).tolist()
-        fetched = dict(zip(names, numbers, strict=False))
+        on_device = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        means = torch.stack([value.detach() for value in on_device.values()])
+        numbers: list[float] = [
+            sum(self._recent_returns), sum(self._recent_lengths), len(self._recent_returns), num_ended
+        ]  # fmt: skip
+        if self._world_size > 1:
+            counts = means.new_tensor(numbers, dtype=torch.float64)
+            joined = self.sum_over_ranks(torch.cat([means.double() / self._world_size, counts])).tolist()
+            averaged, numbers = joined[: len(on_device)], joined[len(on_device) :]
+        else:
+            averaged = means.tolist()
+        numbers_of = dict(zip(on_device, averaged, strict=True))
+        fetched = {name: float(numbers_of.get(name, value)) for name, value in values.items()}
         may_lack = (metrics.EXPLAINED_VARIANCE, metrics.ENV_PREFIX)  # no variance, or nothing was reported
         fetched = {n: v for n, v in fetched.items() if math.isfinite(v) or not n.startswith(may_lack)}
-        total_return, total_length, window, ended = numbers[-4:]
+        total_return, total_length, window, ended = numbers
         self.num_episodes += int(ended)
         if window:
             fetched[metrics.EPISODE_RETURN] = total_return / window
@@ -292,40 +296,17 @@ class RLModule(LightningModule):
         fetched[metrics.EPISODES] = float(self.num_episodes)
         return fetched
 
-    def _refuse_not_finite(self, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"{name} became {value} in the update after {self.env_steps} env steps (policy version "
-                    f"{self.policy_version}); lower the learning rate, or check the environment's rewards"
-                )
-
     def log_values(self, values: dict[str, float]) -> None:
-        """Log ``values`` at the axis of env steps; at the end of a batch together with those of the learner.
-
-        Callbacks call this in ``on_train_batch_end``: all that a batch has to say is written at once, because
-        every write costs more than all its values.
-        """
-        if self._row is not None:
-            self._row |= values
-            return
-        for logger in self.trainer.loggers:
-            logger.log_metrics(values, step=self.env_steps)
+        """Log ``values`` at the axis of env steps; at the end of a batch as part of its row."""
+        self._log.add(values, self.trainer.loggers, self.env_steps)
 
     def log_point(self, values: dict[str, float], env_steps: int) -> None:
         """Log ``values`` at a step inside the batch; a logger of one row per batch gets the last ones."""
-        self._points |= values
-        for logger in self.trainer.loggers:
-            if not getattr(logger, "is_row_per_batch", False):
-                logger.log_metrics(values, step=env_steps)
+        self._log.add_point(values, self.trainer.loggers, env_steps)
 
     def write_row(self) -> None:
         """Write what was logged of the batch so far; called at its end, and before a checkpoint."""
-        row, points, self._row, self._points = self._row or {}, self._points, None, {}
-        for logger in self.trainer.loggers:
-            values = {**row, **points} if getattr(logger, "is_row_per_batch", False) else row
-            if values:
-                logger.log_metrics(values, step=self.env_steps)
+        self._log.write(self.trainer.loggers, self.env_steps)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Write the row of the batch, after all callbacks."""

@@ -24,57 +24,41 @@ def masked_crc32c(data: bytes) -> int:
 record_writer.masked_crc32c = masked_crc32c
 
 
-_KNOWN = 16
-"""Sets of tags that are remembered."""
-
-
 class Curves(TensorBoardLogger):
     """TensorBoard events only: ``config.yaml`` says more than Lightning's ``hparams.yaml``.
 
-    All values of a batch are one event: written one by one they would cost more than the rest of the logging.
-    Events are handed over once a second and at the end.
+    All values of a batch are one event. Events are made once a second and at the end, many in a row: one by
+    one, between two batches, each would cost several times as much.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._summaries: dict[tuple[str, ...], Summary] = {}
-        self._events: list[Event] = []
+        self._waiting: list[tuple[float, int | None, dict[str, float]]] = []
         self._written_at = time.monotonic()
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write ``metrics`` at the axis of env steps."""
-        summary = self._summary_of(tuple(metrics))
-        for entry, value in zip(summary.value, metrics.values(), strict=True):
-            entry.simple_value = value
-        self._events.append(Event(wall_time=time.time(), step=step, summary=summary))  # a copy
+        self._waiting.append((time.time(), step, dict(metrics)))
         if time.monotonic() - self._written_at > 1.0:
             self._write()
 
     def _write(self) -> None:
-        """Hand over what is waiting: TensorBoard's writer is a thread, and waking it up costs, too."""
-        events, self._events, self._written_at = self._events, [], time.monotonic()
-        if events:
+        waiting, self._waiting, self._written_at = self._waiting, [], time.monotonic()
+        if waiting:
             writer = self.experiment.file_writer.event_writer  # pyright: ignore[reportOptionalMemberAccess]
-            for event in events:
-                writer.add_event(event)
-
-    def _summary_of(self, names: tuple[str, ...]) -> Summary:
-        """A message with these tags: most batches log the same ones, and tags cost more than values."""
-        if names not in self._summaries:
-            if len(self._summaries) >= _KNOWN:
-                self._summaries.clear()
-            self._summaries[names] = Summary(value=[Summary.Value(tag=name) for name in names])
-        return self._summaries[names]
+            for wall_time, step, metrics in waiting:
+                values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+                writer.add_event(Event(wall_time=wall_time, step=step, summary=Summary(value=values)))
 
     @rank_zero_only
     def save(self) -> None:
-        """Write the events that are still buffered."""
+        """Write what is waiting."""
         self._write()
         self.experiment.flush()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write what is not written yet, and close the file."""
+        """Write what is waiting, and close the file."""
         self._write()
         super().finalize(status)
