@@ -20,6 +20,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from lit_rl.callbacks.low_priority import yield_to_the_trainer
+
 _HEADER = 4
 _CHUNK = 1 << 18
 
@@ -168,7 +170,7 @@ class Companion:
 def attach() -> tuple[Channel, int]:
     """First line of a companion's ``main``: its channel, and the process id of the trainer."""
     descriptor, trainer = map(int, sys.argv[1:3])
-    os.nice(19)
+    yield_to_the_trainer()
     return Channel(socket.socket(fileno=descriptor)), trainer
 
 

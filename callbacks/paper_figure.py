@@ -7,7 +7,6 @@ apart (Okabe 2008). It imports no torch and reads only files, so it can be drawn
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from lit_rl.callbacks.low_priority import yield_to_the_trainer
 from lit_rl.callbacks.paper_files import EPISODES, FIGURE, SYNC, file_name, read_columns, unfinished
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
@@ -223,8 +223,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    if hasattr(os, "nice"):
-        os.nice(19)
+    yield_to_the_trainer()
     if hasattr(signal, "alarm"):
         signal.alarm(MAX_S)
     main()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_rl.callbacks import companion
+from lit_rl.callbacks.low_priority import lower_children
 from lit_rl.metrics import ACTOR_STEPS, LEARNER_UPDATES
 
 ENV_STEPS = "env_steps"
@@ -37,6 +38,7 @@ def main() -> None:
         return
     try:
         run = start(options, trainer)
+        lower_children()  # the process that wandb has started
         companion.reply(channel, "started", _where(run, options))
         exit_code = record(run, received)
         end(run, exit_code)

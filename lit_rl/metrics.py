@@ -211,7 +211,7 @@ METRICS: dict[str, Metric] = {
     SYNC_SAMPLES: Metric("Env steps of all ranks since the update before", "env steps"),
     SYNC_BATCH_SIZE: Metric("Transitions in the batch of this rank: T * N, or minibatches times their size"),
     BUFFER_SAMPLES: Metric("Env steps of all ranks collected for the update just done", "env steps"),
-    BUFFER_CONTRIBUTION: Metric("Transitions that this environment of this rank gave to the update"),
+    BUFFER_CONTRIBUTION: Metric("Transitions that this environment of this rank gave; every 10th update"),
 }  # fmt: skip
 
 

@@ -13,10 +13,10 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
+from lit_rl.callbacks.low_priority import yield_to_the_trainer
 from lit_rl.callbacks.recorder.protocol import Message, is_readable, read_frame, write_frame
 from lit_rl.callbacks.recorder.session import Session
 
-NICENESS = 10
 POLL_S = 1.0
 CRASH_LOG = "recorder_crash.log"
 
@@ -25,7 +25,7 @@ def main() -> None:
     """Record until the trainer closes or is gone."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
-    os.nice(NICENESS)
+    yield_to_the_trainer()
     replies = os.dup(1)
     os.dup2(2, 1)  # nothing that is printed may get between the replies
     session, directory, parent = Session(), None, os.getppid()

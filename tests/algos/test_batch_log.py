@@ -35,6 +35,6 @@ def test_outside_of_a_batch_values_are_written_at_once():
 def test_what_is_not_finite_is_named():
     refuse_not_finite({"a": 0.0}, 1, 1)
     with pytest.raises(
-        FloatingPointError, match="b became nan in the update after 64 env steps .policy version 3"
+        FloatingPointError, match=r"b became nan in the update after 64 env steps \(policy version 3"
     ):
         refuse_not_finite({"a": 0.0, "b": math.nan}, 64, 3)
