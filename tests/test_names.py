@@ -145,7 +145,7 @@ def train(directory: Path, *arguments: str) -> Run:
     run_dir = directory / "run"
     watch = ["--config", "callbacks/watch", "--run_dir", str(run_dir), "--seed_everything", "1"]
     main(["fit", *arguments, *watch])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not _is_complete(run_dir):
         assert time.monotonic() < deadline, sorted(str(path) for path in run_dir.rglob("*"))
         time.sleep(0.1)

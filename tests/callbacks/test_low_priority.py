@@ -35,7 +35,7 @@ def test_a_process_lowers_itself_and_its_session():
     process = start(CHILD.format("yield_to_the_trainer"))
     assert psutil.Process(process.pid).nice() == 19
     if GROUPS.exists():
-        assert Path(f"/proc/{process.pid}/autogroup").read_text().endswith("nice 19\n")
+        assert Path(f"/proc/{process.pid}/autogroup").read_text().endswith("nice 10\n")
         assert (
             GROUPS.read_text() != Path(f"/proc/{process.pid}/autogroup").read_text()
         )  # not that of the tests
@@ -46,7 +46,7 @@ def test_a_process_lowers_itself_and_its_session():
 def test_sessions_of_children_are_lowered():
     process = start("print('ready', flush=True); input()")
     low_priority.lower_children()
-    assert Path(f"/proc/{process.pid}/autogroup").read_text().endswith("nice 19\n")
+    assert Path(f"/proc/{process.pid}/autogroup").read_text().endswith("nice 10\n")
     end(process)
 
 
@@ -61,7 +61,7 @@ def test_the_kernel_is_asked_again_when_it_is_busy(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Path, "write_text", write_text)
     monkeypatch.setattr(low_priority.time, "sleep", lambda seconds: None)
     low_priority._lower_session(7)
-    assert calls == [("/proc/7/autogroup", "19")] * 3
+    assert calls == [("/proc/7/autogroup", "10")] * 3
 
 
 def test_without_such_groups_nothing_happens(monkeypatch: pytest.MonkeyPatch):
