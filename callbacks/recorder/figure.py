@@ -107,7 +107,7 @@ def _set_scales(axes: Axes, curve: dict[str, list[float]], summary: dict[str, An
     lowest = min(curve["low"], default=0.0)
     means = curve["mean"]
     if lowest > 0 and max(means) > LOG_FROM * min(means):
-        axes.set_yscale("log")
+        axes.set_yscale("log", nonpositive="mask")
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 2.5, 5, 10]))

@@ -3,7 +3,7 @@
 
 Every run is a process of its own, so that neither threads nor compiled code leak from one to the next; the
 sides of a case alternate (A B C, A B C, ...), so that a slow drift of the machine hits all of them. Needs
-an idle machine and two cores, and takes under 20 minutes. Writes ``results/speed.json`` and
+an idle machine and two cores, and takes about half an hour. Writes ``results/speed.json`` and
 ``results/speed.md``, after every case; ``--quick`` (one short round, numbers mean nothing) and ``--only``
 write ``speed_quick.*`` and ``speed_partial.*`` instead.
 """
