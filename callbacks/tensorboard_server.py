@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,6 @@ class TensorBoardServer(Callback):
         _log.warning("no TensorBoard server at %s: %s; training goes on without it", where, reason)
 
     def _end(self) -> None:
-        if self._companion is not None:
-            self._companion.kill()
+        if self._companion is not None:  # the end of a large process takes a moment, nobody waits for it
+            threading.Thread(target=self._companion.kill, name="end of TensorBoard").start()
             self._companion = None
