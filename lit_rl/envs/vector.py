@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,7 +52,8 @@ def make_vector_env(
 
     Args:
         env: A Gymnasium id (``"package:Id-v0"`` imports ``package`` first), or a callable. One that takes
-            ``num_envs`` makes the whole ``VectorEnv``; any other makes one ``gymnasium.Env``, called N times.
+            ``num_envs`` makes the whole ``VectorEnv``; any other makes one ``gymnasium.Env`` or PettingZoo
+            ``ParallelEnv`` (see ``ParallelVectorEnv``), called N times.
         num_envs: N.
         vectorization: ``native`` is the batched class an id may be registered with, ``sync`` N copies in this
             process, ``async`` one process each (for slow environments), ``envpool`` the pool of that name.
@@ -97,8 +99,13 @@ def make_vector_env(
             if check:
                 check_env(env_fn, name=_name(env))
             envs = _make_copies([env_fn] * num_envs, how, _AUTORESET[autoreset])
+    except _MakesParallelEnv:
+        envs = None
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise ValueError(f"env={_name(env)!r} needs a package that is not installed: {error}") from error
+    if envs is None:
+        is_plain &= vectorization in ("auto", "sync")
+        return _make_parallel(env, num_envs, kwargs, record, check, is_plain)
     try:
         return GymnasiumVectorEnv(envs, _name(env), record)
     except BaseException:
@@ -122,6 +129,24 @@ def _make_own_batch(
     return made
 
 
+class _MakesParallelEnv(Exception):  # noqa: N818  # no error: found out by calling the factory
+    """A factory makes a PettingZoo environment of several agents."""
+
+
+def _make_parallel(
+    env: Any, num_envs: int, kwargs: dict[str, Any], record: Sequence[str], check: bool, is_plain: bool
+) -> VectorEnv:
+    """Copies of a PettingZoo environment; ``is_plain``: no argument is given that it cannot take."""
+    if not is_plain:
+        raise ValueError(
+            f"env={_name(env)!r} makes a PettingZoo ParallelEnv: leave out wrappers and autoreset, and "
+            "vectorization must be auto or sync"
+        )
+    from lit_rl.envs.pettingzoo import ParallelVectorEnv
+
+    return ParallelVectorEnv(env, num_envs, kwargs, check=check, record=record)
+
+
 def _single_env_fn(
     env: Source, kwargs: dict[str, Any], wrappers: Sequence[Wrapper]
 ) -> Callable[[], gymnasium.Env]:
@@ -137,8 +162,14 @@ def _single_env_fn(
         else:
             single = env(**kwargs)
         if not isinstance(single, gymnasium.Env):
+            pettingzoo = sys.modules.get("pettingzoo")  # whoever made one of its environments imported it
+            if pettingzoo and isinstance(single, pettingzoo.ParallelEnv):
+                single.close()
+                raise _MakesParallelEnv
+            is_aec = pettingzoo and isinstance(single, pettingzoo.AECEnv)
             got = f"{type(single).__module__}.{type(single).__name__}"
-            raise TypeError(f"env={_name(env)!r} must return a gymnasium.Env, got {got}")
+            hint = "; give the function that makes a PettingZoo ParallelEnv" if is_aec else ""
+            raise TypeError(f"env={_name(env)!r} must return a gymnasium.Env, got {got}{hint}")
         for wrapper in wrappers:
             single = wrapper(single)
         return single
