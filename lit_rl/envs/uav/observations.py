@@ -1,0 +1,152 @@
+"""What each UAV sees, and the global state: features within [-1, 1], written straight into their arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lit_rl.envs.uav.backhaul import peers
+from lit_rl.envs.uav.radio import Signals
+from lit_rl.envs.uav.ranking import rank_up, smallest
+from lit_rl.envs.uav.scenario import Scenario
+from lit_rl.envs.uav.world import World, energy_budget_j
+
+OWN, PEER, USER, STATE_UAV, STATE_USER = 14, 7, 4, 9, 4
+"""Features per UAV, peer and user in the observation, and per UAV and user in the state."""
+_SNR_RANGE_DB = 40.0
+"""A link this far from the threshold has the feature 1 or -1."""
+
+
+class Observer:
+    """Makes observations and states.
+
+    Observation of one UAV (14 + 3G + 7(A-1) + 4K features, K nearest users):
+        itself: position 3, velocity 3, energy left, load, one-hot of idle / serving / relay, links to the
+        gateway / H, backhaul capacity, time; each gateway: relative position 3; each other UAV: relative
+        position 3, SNR of the link in dB above the threshold, link exists, load, links to the gateway;
+        nearest users by horizontal distance: relative position 2, served by me, served by another.
+    State (9A + 4M + 3G + 1 features):
+        each UAV: position 3, velocity 3, energy left, load, links to the gateway; each user: position 2,
+        rate r as r / (r + minimum), connected; each gateway: position 3; time.
+
+    Args:
+        scenario: Sizes and the ranges that become [-1, 1].
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._num_near = min(scenario.num_nearest_users, scenario.num_users)
+        half, middle = scenario.area_m / 2, (scenario.max_height_m + scenario.min_height_m) / 2
+        height_range = scenario.max_height_m - scenario.min_height_m
+        self._centre_31 = np.array([[half], [half], [middle]], np.float32)
+        self._half_31 = np.array([[half], [half], [height_range / 2]], np.float32)
+        speeds = [scenario.max_speed_m_s, scenario.max_speed_m_s, scenario.max_climb_m_s]
+        self._speed_31 = np.array(speeds, np.float32)[:, None]
+        self._peer_scale = np.array([scenario.area_m, scenario.area_m, height_range], np.float32)
+        self._gateway_scale = np.array([scenario.area_m, scenario.area_m, scenario.max_height_m], np.float32)
+        self._energy_j = energy_budget_j(scenario)
+        gateways = np.array(scenario.gateways, np.float32)
+        self._gateways = (gateways / self._gateway_scale * [2, 2, 1] - [1, 1, 0]).astype(np.float32).ravel()
+
+    def observe(self, world: World, signals: Signals) -> dict[str, np.ndarray]:
+        """``observation`` ``(N, A, O)`` and ``state`` ``(N, S)``, float32; new arrays."""
+        scenario = self._scenario
+        num_envs, uavs = signals.load.shape
+        position = (world.position - self._centre_31) / self._half_31
+        velocity = world.velocity / self._speed_31
+        flight = [*position.swapaxes(0, 1), *velocity.swapaxes(0, 1)]  # six of (N, A)
+        energy = 1.0 - world.energy_j / self._energy_j
+        load = signals.load / scenario.max_users_per_uav
+        hops = (signals.routes.hops / scenario.max_hops).astype(np.float32)
+        time = (world.step_count / scenario.num_steps).astype(np.float32)
+        shared = [*flight, energy, load]
+
+        obs = np.zeros((num_envs, uavs, scenario.num_observed), np.float32)
+        state = np.empty((num_envs, scenario.num_state), np.float32)
+        self._write_own(obs[..., :OWN], shared, signals, hops, time)
+        end = OWN + 3 * len(scenario.gateways)
+        _write(
+            _split(obs[..., OWN:end], 3),
+            *(signals.to_gateway.swapaxes(0, 1) / self._gateway_scale[:, None, None, None]),
+        )
+        start, end = end, end + PEER * (uavs - 1)
+        self._write_peers(_split(obs[..., start:end], PEER), signals, load, hops)
+        near = obs[..., end : end + USER * self._num_near]
+        self._write_users(_split(near, USER), signals)
+        self._write_state(state, [*shared, hops], world, signals, time)
+        return {
+            "observation": np.clip(obs, -1.0, 1.0, out=obs),
+            "state": np.clip(state, -1.0, 1.0, out=state),
+        }
+
+    def _write_own(
+        self, out: np.ndarray, shared: list[np.ndarray], signals: Signals, hops: np.ndarray, time: np.ndarray
+    ) -> None:
+        relay = signals.routes.relay
+        is_busy = signals.load > 0.0
+        capacity = signals.routes.capacity / self._scenario.target_throughput_mbps
+        role = (~(is_busy | relay), is_busy & ~relay, relay)
+        _write(out, *shared, *role, hops, capacity, time[:, None])
+
+    def _write_peers(self, out: np.ndarray, signals: Signals, load: np.ndarray, hops: np.ndarray) -> None:
+        scenario = self._scenario
+        others = peers(scenario.num_uavs)
+        above_db = 10.0 * np.log10(signals.peer_snr) - scenario.min_snr_db
+        _write(
+            out,
+            *(signals.to_peer.swapaxes(0, 1) / self._peer_scale[:, None, None, None]),
+            above_db / _SNR_RANGE_DB,
+            signals.is_linked,
+            load.take(others, axis=1),
+            hops.take(others, axis=1),
+        )
+
+    def _write_users(self, out: np.ndarray, signals: Signals) -> None:
+        """The nearest users; gathered by flat indices, which is what numpy does fastest."""
+        num_envs, uavs, users = signals.flat2.shape
+        near = smallest(rank_up(signals.flat2), self._num_near)  # (N, A, K)
+        pair = np.arange(num_envs * uavs).reshape(num_envs, uavs, 1) * users + near
+        network = np.arange(num_envs)[:, None, None]
+        east = pair + network * (uavs * users)  # in the flat (N, 2, A, M)
+        to_user = signals.to_user.reshape(-1) / self._scenario.area_m
+        mine = signals.serves.reshape(-1).take(pair)
+        served = signals.serves.sum(1).reshape(-1).take(network * users + near)
+        _write(out, to_user.take(east), to_user.take(east + uavs * users), mine, served - mine)
+
+    def _write_state(
+        self, out: np.ndarray, uav: list[np.ndarray], world: World, signals: Signals, time: np.ndarray
+    ) -> None:
+        scenario = self._scenario
+        end = STATE_UAV * scenario.num_uavs
+        _write(_split(out[:, :end], STATE_UAV), *uav)
+        start, end = end, end + STATE_USER * scenario.num_users
+        users = world.users * (2.0 / scenario.area_m) - 1.0
+        rate = signals.rate_mbps / (signals.rate_mbps + scenario.min_rate_mbps)
+        _write(_split(out[:, start:end], STATE_USER), users[:, 0], users[:, 1], rate, signals.is_connected)
+        out[:, end:-1] = self._gateways
+        out[:, -1] = time
+
+
+def positions_in(scenario: Scenario, state: np.ndarray) -> np.ndarray:
+    """UAVs ``(N, A, 3)`` in m, read back from a state ``(N, S)``."""
+    uavs = state[:, : STATE_UAV * scenario.num_uavs].reshape(-1, scenario.num_uavs, STATE_UAV)[..., :3]
+    low = np.array([0.0, 0.0, scenario.min_height_m], np.float32)
+    high = np.array([scenario.area_m, scenario.area_m, scenario.max_height_m], np.float32)
+    return low + (uavs + 1.0) * ((high - low) / 2)
+
+
+def users_in(scenario: Scenario, state: np.ndarray) -> np.ndarray:
+    """Users ``(N, M, 2)`` in m, read back from a state ``(N, S)``."""
+    start = STATE_UAV * scenario.num_uavs
+    users = state[:, start : start + STATE_USER * scenario.num_users]
+    return (users.reshape(-1, scenario.num_users, STATE_USER)[..., :2] + 1.0) * (scenario.area_m / 2)
+
+
+def _split(block: np.ndarray, size: int) -> np.ndarray:
+    """A view of the last axis as items of ``size`` features: ``(..., items, size)``."""
+    return block.reshape(*block.shape[:-1], -1, size)
+
+
+def _write(out: np.ndarray, *features: np.ndarray) -> None:
+    """Feature f becomes ``out[..., f]``."""
+    for index, feature in enumerate(features):
+        out[..., index] = feature

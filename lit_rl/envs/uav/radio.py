@@ -1,0 +1,161 @@
+"""The radio network of one moment: who hears whom, who serves whom, and what rate arrives."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lit_rl.envs.uav.association import associate
+from lit_rl.envs.uav.backhaul import Routes, peers, widest_paths
+from lit_rl.envs.uav.channel import (
+    SURROUNDINGS,
+    air_to_ground_snr,
+    free_space_snr,
+    from_db,
+    noise_dbm,
+    signal_to_interference,
+)
+from lit_rl.envs.uav.scenario import Scenario
+
+
+class Signals(NamedTuple):
+    """What the positions of N networks mean for radio. P = A - 1 peers, G gateways.
+
+    Attributes:
+        to_user: ``(N, 2, A, M)`` m, horizontally from UAV to user.
+        flat2: ``(N, A, M)`` m2, its squared length.
+        to_peer: ``(N, 3, A, P)`` m.
+        peer2: ``(N, A, P)`` m2.
+        peer_snr: ``(N, A, P)``, not in dB.
+        is_linked: ``(N, A, P)`` bool, the link to the peer is good enough.
+        to_gateway: ``(N, 3, A, G)`` m.
+        serves: ``(N, A, M)`` float32, 1 where the UAV serves the user.
+        load: ``(N, A)`` float32, users served.
+        rate_mbps: ``(N, M)``, what arrives at each user through access and backhaul.
+        is_connected: ``(N, M)`` bool, at least the minimum rate arrives.
+        num_connected: ``(N,)`` users who are connected.
+        throughput_mbps: ``(N,)`` sum of the rates.
+        routes: Backhaul of each UAV, in Mbit/s.
+    """
+
+    to_user: np.ndarray
+    flat2: np.ndarray
+    to_peer: np.ndarray
+    peer2: np.ndarray
+    peer_snr: np.ndarray
+    is_linked: np.ndarray
+    to_gateway: np.ndarray
+    serves: np.ndarray
+    load: np.ndarray
+    rate_mbps: np.ndarray
+    is_connected: np.ndarray
+    num_connected: np.ndarray
+    throughput_mbps: np.ndarray
+    routes: Routes
+
+
+class RadioModel:
+    """Turns positions into :class:`Signals`; has no memory.
+
+    Args:
+        scenario: Powers, bands, thresholds and gateways.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._place = SURROUNDINGS[scenario.surroundings]
+        self._noise_dbm = noise_dbm(scenario.bandwidth_hz, scenario.noise_figure_db)
+        self._backhaul_noise_dbm = noise_dbm(scenario.backhaul_bandwidth_hz, scenario.noise_figure_db)
+        self._gateways_31G = np.array(scenario.gateways, np.float32).T[:, None]
+
+    def evaluate(
+        self, position_N3A: np.ndarray, users_N2M: np.ndarray, is_on_NA: np.ndarray | None = None
+    ) -> Signals:
+        """Channels, association, routes and rates.
+
+        Args:
+            position_N3A: UAVs in m, float32.
+            users_N2M: Users in m, float32.
+            is_on_NA: False where a UAV does not transmit; None: all do.
+        """
+        scenario = self._scenario
+        to_user = users_N2M[:, :, None] - position_N3A[:, :2, :, None]
+        squared = np.square(to_user)
+        flat2 = squared[:, 0] + squared[:, 1]
+        serves, bits_per_hz = self._access(flat2, position_N3A[:, 2], is_on_NA)
+        load = serves.sum(2)
+
+        to_peer = position_N3A.take(peers(scenario.num_uavs), axis=2) - position_N3A[..., None]
+        to_gateway = self._gateways_31G - position_N3A[..., None]
+        peer2, gateway2 = np.square(to_peer).sum(1), np.square(to_gateway).sum(1).min(2)
+        peer_snr = self._backhaul_snr(peer2, scenario.backhaul_power_dbm)
+        is_linked = peer_snr >= from_db(scenario.min_snr_db)
+        gateway_snr = self._backhaul_snr(gateway2, scenario.gateway_power_dbm)
+        routes = self._routes(gateway_snr, peer_snr, is_linked, is_on_NA)
+
+        rate = self._rates(serves, bits_per_hz, load, routes)
+        is_connected = rate >= scenario.min_rate_mbps
+        return Signals(
+            to_user=to_user,
+            flat2=flat2,
+            to_peer=to_peer,
+            peer2=peer2,
+            peer_snr=peer_snr,
+            is_linked=is_linked,
+            to_gateway=to_gateway,
+            serves=serves,
+            load=load,
+            rate_mbps=rate,
+            is_connected=is_connected,
+            num_connected=is_connected.sum(1),
+            throughput_mbps=rate.sum(1),
+            routes=routes,
+        )
+
+    def _access(
+        self, flat2_NAM: np.ndarray, height_NA: np.ndarray, is_on_NA: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Who serves whom, ``(N, A, M)`` float32, and the bit/s per Hz of each user, ``(N, M)``."""
+        scenario = self._scenario
+        snr = air_to_ground_snr(
+            flat2_NAM, height_NA, scenario.frequency_hz, self._place, scenario.power_dbm, self._noise_dbm
+        )
+        if is_on_NA is not None:
+            snr *= is_on_NA[..., None]
+        sinr = signal_to_interference(snr)
+        serves = associate(sinr, from_db(scenario.min_sinr_db), scenario.max_users_per_uav).astype(np.float32)
+        return serves, np.log2(
+            1.0 + np.einsum("N A M, N A M -> N M", serves, sinr)
+        )  # at most one term per user
+
+    def _rates(
+        self, serves_NAM: np.ndarray, bits_per_hz_NM: np.ndarray, load_NA: np.ndarray, routes: Routes
+    ) -> np.ndarray:
+        """``(N, M)`` Mbit/s: a UAV shares its band equally; all its users are slowed by a narrow backhaul."""
+        per_user = 1e-6 * self._scenario.bandwidth_hz / np.maximum(load_NA, 1.0)  # MHz
+        demand = per_user * np.einsum("N A M, N M -> N A", serves_NAM, bits_per_hz_NM)  # Mbit/s
+        per_user *= np.minimum(1.0, routes.capacity / np.maximum(demand, 1e-9))
+        return bits_per_hz_NM * np.einsum("N A M, N A -> N M", serves_NAM, per_user)
+
+    def _backhaul_snr(self, squared_m2: np.ndarray, power_dbm: float) -> np.ndarray:
+        frequency_hz = self._scenario.backhaul_frequency_hz
+        return free_space_snr(squared_m2, frequency_hz, power_dbm, self._backhaul_noise_dbm)
+
+    def _routes(
+        self,
+        gateway_snr_NA: np.ndarray,
+        peer_snr_NAP: np.ndarray,
+        is_linked_NAP: np.ndarray,
+        is_on_NA: np.ndarray | None,
+    ) -> Routes:
+        """Shannon capacity of the links that exist, then the widest paths over them."""
+        scenario = self._scenario
+        bandwidth_mhz = 1e-6 * scenario.backhaul_bandwidth_hz
+        is_direct = gateway_snr_NA >= from_db(scenario.min_snr_db)
+        if is_on_NA is not None:
+            is_direct &= is_on_NA
+            is_linked_NAP &= is_on_NA[..., None] & is_on_NA.take(peers(scenario.num_uavs), axis=1)
+        direct = bandwidth_mhz * np.log2(1.0 + gateway_snr_NA) * is_direct
+        links = bandwidth_mhz * np.log2(1.0 + peer_snr_NAP) * is_linked_NAP
+        return widest_paths(direct, links, scenario.max_hops)

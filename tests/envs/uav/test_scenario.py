@@ -1,0 +1,43 @@
+"""Sizes at the defaults, and what wrong settings say."""
+
+from __future__ import annotations
+
+import pytest
+
+from lit_rl.envs.uav.scenario import Scenario, make_scenario
+
+
+def test_sizes_at_the_defaults() -> None:
+    scenario = Scenario()
+    assert (scenario.num_observed, scenario.num_state) == (85, 249)
+    assert scenario.goal_users == 30
+    assert scenario.agents == ["uav_0", "uav_1", "uav_2", "uav_3", "uav_4"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_uav": 3}, "no setting 'num_uav'. Did you mean num_uavs?"),
+        ({"num_uavs": 0}, "num_uavs must be a whole number, at least 1, got 0"),
+        ({"num_users": 2.5}, "num_users must be a whole number, at least 1, got 2.5"),
+        ({"area_m": "wide"}, "area_m must be a number, got 'wide'"),
+        ({"area_m": float("inf")}, "area_m must be finite, got inf"),
+        ({"step_s": 0.0}, "step_s must be above 0, got 0.0"),
+        ({"safe_distance_m": -1.0}, "safe_distance_m must be at least 0, got -1.0"),
+        ({"battery_j": 0}, "battery_j must be above 0, got 0"),
+        ({"max_height_m": 50.0}, "max_height_m must be above min_height_m=50.0, got 50.0"),
+        ({"goal_coverage": 60}, "goal_coverage is a fraction, at most 1, got 60"),
+        ({"surroundings": "urbn"}, "surroundings must be one of .*, got 'urbn'. Did you mean urban?"),
+        ({"actions": "continuous"}, "actions must be one of box, discrete, got 'continuous'"),
+        ({"gateways": []}, "gateways must hold at least one"),
+        ({"gateways": [[0, 0]]}, r"each of gateways must be \(x, y, height\) .* got \(0, 0\)"),
+        ({"gateways": [[0, 2000, 25]]}, r"each of gateways .* got \(0, 2000, 25\)"),
+    ],
+)
+def test_wrong_settings(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_scenario(settings)
+
+
+def test_levels_in_dbm_may_be_negative() -> None:
+    assert Scenario(min_sinr_db=-3.0, power_dbm=-10.0).min_sinr_db == -3.0
