@@ -237,11 +237,11 @@ def test_recorded_values_are_means_over_the_agents_that_report() -> None:
 
 
 def test_a_value_that_is_never_reported() -> None:
-    env = ParallelVectorEnv(Leavers, 1, record=["hight"])
+    env = ParallelVectorEnv(Leavers, 1, record=["depth"])
     env.reset(0)
     for _ in range(3):
-        assert np.isnan(env.step(np.zeros((1, 3), np.int64)).metrics["hight"]).all()
-    with pytest.raises(ValueError, match=r"leavers_v0: record=\['hight'\] was not in the info of any agent"):
+        assert np.isnan(env.step(np.zeros((1, 3), np.int64)).metrics["depth"]).all()
+    with pytest.raises(ValueError, match=r"leavers_v0: record=\['depth'\] was not in the info of any agent"):
         env.step(np.zeros((1, 3), np.int64))
     words = ParallelVectorEnv(Leavers, 1, {"masks": "info"}, record=["action_mask"])
     words.reset(0)
