@@ -48,28 +48,49 @@ def clipped_surrogate(
     return -weighted_mean(torch.min(ratio_B * advantage_B, bound_B), weight_B)
 
 
-def value_loss(value_B: Tensor, return_B: Tensor, weight_B: Tensor | None = None) -> Tensor:
-    """Mean squared error of the value function, without a factor of one half (Schulman 2017, below eq. 9)."""
+def value_loss(
+    value_B: Tensor, return_B: Tensor, weight_B: Tensor | None = None, huber_delta: float | None = None
+) -> Tensor:
+    """Mean squared error of the value function, without a factor of one half (Schulman 2017, below eq. 9).
+
+    Args:
+        value_B: Values, (B,).
+        return_B: Their targets, (B,).
+        weight_B: Mask, (B,).
+        huber_delta: Errors e beyond it count delta * (2 |e| - delta) instead of e^2 (Huber 1964); None
+            squares all of them.
+    """
     check_same_shape(value_B=value_B, return_B=return_B)
-    if weight_B is None:
+    if weight_B is None and huber_delta is None:
         return F.mse_loss(value_B, return_B)
-    return weighted_mean((value_B - return_B).square(), weight_B)
+    return weighted_mean(_error(value_B, return_B, huber_delta), weight_B)
 
 
 def clipped_value_loss(
-    value_B: Tensor, old_value_B: Tensor, return_B: Tensor, clip: float, weight_B: Tensor | None = None
+    value_B: Tensor,
+    old_value_B: Tensor,
+    return_B: Tensor,
+    clip: float,
+    weight_B: Tensor | None = None,
+    huber_delta: float | None = None,
 ) -> Tensor:
     """The larger of the squared errors of the value and of the value kept within ``clip`` of its old self.
 
     From the PPO of OpenAI baselines, not from the paper; discussed in Engstrom 2020 (arXiv:2005.12729, sec.
-    3).
+    3). ``huber_delta`` as in :func:`value_loss`.
     """
     check_same_shape(value_B=value_B, old_value_B=old_value_B, return_B=return_B)
     clipped_B = old_value_B + (value_B - old_value_B).clamp(-clip, clip)
-    # one operation per squared error: in a small gradient step their number is what costs
-    error_B = F.mse_loss(value_B, return_B, reduction="none")
-    clipped_error_B = F.mse_loss(clipped_B, return_B, reduction="none")
+    error_B = _error(value_B, return_B, huber_delta)
+    clipped_error_B = _error(clipped_B, return_B, huber_delta)
     return weighted_mean(torch.max(error_B, clipped_error_B), weight_B)
+
+
+def _error(value_B: Tensor, return_B: Tensor, huber_delta: float | None) -> Tensor:
+    # one operation per error: in a small gradient step their number is what costs
+    if huber_delta is None:
+        return F.mse_loss(value_B, return_B, reduction="none")
+    return 2 * F.huber_loss(value_B, return_B, reduction="none", delta=huber_delta)
 
 
 def approximate_kl(log_ratio_B: Tensor, weight_B: Tensor | None = None) -> Tensor:

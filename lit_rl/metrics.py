@@ -125,7 +125,7 @@ BUFFER_CONTRIBUTION = "Buffer/env_{}_contribution"
 
 METRICS: dict[str, Metric] = {
     LOSS_POLICY: Metric("PPO: Schulman 2017, eq. 7; SAC: Haarnoja 2018, eq. 7; mean over minibatches"),
-    LOSS_VALUE: Metric("Squared error of PPO's value against the return, without value_coef; mean"),
+    LOSS_VALUE: Metric("Error of PPO's value as it is trained (squared or Huber), without value_coef; mean"),
     LOSS_CRITIC: Metric("Sum over critics of the squared error against the soft target; mean"),
     LOSS_TEMPERATURE: Metric("-alpha * (mean log-probability + target entropy); mean over minibatches"),
     LOSS_TOTAL: Metric("The scalar PPO back-propagates (Schulman 2017, eq. 9); mean over minibatches"),

@@ -155,11 +155,11 @@ class GRUCore(nn.Module):
                 nn.init.zeros_(parameter)
 
     def step(self, x: Tensor, hidden: Tensor, reset: Tensor) -> Tensor:
-        """One step: ``x (..., F)``, ``hidden (..., H)``, ``reset (...)`` bool.
+        """One step: ``x (..., F)``, ``hidden (..., H)``; ``reset`` bool, its axes are their first ones.
 
         Returns the next hidden state ``(..., H)``.
         """
-        kept = hidden * (~reset).unsqueeze(-1)
+        kept = zero_where(reset, hidden)
         return self.cell(x.flatten(0, -2), kept.flatten(0, -2)).view(kept.shape)
 
     def forward(self, x_LBF: Tensor, hidden_BH: Tensor, reset_LB: Tensor) -> Tensor:
@@ -170,6 +170,11 @@ class GRUCore(nn.Module):
             hidden = self.step(x, hidden, reset)
             out.append(hidden)
         return torch.stack(out)
+
+
+def zero_where(reset: Tensor, hidden: Tensor) -> Tensor:
+    """Hidden states with zeros where an episode starts; the axes of ``reset`` are the first of ``hidden``."""
+    return hidden * (~reset).view(*reset.shape, *[1] * (hidden.ndim - reset.ndim))
 
 
 class FlatParameters:

@@ -143,6 +143,66 @@ def _module_name(path: str) -> str:
     return "leaf:" + path.replace(".", ":")
 
 
+class ValueNorm(nn.Module):
+    """Running mean and deviation of returns; the critic learns to predict them normalised (Yu 2022, MAPPO).
+
+    Moving averages, each update weighing ``1 - decay``, freed from the bias of their start at 0 (arXiv:
+    2103.01955, and as in its code):
+
+    m <- decay * m + (1 - decay) * mean of the batch; q likewise of squares, w likewise of ones
+    mean = m / w,  variance = max(q / w - mean^2, min_variance)
+
+    Before the first update it changes nothing.
+
+    Args:
+        decay: Weight of the past in each update; near 1 all updates count about equally.
+        min_variance: Floor of the variance, for returns that are almost equal.
+    """
+
+    averages: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, decay: float = 0.99999, min_variance: float = 1e-2) -> None:
+        super().__init__()
+        self.decay = decay
+        self.min_variance = min_variance
+        self.register_buffer("averages", torch.zeros(3, dtype=torch.float64))  # m, q, w
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("std", torch.ones(()))
+
+    def forward(self, return_TN: Tensor) -> Tensor:
+        """Normalise returns of any shape."""
+        return (return_TN - self.mean) / self.std
+
+    def denormalize(self, value_TN: Tensor) -> Tensor:
+        """Inverse of :meth:`forward`: from the critic's output to a return."""
+        return value_TN * self.std + self.mean
+
+    @torch.no_grad()
+    def update(
+        self, return_TN: Tensor, *, valid: Tensor | None = None, sum_over_ranks: SumOverRanks | None = None
+    ) -> None:
+        """Add one batch of returns; one without a valid entry changes nothing.
+
+        Args:
+            return_TN: Of any shape.
+            valid: Which entries count, bool, same shape.
+            sum_over_ranks: As in :meth:`RunningNorm.update`.
+        """
+        valid = torch.ones_like(return_TN, dtype=torch.bool) if valid is None else valid
+        kept = return_TN.double().masked_fill(~valid, 0.0)
+        sums = torch.stack([kept.sum(), kept.square().sum(), valid.sum().double()])
+        sums = (sum_over_ranks or _one_rank)(sums)
+        count = sums[2]
+        self.averages.lerp_(sums / count.clamp(min=1), (1 - self.decay) * (count > 0))
+        m, q, w = self.averages
+        mean, is_known = m / w, w > 0
+        std = (q / w - mean.square()).clamp(min=self.min_variance).sqrt()
+        self.mean.copy_(mean.where(is_known, 0.0))
+        self.std.copy_(std.where(is_known, 1.0))
+
+
 class ReturnScale(nn.Module):
     """Rewards over the standard deviation of the running discounted return (Engstrom 2020, arXiv:2005.12729).
 

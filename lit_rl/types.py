@@ -24,6 +24,10 @@ NestedArray: TypeAlias = Any
 ACTION_MASK = "action_mask"
 """Key of a Dict observation that says which discrete actions are allowed (PettingZoo's convention)."""
 
+OBSERVATION, STATE, ALIVE = "observation", "state", "alive"
+"""Keys of an observation of several agents that is a dict: what each agent sees ``(N, A, ...)``, the global
+state ``(N, S)``, and which agents act ``(N, A)`` (1, or 0 for one that left the episode early)."""
+
 IS_SUCCESS = "is_success"
 """Key of ``info`` by which an environment reports 1 at the last step of an episode that reached its goal."""
 

@@ -111,8 +111,9 @@ def update_in_a_rank(case: str) -> Any:
         {"normalize_advantage": True, "entropy_coef": 0.01},
         {"normalize_observation": True, "normalize_return": True},
         {"gru": 4},
+        {"value_norm": True, "huber_delta": 0.5},
     ],
-    ids=["plain", "advantages", "running statistics", "memory"],
+    ids=["plain", "advantages", "running statistics", "memory", "values"],
 )
 def test_two_ranks_update_like_one_process_with_all_data(arguments: dict[str, Any], tmp_path: Path):
     env = make_vector_env("CartPole-v1", 4, vectorization="sync")  # every row is a transition

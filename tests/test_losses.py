@@ -67,6 +67,21 @@ def test_value_losses_by_hand():
     assert clipped_value_loss(value, old, target, 0.5).item() == (1 + 2.25) / 2
 
 
+def test_huber_by_hand():
+    value, old, target = torch.tensor([1.0, 3.0]), torch.tensor([1.0, 1.0]), torch.tensor([0.0, 0.0])
+    # within delta the square, beyond it delta * (2 |e| - delta) = 2 * (6 - 2)
+    assert value_loss(value, target, huber_delta=2.0).item() == (1 + 8) / 2
+    assert clipped_value_loss(value, old, -target, 0.5, huber_delta=2.0).item() == (1 + 8) / 2
+    assert clipped_value_loss(value, old, target + 3, 0.5, huber_delta=1.0).item() == (3 + 2) / 2
+    assert_close(value_loss(value, target, huber_delta=1e3), value_loss(value, target))
+
+
+def test_huber_bounds_the_gradient():
+    value = torch.tensor([0.5, 100.0, -100.0], requires_grad=True)
+    value_loss(value, torch.zeros(3), huber_delta=2.0).backward()
+    assert_close(value.grad, torch.tensor([1.0, 4.0, -4.0]) / 3)
+
+
 def test_a_wide_clip_is_no_clip():
     value, old, target = torch.randn(3, 8)
     assert_close(clipped_value_loss(value, old, target, 1e6), value_loss(value, target))
@@ -92,7 +107,9 @@ def test_explained_variance():
     [
         lambda x, y, w: clipped_surrogate(x, y, x - y, 0.2, w),
         value_loss,
+        lambda x, y, w: value_loss(x, y, w, huber_delta=0.3),
         lambda x, y, w: clipped_value_loss(x, x + 1, y, 0.2, w),
+        lambda x, y, w: clipped_value_loss(x, x + 1, y, 0.2, w, huber_delta=0.3),
         lambda x, y, w: approximate_kl(x, w),
         lambda x, y, w: clip_fraction(x, 0.2, w),
         explained_variance,

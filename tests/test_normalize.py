@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from lit_rl.normalize import ObservationNorm, ReturnScale, RunningNorm
+from lit_rl.normalize import ObservationNorm, ReturnScale, RunningNorm, ValueNorm
 from lit_rl.types import LeafSpec
 
 
@@ -126,6 +126,9 @@ def test_nothing_waits_for_the_device():
     scale = ReturnScale(0.9).to("meta")
     scale.update(reward, done, valid=done, sum_over_ranks=torch.clone)
     assert scale(reward).is_meta
+    value_norm = ValueNorm().to("meta")
+    value_norm.update(reward, valid=done, sum_over_ranks=torch.clone)
+    assert value_norm.denormalize(value_norm(reward)).is_meta
 
 
 def test_update_refuses_other_shapes():
@@ -220,3 +223,63 @@ def test_return_scale_refuses_another_number_of_environments():
     scale.update(sample(4, 3), torch.zeros(4, 3, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"start_N must have the shape of reward_N, \(2,\); got \(3,\)"):
         scale.update(sample(4, 2), torch.zeros(4, 2, dtype=torch.bool))
+
+
+def slow_value_norm(batches: list[Tensor], decay: float) -> tuple[float, float]:
+    """Mean and deviation with weights written out: the batch before the last one counts ``decay`` times."""
+    weights = [(1 - decay) * decay**age for age in range(len(batches))][::-1]
+    total = sum(weights)  # 1 - decay^updates: what is missing to 1 is the bias of the start at 0
+    mean = sum(w * x.mean().item() for w, x in zip(weights, batches, strict=True)) / total
+    square = sum(w * x.square().mean().item() for w, x in zip(weights, batches, strict=True)) / total
+    return mean, (square - mean**2) ** 0.5
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.99999])
+def test_value_norm_against_a_slow_twin(decay: float):
+    norm, batches = ValueNorm(decay), [sample(7, 3, seed=seed).double() * 10**seed for seed in range(4)]
+    for i, batch in enumerate(batches):
+        norm.update(batch)
+        mean, std = slow_value_norm(batches[: i + 1], decay)
+        assert norm.mean.item() == pytest.approx(mean)
+        assert norm.std.item() == pytest.approx(std)
+    x, (mean, std) = sample(5), slow_value_norm(batches, decay)
+    assert_close(norm(x), (x - mean) / std)
+    assert_close(norm.denormalize(norm(x)), x, rtol=1e-4, atol=1e-3)
+    assert norm(x).dtype == torch.float32
+
+
+def test_value_norm_is_known_exactly_after_one_update():
+    norm, x = ValueNorm(), torch.tensor([1.0, 2.0])
+    assert torch.equal(norm(x), norm.denormalize(x))  # nothing is known yet
+    norm.update(torch.tensor([2.0, 8.0]))
+    assert (norm.mean.item(), norm.std.item()) == (5, 3)
+
+
+def test_value_norm_of_equal_returns_keeps_a_floor():
+    norm = ValueNorm(min_variance=0.04)
+    norm.update(torch.full((9,), 7.0))
+    assert_close(norm(torch.tensor([7.0, 8.0])), torch.tensor([0.0, 5.0]))
+
+
+def test_value_norm_skips_what_does_not_count():
+    x, valid = sample(6, 4, 2), torch.rand(6, 4, 2, generator=torch.Generator().manual_seed(1)) > 0.4
+    expected, masked = ValueNorm(), ValueNorm()
+    expected.update(x[valid])
+    x[~valid] = torch.nan
+    masked.update(x, valid=valid)
+    before = {name: value.clone() for name, value in masked.named_buffers()}
+    assert_close(before, dict(expected.named_buffers()))
+    masked.update(x, valid=torch.zeros_like(valid))
+    assert_close(dict(masked.named_buffers()), before)
+    empty = ValueNorm()
+    empty.update(x, valid=torch.zeros_like(valid))
+    assert (empty.mean.item(), empty.std.item()) == (0, 1)
+
+
+def test_ranks_agree_on_a_value_norm():
+    shards, norms = (sample(8, 3), sample(5, 3, seed=1) * 4), (ValueNorm(), ValueNorm())
+    two_ranks(lambda rank, total: norms[rank].update(shards[rank], sum_over_ranks=total))
+    union = ValueNorm()
+    union.update(torch.cat(shards))
+    for norm in norms:
+        assert_close((norm.mean, norm.std), (union.mean, union.std))

@@ -1,6 +1,7 @@
 """The networks of PPO: actor and critic, feed-forward or recurrent.
 
 Axes: T time, N environments, B minibatch (transitions, or C chunks of L steps), H hidden units, F features.
+With several agents the agent axis A follows T, N, B, C or L; a value shared by the agents is computed once.
 """
 
 from __future__ import annotations
@@ -10,27 +11,28 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from lit_rl.algos.multi_agent import Views
 from lit_rl.distributions import DiagNormal, distribution_for
 from lit_rl.nested import map_nested
 from lit_rl.nets import Activation, EncoderFactory, Flatten, GRUCore, NumpyMLP, mlp
-from lit_rl.types import ACTION_MASK, EnvSpec, Nested, Rollout
+from lit_rl.types import ACTION_MASK, Nested, Rollout
 
 
 class ActorCritic(nn.Module):
     """Encoder, optional GRU, perceptron and head; one set for the actor and one for the critic.
 
     Args:
-        spec: Observation and action.
+        views: What actor and critic see, and the action.
         hidden: Widths of the hidden layers.
         activation: Between hidden layers.
-        encoder: Builds an encoder; None flattens.
+        encoder: Builds an encoder; None flattens. A global state is always flattened.
         share_encoder: One encoder for both.
         gru: Hidden units of the recurrent cores, or None.
     """
 
     def __init__(
         self,
-        spec: EnvSpec,
+        views: Views,
         hidden: list[int],
         activation: Activation,
         encoder: EncoderFactory | None,
@@ -38,27 +40,40 @@ class ActorCritic(nn.Module):
         gru: int | None,
     ) -> None:
         super().__init__()
-        make = encoder or Flatten
+        make, spec = encoder or Flatten, views.actor
+        self.is_central = views.critic is not None
+        self.value_agents = views.num_agents if views.shared_value else 0
         self.distribution = distribution_for(spec.action)
         self.has_mask = spec.has_action_mask
         self.action_axes = len(spec.action.shape)
         self.action_shape = spec.action.shape
         self.actor_encoder = make(spec)
-        self.critic_encoder = self.actor_encoder if share_encoder else make(spec)
+        if views.critic is not None:
+            self.critic_encoder = Flatten(views.critic)
+        else:
+            self.critic_encoder = self.actor_encoder if share_encoder else make(spec)
         features = cast("int", self.actor_encoder.out_features)
+        critic_features = cast("int", self.critic_encoder.out_features)
         self.actor_core = GRUCore(features, gru) if gru else None
-        self.critic_core = GRUCore(features, gru) if gru else None
-        sizes = [gru or features, *hidden]
-        self.actor = mlp([*sizes, self.distribution.num_outputs], activation, out_gain=0.01)
-        self.critic = mlp([*sizes, 1], activation, out_gain=1.0)
+        self.critic_core = GRUCore(critic_features, gru) if gru else None
+        outputs = self.distribution.num_outputs
+        self.actor = mlp([gru or features, *hidden, outputs], activation, out_gain=0.01)
+        self.critic = mlp([gru or critic_features, *hidden, 1], activation, out_gain=1.0)
         self.log_std = nn.Parameter(torch.zeros(spec.action.size)) if spec.action.kind == "box" else None
         plain = isinstance(self.actor_encoder, Flatten) and self.actor_encoder.is_identity and gru is None
         self._numpy_actor = NumpyMLP(self.actor) if plain and NumpyMLP.supports(self.actor) else None
 
+    def _own(self, obs: Nested) -> Nested:
+        return obs["actor"] if self.is_central else obs
+
+    def _central(self, obs: Nested) -> Nested:
+        return obs["critic"] if self.is_central else obs
+
     # Acting
 
     def act(self, obs: Nested, greedy: bool) -> Tensor:
-        """Actions ``(..., *action shape)`` of a policy without memory."""
+        """Actions ``(..., *action shape)`` of a policy without memory; ``obs`` as ``Views`` returns it."""
+        obs = self._own(obs)
         if self._numpy_actor is not None and self._numpy_actor.serves(obs):
             outputs = torch.from_numpy(self._numpy_actor(obs.numpy()))
         else:
@@ -78,10 +93,10 @@ class ActorCritic(nn.Module):
         obs = self._in_own_dtype(obs)
         actor_core, critic_core = self._cores()
         after = {
-            "actor": actor_core.step(self.actor_encoder(obs), hidden["actor"], reset),
-            "critic": critic_core.step(self.critic_encoder(obs), hidden["critic"], reset),
+            "actor": actor_core.step(self.actor_encoder(self._own(obs)), hidden["actor"], reset),
+            "critic": critic_core.step(self.critic_encoder(self._central(obs)), hidden["critic"], reset),
         }
-        return self._choose(self.actor(after["actor"]), obs, greedy), after
+        return self._choose(self.actor(after["actor"]), self._own(obs), greedy), after
 
     def _choose(self, outputs: Tensor, obs: Nested, greedy: bool) -> Tensor:
         parameters = self.parameters_of(outputs, obs)
@@ -117,22 +132,22 @@ class ActorCritic(nn.Module):
         """Log-probability and entropy of the stored actions, and values.
 
         Args:
-            samples: ``obs`` and ``action`` of ``(B, ...)``; recurrent: ``(C, L, ...)`` with ``reset`` (C, L)
-                and the hidden states ``hidden_actor``, ``hidden_critic`` (C, H) before the first step.
+            samples: ``obs`` (as ``Views`` returns it) and ``action`` of ``(B, ...)``; recurrent:
+                ``(C, L, ...)`` with ``reset`` (C, L) and the hidden states ``hidden_actor``,
+                ``hidden_critic`` (C, H) before the first step.
             with_entropy: False spares its computation; it is then a scalar 0.
 
         Returns:
             Three tensors of shape (B,), or (C, L).
         """
-        obs = samples["obs"]
-        actor_in, critic_in = self._encode(obs)
+        actor_in, critic_in = self._encode(samples["obs"])
         if self.actor_core is not None:
             reset_LC = samples["reset"].transpose(0, 1)
             actor_core, critic_core = self._cores()
             actor_LCH = actor_core(actor_in.transpose(0, 1), samples["hidden_actor"], reset_LC)
             critic_LCH = critic_core(critic_in.transpose(0, 1), samples["hidden_critic"], reset_LC)
             actor_in, critic_in = actor_LCH.transpose(0, 1), critic_LCH.transpose(0, 1)
-        outputs, action = self.actor(actor_in), samples["action"]
+        outputs, obs, action = self.actor(actor_in), self._own(samples["obs"]), samples["action"]
         if with_entropy:
             log_prob, entropy = self._evaluate(outputs, obs, action)
         else:
@@ -141,38 +156,46 @@ class ActorCritic(nn.Module):
         return log_prob, entropy, self._value(critic_in)
 
     def _encode(self, obs: Nested) -> tuple[Tensor, Tensor]:
-        actor_in = self.actor_encoder(obs)
-        return actor_in, actor_in if self.critic_encoder is self.actor_encoder else self.critic_encoder(obs)
+        actor_in = self.actor_encoder(self._own(obs))
+        shared = self.critic_encoder is self.actor_encoder
+        return actor_in, actor_in if shared else self.critic_encoder(self._central(obs))
 
     def _value(self, critic_in: Tensor) -> Tensor:
         value = self.critic(critic_in).squeeze(-1)
-        return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+        value = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+        agents = self.value_agents
+        return value.unsqueeze(-1).expand(*value.shape, agents) if agents else value
 
     def over_rollout(
         self, obs: Nested, final_obs: Nested, rollout: Rollout
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Log-probability (T, N), entropy (T, N), value (T+1, N), value of the final observations (K,)."""
         steps, envs = rollout["terminated"].shape
-        everything = map_nested(lambda leaf, final: torch.cat([leaf.flatten(0, 1), final]), obs, final_obs)
+        everything = map_nested(
+            lambda leaf, final: torch.cat([leaf.flatten(0, 1), final]),
+            self._central(obs),
+            self._central(final_obs),
+        )
         values = self._value(self.critic_encoder(everything))
-        seen = map_nested(lambda leaf: leaf[:steps].flatten(0, 1), obs)
+        seen = map_nested(lambda leaf: leaf[:steps].flatten(0, 1), self._own(obs))
         action = rollout["action"].flatten(0, 1)
         log_prob, entropy = self._evaluate(self.actor(self.actor_encoder(seen)), seen, action)
         split = (steps + 1) * envs
-        value = values[:split].view(steps + 1, envs)
-        return log_prob.view(steps, envs), entropy.view(steps, envs), value, values[split:]
+        value = values[:split].unflatten(0, (steps + 1, envs))
+        lead = (steps, envs)
+        return log_prob.unflatten(0, lead), entropy.unflatten(0, lead), value, values[split:]
 
     def over_rollout_recurrent(
         self, obs: Nested, final_obs: Nested, rollout: Rollout
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The same for a recurrent policy, from the carry the rollout began with."""
-        steps, envs = rollout["terminated"].shape
+        steps = len(rollout["terminated"])
         reset, carry = rollout["reset"], rollout["carry"]
         actor_core, critic_core = self._cores()
         actor_in, critic_in = self._encode(obs)  # (T+1, N, F)
-        hidden_actor = actor_core(actor_in[:steps], carry["actor"].view(envs, -1), reset[:steps])
-        hidden_critic = critic_core(critic_in, carry["critic"].view(envs, -1), reset)
-        seen = map_nested(lambda leaf: leaf[:steps], obs)
+        hidden_actor = actor_core(actor_in[:steps], carry["actor"], reset[:steps])
+        hidden_critic = critic_core(critic_in, carry["critic"], reset)
+        seen = map_nested(lambda leaf: leaf[:steps], self._own(obs))
         log_prob, entropy = self._evaluate(self.actor(hidden_actor), seen, rollout["action"])
         value = self._value(hidden_critic)
         index = rollout["final_index"]
@@ -180,9 +203,9 @@ class ActorCritic(nn.Module):
             # the memory of an episode's last observation is the one after the step that ended it
             before = hidden_critic[:steps].flatten(0, 1)[index]
             last = critic_core.step(
-                self.critic_encoder(final_obs),
+                self.critic_encoder(self._central(final_obs)),
                 before,
                 torch.zeros(len(index), dtype=torch.bool, device=before.device),
             )
             return log_prob, entropy, value, self._value(last)
-        return log_prob, entropy, value, value.new_empty(0)
+        return log_prob, entropy, value, value.new_empty(0, *value.shape[2:])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lit_rl.algos.module import RLModule
 from lit_rl.nested import map_nested
-from lit_rl.types import EnvSpec, LeafSpec, Nested
+from lit_rl.types import ALIVE, STATE, EnvSpec, LeafSpec, Nested
 
 
 def load_policy(path: str | Path, **arguments: Any) -> RLModule:
@@ -87,7 +87,7 @@ def export_policy(checkpoint: str | Path, out: str | Path, **arguments: Any) -> 
 
 
 def example_observation(spec: EnvSpec, num_envs: int) -> Nested:
-    """Zeros in the shapes of an observation (a mask of ones), ``(N, ...)``."""
+    """Zeros in the shapes of an observation (masks of ones, all agents alive), ``(N, ...)``."""
     agents = [len(spec.agents)] if spec.agents else []
 
     def example(leaf: LeafSpec | dict[str, Any], key: str = "") -> Nested:
@@ -100,6 +100,7 @@ def example_observation(spec: EnvSpec, num_envs: int) -> Nested:
                 if key == "action_mask"
                 else torch.zeros(shape, dtype=torch.int64)
             )
-        return torch.zeros(shape)
+        return torch.ones(shape) if agents and key == ALIVE else torch.zeros(shape)
 
-    return example(spec.observation)
+    obs = example(spec.observation)
+    return obs | {STATE: torch.zeros(num_envs, spec.state)} if spec.state else obs

@@ -1,7 +1,8 @@
 """Proximal policy optimization as a LightningModule (Schulman 2017, arXiv:1707.06347).
 
 One batch is one rollout ``[T, N, ...]``; ``training_step`` does all epochs and minibatches of its update.
-Axes: T time, N environments (agents folded in), B minibatch, C chunks of L steps (recurrent), H hidden units.
+With several agents it is MAPPO (``central_critic``) or IPPO (Yu 2022, arXiv:2103.01955). Axes: T time,
+N environments, A agents, B minibatch, C chunks of L steps (recurrent), H hidden units.
 """
 
 from __future__ import annotations
@@ -15,22 +16,28 @@ from torch import Tensor
 
 from lit_rl import metrics
 from lit_rl.algos.actor_critic import ActorCritic
+from lit_rl.algos.advantages import estimate
 from lit_rl.algos.module import RLModule
-from lit_rl.algos.samples import Samples, cut_chunks, fold_agents, normalize_advantages, shuffled_epochs
+from lit_rl.algos.multi_agent import Views
+from lit_rl.algos.samples import (
+    Samples,
+    cut_chunks,
+    normalized_epochs,
+    rows_per_minibatch,
+    shuffled_epochs,
+)
 from lit_rl.compute import MatmulPrecision
 from lit_rl.losses import (
     approximate_kl,
     clip_fraction,
     clipped_surrogate,
     clipped_value_loss,
-    explained_variance,
     weighted_mean,
 )
-from lit_rl.losses import value_loss as squared_value_loss
+from lit_rl.losses import value_loss as mean_value_loss
 from lit_rl.nested import map_nested
-from lit_rl.nets import Activation, EncoderFactory, FlatAdam, FlatParameters, clip_factor
-from lit_rl.normalize import ObservationNorm, ReturnScale
-from lit_rl.returns import gae
+from lit_rl.nets import Activation, EncoderFactory, FlatAdam, FlatParameters, clip_factor, zero_where
+from lit_rl.normalize import ObservationNorm, ReturnScale, ValueNorm
 from lit_rl.types import Decision, EnvSpec, Nested, Rollout
 
 Logged: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -39,6 +46,8 @@ Logged: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 
 class PPO(RLModule):
     """PPO for discrete, multi-discrete and continuous actions, with masks, Dict observations, agents, memory.
+
+    Several agents share one policy; those that left an episode early count in nothing that is learned.
 
     Logs: ``loss/policy``, ``loss/value``, ``loss/total``, ``policy/entropy``, ``policy/kl``,
     ``policy/clip_fraction``, ``policy/learning_rate``, ``value/explained_variance``, ``update/epochs`` and
@@ -49,8 +58,8 @@ class PPO(RLModule):
         activation: Between hidden layers. ``relu`` is faster, ``tanh`` the choice of the published results.
         learning_rate: Of Adam. More learns faster until updates overshoot (watch ``policy/kl`` above 0.03).
         anneal_env_steps: Learning rate and ``clip`` go linearly to 0 over so many env steps; None keeps them.
-        batch_size: Transitions per minibatch and rank; must divide the rollout. Smaller gives more, noisier
-            steps.
+        batch_size: Transitions per minibatch and rank, those of each agent counted; must divide the rollout.
+            Smaller gives more, noisier steps.
         update_epochs: Passes over each rollout. More uses samples better, and drifts further from the policy
             that collected them.
         gamma: Discount per step, in (0, 1]. More looks further ahead, with more variance.
@@ -59,6 +68,9 @@ class PPO(RLModule):
         clip: Half width of the trusted interval of the probability ratio. Less is more cautious.
         clip_value: Half width of the trusted interval of the value; None (recommended) does not clip.
         value_coef: Weight of the value loss.
+        huber_delta: Value errors beyond this count linearly, not squared (10 in MAPPO); None squares all.
+        value_norm: The critic predicts returns normalised by their running mean and deviation, and
+            ``clip_value`` and ``huber_delta`` are in these units.
         entropy_coef: Weight of the entropy bonus. More explores longer.
         max_grad_norm: Largest norm of the gradient over all parameters; None does not clip.
         target_kl: Stop the epochs of an update once KL exceeds 1.5 times this; decided together by all ranks.
@@ -66,8 +78,11 @@ class PPO(RLModule):
         normalize_observation: By running mean and standard deviation, frozen within a rollout and its update.
         normalize_return: Divide rewards by the running standard deviation of the discounted return (Engstrom
             2020).
+        central_critic: The critic sees the global state of an environment of several agents: MAPPO. False
+            is IPPO.
+        agent_ids: Append to what the shared networks see which agent it is, as a one-hot vector.
         encoder: Builds the network in front of actor and critic, ``class_path`` in YAML. None flattens
-            observations.
+            observations. A central critic flattens the state.
         share_encoder: One encoder for both instead of one each.
         gru: Hidden units of a recurrent core in actor and critic; None is a policy without memory.
         chunk_length: Steps of backpropagation through time; must divide the rollout's steps.
@@ -95,11 +110,15 @@ class PPO(RLModule):
         clip_value: float | None = None,
         value_coef: float = 0.5,
         entropy_coef: float = 0.0,
+        huber_delta: float | None = None,
+        value_norm: bool = False,
         max_grad_norm: float | None = 0.5,
         target_kl: float | None = None,
         normalize_advantage: bool = True,
         normalize_observation: bool = False,
         normalize_return: bool = False,
+        central_critic: bool = False,
+        agent_ids: bool = False,
         encoder: EncoderFactory | None = None,
         share_encoder: bool = False,
         gru: int | None = None,
@@ -118,9 +137,11 @@ class PPO(RLModule):
         self.gamma, self.gae_lambda = gamma, gae_lambda
         self.clip, self.clip_value = clip, clip_value
         self.value_coef, self.entropy_coef = value_coef, entropy_coef
+        self.huber_delta, self.normalize_value = huber_delta, value_norm
         self.max_grad_norm, self.target_kl = max_grad_norm, target_kl
         self.normalize_advantage = normalize_advantage
         self.normalize_observation, self.normalize_return = normalize_observation, normalize_return
+        self.central_critic, self.agent_ids = central_critic, agent_ids
         self.encoder, self.share_encoder = encoder, share_encoder
         self.gru, self.chunk_length = gru, chunk_length
         self.compile_update = compile
@@ -144,9 +165,17 @@ class PPO(RLModule):
             raise ValueError(
                 "PPO: share_encoder = true contradicts encoder = null; give an encoder or leave it false"
             )
+        if self.share_encoder and self.central_critic:
+            raise ValueError(
+                "PPO: share_encoder = true contradicts central_critic = true, which sees something else"
+            )
         if self.clip_value is not None and self.clip_value <= 0:
             raise ValueError(
                 f"PPO: clip_value must be above 0, got {self.clip_value}; null does not clip the value"
+            )
+        if self.huber_delta is not None and self.huber_delta <= 0:
+            raise ValueError(
+                f"PPO: huber_delta must be above 0, got {self.huber_delta}; null squares all errors"
             )
         if self.normalize_advantage and self.batch_size == 1:
             raise ValueError(
@@ -157,30 +186,36 @@ class PPO(RLModule):
 
     def build(self, spec: EnvSpec) -> None:
         """Networks and normalizers for ``spec``."""
+        self.views = Views(spec, self.agent_ids, self.central_critic)
         self.network = ActorCritic(
-            spec, self.hidden, self.activation, self.encoder, self.share_encoder, self.gru
+            self.views, self.hidden, self.activation, self.encoder, self.share_encoder, self.gru
         )
-        self.observation_norm = ObservationNorm(spec.observation) if self.normalize_observation else None
+        self.observation_norm = (
+            ObservationNorm(self.views.observation) if self.normalize_observation else None
+        )
         self.return_scale = ReturnScale(self.gamma) if self.normalize_return else None
+        self.value_norm = ValueNorm() if self.normalize_value else None
 
     def initial_carry(self, num_envs: int) -> Nested:
-        """Zero hidden states of actor and critic, ``(N, H)`` (agents: ``(N, A, H)``); ``{}`` without GRU."""
+        """Zero hidden states ``(N, H)`` of actor and critic, of each agent ``(N, A, H)``; ``{}`` without GRU.
+
+        That of a critic whose value the agents share is ``(N, H)``.
+        """
         if self.gru is None:
             return {}
-        agents = [len(self.spec.agents)] if self.spec and self.spec.agents else []
-        zeros = torch.zeros(num_envs, *agents, self.gru, device=self.device)
-        return {"actor": zeros, "critic": zeros.clone()}
+        agents = [self.views.num_agents] if self.views.num_agents else []
+        actor = torch.zeros(num_envs, *agents, self.gru, device=self.device)
+        return {"actor": actor, "critic": torch.zeros_like(actor[:, 0] if self.views.shared_value else actor)}
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
         """Sample (or take the mode of) the policy; a recurrent one records its hidden states before."""
+        seen = self.views(obs, with_critic=self.gru is not None)
         if self.observation_norm is not None:
-            obs = self.observation_norm(obs)
+            seen = self.observation_norm(seen)
         if self.gru is None:
-            return Decision(self.network.act(obs, greedy), carry, {})
-        lead = carry["actor"].shape[:-1]  # (N,) or (N, A)
-        reset = reset.view(-1, *[1] * (len(lead) - 1)).expand(lead)
-        kept = map_nested(lambda hidden: hidden * (~reset).unsqueeze(-1), carry)
-        action, after = self.network.act_recurrent(obs, kept, reset, greedy)
+            return Decision(self.network.act(seen, greedy), carry, {})
+        kept = map_nested(lambda hidden: zero_where(reset, hidden), carry)
+        action, after = self.network.act_recurrent(seen, kept, reset, greedy)
         return Decision(action, after, {"hidden_actor": kept["actor"], "hidden_critic": kept["critic"]})
 
     # Learning
@@ -201,52 +236,59 @@ class PPO(RLModule):
         factor = linear_schedule(self.env_steps, self.anneal_env_steps)
         values |= self._update(samples, rollout["valid"], self.learning_rate * factor, self.clip * factor)
         values[metrics.LEARNING_RATE] = self.learning_rate * factor
-        if self.observation_norm is not None:
-            seen = map_nested(lambda leaf: leaf[:-1], rollout["obs"])
-            self.observation_norm.update(seen, valid=rollout["valid"], sum_over_ranks=self.sum_over_ranks)
+        self._update_observation_norm(rollout)
         self.finish_batch(values, rollout, steps * envs, start)
 
     def _samples(self, rollout: Rollout) -> tuple[Samples, dict[str, Tensor]]:
         """Values, old log-probabilities and advantages of a rollout, from one batched forward each."""
-        rollout = fold_agents(rollout, len(self.spec.agents)) if self.spec and self.spec.agents else rollout
+        rows = self.views.rows(rollout)
         norm = self.observation_norm or (lambda obs: obs)
-        obs, final_obs = norm(rollout["obs"]), norm(rollout["final_obs"])
+        obs, final_obs = norm(self.views(rollout["obs"])), norm(self.views(rollout["final_obs"]))
         forward = self.network.over_rollout if self.gru is None else self.network.over_rollout_recurrent
-        log_prob, entropy, value, final_value = forward(obs, final_obs, rollout)  # value: (T+1, N)
-        next_value = value[1:].clone()
-        next_value.view(-1)[rollout["final_index"]] = final_value
-        steps = rollout["terminated"].shape[0]
-        reward, done = rollout["reward"], rollout["terminated"] | rollout["truncated"]
-        if self.return_scale is not None:
-            self.return_scale.update(reward, done, valid=rollout["valid"], sum_over_ranks=self.sum_over_ranks)
-            reward = self.return_scale(reward)
-        advantage = gae(reward.to(value), value[:-1], next_value, rollout["terminated"], done, self.gamma,
-                        self.gae_lambda, rollout["valid"])  # fmt: skip
+        log_prob, entropy, output, final_output = forward(obs, final_obs, rollout)  # output: (T+1, N[, A])
+        next_output = output[1:].clone(memory_format=torch.contiguous_format)
+        next_output.flatten(0, 1)[rollout["final_index"]] = final_output
+        advantage, target, explained = estimate(
+            rows, output[:-1], next_output, self.gamma, self.gae_lambda, self.return_scale, self.value_norm,
+            self.sum_over_ranks,
+        )  # fmt: skip
+        weight = None if rows.counts is None else _weight(rows.counts, entropy)
+        logged = {
+            metrics.ENTROPY: weighted_mean(entropy, weight),
+            metrics.EXPLAINED_VARIANCE: explained,  # not finite, and then not logged, when returns are equal
+        }
         samples = {
             "obs": map_nested(lambda leaf: leaf[:-1], obs),
             "action": rollout["action"],
             "log_prob": log_prob,
             "advantage": advantage,
-            "return": advantage + value[:-1],
+            "return": target,
         }
         if self.clip_value is not None:
-            samples["value"] = value[:-1]
-        weight = None if rollout["valid"] is None else _weight(rollout["valid"], entropy)
-        explained = explained_variance(value[:-1], samples["return"], weight)
-        logged = {
-            metrics.ENTROPY: weighted_mean(entropy, weight),
-            metrics.EXPLAINED_VARIANCE: explained,  # not finite, and then not logged, when returns are equal
-        }
+            samples["value"] = output[:-1]
+        if self.views.may_leave or self.gru is not None:
+            samples["weight"] = _weight(rows.counts, target)
         if self.gru is None:
             return map_nested(lambda leaf: leaf.flatten(0, 1), samples), logged  # (T*N, ...)
-        samples |= {"reset": rollout["reset"][:-1], "weight": _weight(rollout["valid"], value[:-1])}
-        length = self.chunk_length
+        samples["reset"] = rollout["reset"][:-1]
+        length, steps = self.chunk_length, len(target)
         if steps % length or self.batch_size % length:
             raise ValueError(
                 f"PPO: chunk_length = {length} must divide rollout_steps = {steps} and "
                 f"batch_size = {self.batch_size}"
             )
         return cut_chunks(samples, rollout["extras"], length), logged
+
+    def _update_observation_norm(self, rollout: Rollout) -> None:
+        """Add what the agents saw; states are one per environment."""
+        norm, total = self.observation_norm, self.sum_over_ranks
+        if norm is None:
+            return
+        seen = map_nested(lambda leaf: leaf[:-1], self.views(rollout["obs"]))
+        own = {"actor": seen["actor"]} if self.central_critic else seen
+        norm.update(own, valid=self.views.counts(rollout), sum_over_ranks=total)
+        if self.central_critic:
+            norm.update({"critic": seen["critic"]}, valid=rollout["valid"], sum_over_ranks=total)
 
     def _update(
         self, samples: Samples, valid: Tensor | None, learning_rate: float, clip: float
@@ -264,7 +306,8 @@ class PPO(RLModule):
             logged += last_epoch
             epochs_done += 1
             log_ratio = torch.cat([step[2].flatten() for step in last_epoch])
-            weight = torch.cat([m["weight"].flatten() for m in minibatches]) if self.gru else None
+            if "weight" in minibatches[0]:
+                weight = torch.cat([minibatch["weight"].flatten() for minibatch in minibatches])
             if self.target_kl is not None and self._exceeds(
                 self.target_kl, approximate_kl(log_ratio, weight)
             ):
@@ -284,24 +327,12 @@ class PPO(RLModule):
 
     def _minibatches(self, samples: Samples, valid: Tensor | None) -> Iterator[list[Samples]]:
         """Per epoch, minibatches of constant size, shuffled, with normalised advantages."""
-        rows = samples["log_prob"].shape[0]
-        per_batch = self.batch_size // (self.chunk_length if self.gru else 1)
-        if rows % per_batch:
-            raise ValueError(
-                f"PPO: batch_size = {self.batch_size} must divide {samples['log_prob'].numel()}, the "
-                "transitions of a rollout (rollout_steps * num_envs * agents); change one of them"
-            )
+        per_row = (self.views.num_agents or 1) * (self.chunk_length if self.gru else 1)
+        per_batch = rows_per_minibatch(self.batch_size, per_row, samples["log_prob"])
         # recurrent chunks keep rows that are no transitions, with weight 0
         usable = None if valid is None or self.gru is not None else valid.flatten().nonzero().squeeze(-1)
-        known: list[Samples] | None = None
-        normalized: list[Samples] = []
-        for minibatches in shuffled_epochs(samples, usable, per_batch, self.update_epochs):
-            if not self.normalize_advantage:
-                yield minibatches
-                continue
-            if known is None or minibatches[0] is not known[0]:  # one minibatch: the same in every epoch
-                known, normalized = minibatches, normalize_advantages(minibatches, self.sum_over_ranks)
-            yield normalized
+        epochs = shuffled_epochs(samples, usable, per_batch, self.update_epochs)
+        return normalized_epochs(epochs, self.sum_over_ranks) if self.normalize_advantage else epochs
 
     def _gradient_step(
         self, optimizer: torch.optim.Optimizer, minibatch: Samples, clip: float | Tensor
@@ -327,9 +358,11 @@ class PPO(RLModule):
         old_log_prob, target = minibatch["log_prob"], minibatch["return"]
         policy_loss = clipped_surrogate(log_prob, old_log_prob, minibatch["advantage"], clip, weight)
         if self.clip_value is None:
-            value_loss = squared_value_loss(value, target, weight)
+            value_loss = mean_value_loss(value, target, weight, self.huber_delta)
         else:
-            value_loss = clipped_value_loss(value, minibatch["value"], target, self.clip_value, weight)
+            value_loss = clipped_value_loss(
+                value, minibatch["value"], target, self.clip_value, weight, self.huber_delta
+            )
         total = policy_loss + self.value_coef * value_loss
         if self.entropy_coef:
             total = total - self.entropy_coef * weighted_mean(entropy, weight)

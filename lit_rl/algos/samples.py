@@ -1,49 +1,25 @@
-"""From a rollout to the minibatches of PPO: agents folded in, recurrent chunks, shuffling, normalising.
+"""From a rollout to the minibatches of PPO: recurrent chunks, shuffling, normalising.
 
-Axes: T time, N environments, A agents, B minibatch, C chunks of L steps.
+Axes: T time, N environments, A agents, C chunks of L steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from lit_rl.nested import map_nested
-from lit_rl.types import Rollout
 
 Samples: TypeAlias = dict[str, Any]
-"""Nested tensors with the same first axis: transitions, or chunks of a recurrent policy."""
-
-
-def fold_agents(rollout: Rollout, num_agents: int) -> Rollout:
-    """See every agent as an environment: ``(T, N, A, ...)`` to ``(T, N*A, ...)``; a team reward is shared."""
-
-    def fold(leaf: Tensor) -> Tensor:
-        return leaf.flatten(1, 2)
-
-    def spread(leaf: Tensor) -> Tensor:
-        return leaf.unsqueeze(2).expand(*leaf.shape, num_agents).flatten(1, 2)
-
-    folded = dict(rollout)
-    for name in ("obs", "action", "extras"):
-        folded[name] = map_nested(fold, rollout[name])
-    for name in ("reset", "terminated", "truncated", "valid"):
-        leaf: Tensor | None = rollout[name]
-        folded[name] = None if leaf is None else spread(leaf)
-    reward = rollout["reward"]
-    folded["reward"] = fold(reward) if reward.ndim == 3 else spread(reward)
-    index = rollout["final_index"].unsqueeze(1) * num_agents  # env n of step t is row (t*N + n)*A + a
-    folded["final_index"] = (index + torch.arange(num_agents, device=index.device)).flatten()
-    folded["final_obs"] = map_nested(lambda leaf: leaf.flatten(0, 1), rollout["final_obs"])
-    folded["carry"] = map_nested(lambda leaf: leaf.flatten(0, 1), rollout["carry"])
-    return folded  # type: ignore[return-value]  # the same keys, with the agent axis folded
+"""Nested tensors with the same first axis: transitions, or chunks of a recurrent policy. All agents of an
+environment share a row: the rest of their shape begins with the agent axis."""
 
 
 def cut_chunks(samples: Samples, extras: dict[str, Tensor], length: int) -> Samples:
-    """Cut ``(T, N, ...)`` into chunks ``(C, L, ...)`` and add the hidden states before each, (C, H)."""
+    """Cut ``(T, N, ...)`` into chunks ``(C, L, ...)``; add the hidden states before each, (C, ..., H)."""
     steps = samples["reset"].shape[0]
 
     def cut(leaf: Tensor) -> Tensor:
@@ -52,7 +28,7 @@ def cut_chunks(samples: Samples, extras: dict[str, Tensor], length: int) -> Samp
 
     chunks = map_nested(cut, samples)
     for name in ("hidden_actor", "hidden_critic"):
-        chunks[name] = extras[name][::length].flatten(0, -2)  # from (T/L, N, H) or (T/L, N, A, H)
+        chunks[name] = extras[name][::length].flatten(0, 1)  # from (T/L, N, H) or (T/L, N, A, H)
     return chunks
 
 
@@ -83,6 +59,42 @@ def shuffled_epochs(
         yield [map_nested(lambda part: part[i], parts) for i in range(rows // per_batch)]  # noqa: B023
 
 
+def rows_per_minibatch(batch_size: int, per_row: int, log_prob: Tensor) -> int:
+    """Rows of a minibatch of ``batch_size`` transitions.
+
+    Args:
+        batch_size: Transitions, those of each agent counted.
+        per_row: Transitions of a row: the agents of one environment, times the steps of a chunk.
+        log_prob: Of the whole rollout, (rows, ...).
+
+    Raises:
+        ValueError: The rollout cannot be divided into such minibatches.
+    """
+    if batch_size % per_row:
+        raise ValueError(
+            f"PPO: batch_size = {batch_size} must be a multiple of {per_row}: the agents of an environment "
+            "(and the steps of a chunk) stay together"
+        )
+    if log_prob.numel() % batch_size:
+        raise ValueError(
+            f"PPO: batch_size = {batch_size} must divide {log_prob.numel()}, the transitions of a rollout "
+            "(rollout_steps * num_envs * agents); change one of them"
+        )
+    return batch_size // per_row
+
+
+def normalized_epochs(
+    epochs: Iterable[list[Samples]], sum_over_ranks: Callable[[Tensor], Tensor]
+) -> Iterator[list[Samples]]:
+    """The same minibatches with normalised advantages; a whole rollout in one is normalised only once."""
+    known: list[Samples] | None = None
+    normalized: list[Samples] = []
+    for minibatches in epochs:
+        if known is None or minibatches[0] is not known[0]:
+            known, normalized = minibatches, normalize_advantages(minibatches, sum_over_ranks)
+        yield normalized
+
+
 def normalize_advantages(
     minibatches: list[Samples], sum_over_ranks: Callable[[Tensor], Tensor]
 ) -> list[Samples]:
@@ -96,10 +108,10 @@ def normalize_advantages(
     weight = torch.ones_like(groups)
     if "weight" in minibatches[0]:
         weight = torch.stack([minibatch["weight"].flatten() for minibatch in minibatches])
-    count = sum_over_ranks(weight.sum(1, keepdim=True))
+    count = sum_over_ranks(weight.sum(1, keepdim=True)).clamp(min=1)
     mean = sum_over_ranks((groups * weight).sum(1, keepdim=True)) / count
     squares = sum_over_ranks(((groups - mean).square() * weight).sum(1, keepdim=True))
-    normal = (groups - mean) / ((squares / (count - 1)).sqrt() + 1e-8)
+    normal = (groups - mean) / ((squares / (count - 1).clamp(min=1)).sqrt() + 1e-8)
     return [
         minibatch | {"advantage": row.view_as(minibatch["advantage"])}
         for minibatch, row in zip(minibatches, normal, strict=True)

@@ -26,7 +26,7 @@ class UniformPolicy:
                 "Wrap the environment with gymnasium.wrappers.RescaleAction or ClipAction."
             )
         self._action: ActionSpec = action
-        self._lead = 1 + bool(spec.agents)
+        self._agents = [len(spec.agents)] if spec.agents else []
         self._low, self._high = torch.tensor(action.low), torch.tensor(action.high)
 
     def initial_carry(self, num_envs: int) -> Nested:
@@ -34,15 +34,15 @@ class UniformPolicy:
         return {}
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
-        """Uniform actions ``(N, ...)``; ``greedy`` makes no difference."""
-        lead = next(leaves(obs)).shape[: self._lead]
+        """Uniform actions ``(N, ...)`` (``(N, A, ...)`` with agents); ``greedy`` makes no difference."""
+        lead = (next(leaves(obs)).shape[0], *self._agents)
         spec = self._action
         if spec.kind == "box":
             flat = self._low + (self._high - self._low) * torch.rand(*lead, spec.size)
             action = flat.view(*lead, *spec.shape)
         elif spec.kind == "discrete":
-            action = torch.randint(spec.categories[0], tuple(lead))
+            action = torch.randint(spec.categories[0], lead)
         else:
-            flat = torch.stack([torch.randint(n, tuple(lead)) for n in spec.categories], -1)
+            flat = torch.stack([torch.randint(n, lead) for n in spec.categories], -1)
             action = flat.view(*lead, *spec.shape)
         return Decision(action, carry, {})

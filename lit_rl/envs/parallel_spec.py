@@ -10,10 +10,7 @@ from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 
 from lit_rl.envs.gym_spec import action_spec, observation_spec
-from lit_rl.types import ACTION_MASK, ActionSpec, LeafSpec
-
-OBSERVATION = "observation"
-"""Key of what an agent observes, where observations are dicts."""
+from lit_rl.types import ACTION_MASK, OBSERVATION, ActionSpec, LeafSpec
 
 
 class AgentSpaces(NamedTuple):

@@ -12,16 +12,23 @@ from lit_rl.envs.check_parallel import check_parallel
 from lit_rl.envs.class_path import factory
 from lit_rl.envs.gym_spec import action_caster, observation_caster
 from lit_rl.envs.parallel_spec import (
-    OBSERVATION,
     check_mask_size,
     environment_name,
     read_spaces,
     read_state,
 )
-from lit_rl.types import ACTION_MASK, ActionSpec, EnvSpec, LeafSpec, NestedArray, Snapshot, Step
-
-STATE, ALIVE = "state", "alive"
-"""Keys of observations: the global state ``(N, S)``, and which agents act ``(N, A)``."""
+from lit_rl.types import (
+    ACTION_MASK,
+    ALIVE,
+    OBSERVATION,
+    STATE,
+    ActionSpec,
+    EnvSpec,
+    LeafSpec,
+    NestedArray,
+    Snapshot,
+    Step,
+)
 
 EnvFn: TypeAlias = str | Mapping[str, Any] | Callable[..., Any]
 

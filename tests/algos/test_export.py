@@ -19,6 +19,7 @@ from lit_rl.algos.module import RLModule
 from lit_rl.nested import map_nested
 from lit_rl.nets import Flatten
 from lit_rl.types import EnvSpec
+from tests.team_toys import Team
 from tests.toys import ContinuousEpisodes57, Episodes57, MatchingPair, Mixed, make_trainer
 
 
@@ -56,10 +57,15 @@ def observations(spec: EnvSpec, num_envs: int) -> Any:
         (PPO(hidden=(8,), batch_size=32, normalize_observation=True), ContinuousEpisodes57),
         (PPO(hidden=(8,), batch_size=32, normalize_observation=True), partial(Mixed, "multi", mask=True)),
         (PPO(hidden=(8,), batch_size=32), MatchingPair),
+        (PPO(hidden=(8,), batch_size=32, agent_ids=True), MatchingPair),
+        (
+            PPO(hidden=(8,), batch_size=32, central_critic=True, normalize_observation=True),
+            partial(Team, leaves_after=2),
+        ),
         (SAC(hidden=(8,)), ContinuousEpisodes57),
         (SAC(hidden=(8,)), partial(Mixed, "box")),
     ],
-    ids=["ppo", "ppo-box", "ppo-dict", "ppo-agents", "sac", "sac-dict"],
+    ids=["ppo", "ppo-box", "ppo-dict", "ppo-agents", "ppo-numbers", "ppo-state", "sac", "sac-dict"],
 )
 def test_exported_file_acts_like_the_learner(tmp_path: Path, module: RLModule, env: Any):
     checkpoint = trained(tmp_path, module, env)
@@ -74,9 +80,17 @@ def test_exported_file_acts_like_the_learner(tmp_path: Path, module: RLModule, e
         torch.testing.assert_close(policy(obs), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("env", [Episodes57, MatchingPair])
-def test_exported_recurrent_policy_carries_its_memory(tmp_path: Path, env: Any):
-    module = PPO(hidden=(8,), gru=6, chunk_length=8, batch_size=32)
+@pytest.mark.parametrize(
+    ("env", "arguments"),
+    [
+        (Episodes57, {}),
+        (MatchingPair, {}),
+        (Team, {"central_critic": True}),
+        (Team, {"central_critic": True, "agent_ids": True}),
+    ],
+)
+def test_exported_recurrent_policy_carries_its_memory(tmp_path: Path, env: Any, arguments: dict[str, bool]):
+    module = PPO(hidden=(8,), gru=6, chunk_length=8, batch_size=32, **arguments)
     policy = torch.export.load(
         export_policy(trained(tmp_path, module, env), tmp_path / "policy.pt2")
     ).module()

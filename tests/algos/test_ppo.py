@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from lit_rl import PPO, RolloutDataModule
 from lit_rl.algos.ppo import linear_schedule
-from lit_rl.algos.samples import fold_agents
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.nets import Flatten
@@ -118,26 +117,6 @@ def test_an_encoder_is_given_as_a_callable(share_encoder: bool):
     assert actor.out_features == 7
     assert module.flat.tensor.numel() == sum(p.numel() for p in module.network.parameters())
     assert module.log_ratios[0].abs().max() == 0
-
-
-def test_agents_are_folded_next_to_their_environment():
-    rollout = InlineCollector(MatchingPair(3), 0).collect(constant_pair(), 9, 0)
-    folded = fold_agents(rollout, 2)
-    for n in range(3):
-        for a in range(2):
-            assert (folded["obs"][:, n * 2 + a] == rollout["obs"][:, n, a]).all()
-            assert (folded["action"][:, n * 2 + a] == rollout["action"][:, n, a]).all()
-            assert (folded["reward"][:, n * 2 + a] == rollout["reward"][:, n, a]).all()
-            assert (folded["truncated"][:, n * 2 + a] == rollout["truncated"][:, n]).all()
-    ended = folded["truncated"].flatten().nonzero().squeeze(1)
-    assert torch.equal(folded["final_index"], ended)
-    assert torch.equal(folded["final_obs"], rollout["final_obs"].flatten(0, 1))
-
-
-def test_a_team_reward_is_given_to_every_agent():
-    rollout = InlineCollector(MatchingPair(3, team=True), 0).collect(constant_pair(), 9, 0)
-    assert rollout["reward"].shape == (9, 3)
-    assert torch.equal(fold_agents(rollout, 2)["reward"], rollout["reward"].repeat_interleave(2, 1))
 
 
 def constant_pair() -> PPO:
@@ -347,6 +326,11 @@ def test_a_loss_that_is_not_finite_is_named():
         ({"share_encoder": True}, "PPO: share_encoder = true contradicts encoder = null"),
         ({"clip_value": 0.0}, "PPO: clip_value must be above 0, got 0.0; null does not clip"),
         ({"batch_size": 1}, "PPO: batch_size = 1 contradicts normalize_advantage = true"),
+        ({"huber_delta": 0.0}, "PPO: huber_delta must be above 0, got 0.0; null squares all errors"),
+        (
+            {"share_encoder": True, "central_critic": True, "encoder": TwoLayers},
+            "PPO: share_encoder = true contradicts central_critic = true",
+        ),
     ],
 )
 def test_arguments_out_of_range(arguments: dict[str, Any], message: str):

@@ -62,6 +62,13 @@ def test_rows_without_weight_do_not_move_the_normalisation():
     torch.testing.assert_close(got["advantage"].flatten()[:3], (kept - kept.mean()) / (kept.std() + 1e-8))
 
 
+def test_minibatches_of_little_or_no_weight_stay_finite():
+    advantage = torch.tensor([1.0, 2.0])
+    for weight in ([0.0, 0.0], [1.0, 0.0]):
+        (got,) = normalize_advantages([{"advantage": advantage, "weight": torch.tensor(weight)}], alone)
+        assert got["advantage"].isfinite().all()
+
+
 def test_advantages_are_normalised_over_all_ranks():
     """Two ranks with the same numbers: their mean, and a standard deviation over twice as many."""
     advantage = torch.randn(6)

@@ -43,7 +43,7 @@ def test_multi_discrete_entries_have_their_own_choices(shape: list[int]):
 
 def test_agents_have_an_axis():
     policy = policy_for(ActionSpec("discrete", categories=[4]), ["a", "b"])
-    obs = {"own": torch.zeros(5, 2, 3)}
+    obs = {"state": torch.zeros(5, 7), "observation": torch.zeros(5, 2, 3)}
     decision = policy.act(obs, policy.initial_carry(5), RESET[:5], greedy=True)
     assert decision.action.shape == (5, 2)
     assert decision.carry == {}

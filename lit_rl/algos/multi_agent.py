@@ -1,0 +1,160 @@
+"""Several agents share one policy: who sees what, and which of its experience counts.
+
+MAPPO and IPPO (Yu 2022, arXiv:2103.01955). Axes: T time, N environments, A agents, S state features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lit_rl.nested import named_leaves
+from lit_rl.types import ALIVE, OBSERVATION, STATE, EnvSpec, LeafSpec, Nested, Rollout
+
+AGENT_ID = "agent_id"
+"""Key of the agent's number, a discrete leaf: encoders append it as a one-hot vector."""
+
+
+class Rows(NamedTuple):
+    """Experience with one row per agent, ``(T, N, A)``; without an agent axis ``(T, N)``.
+
+    Attributes:
+        reward: Of the team, or of each agent.
+        terminated: No value comes after.
+        done: The return ends.
+        valid: Bool, False where no transition took place; None: nowhere.
+        counts: What :meth:`Views.counts` returns.
+    """
+
+    reward: Tensor
+    terminated: Tensor
+    done: Tensor
+    valid: Tensor | None
+    counts: Tensor | None
+
+
+class Views:
+    """What the actor and the critic see of what the environment returns.
+
+    A single agent sees everything. Of several agents each sees its own observation, never the global state
+    nor who is alive. A dict that then holds nothing but ``observation`` is replaced by it.
+
+    Args:
+        spec: Of the environment.
+        agent_ids: Append to each observation which agent it is.
+        central_critic: The critic sees the global state instead, once for all agents; with ``agent_ids`` once
+            for each.
+
+    Attributes:
+        num_agents: A; 0 when there is no agent axis.
+        may_leave: Whether agents may leave an episode early.
+        actor: Spec of what the actor sees.
+        critic: Spec of what the critic sees; None: the same.
+        shared_value: One value of an environment is that of all its agents.
+
+    Raises:
+        ValueError: The environment has no agent axis, or no global state, that an argument needs.
+    """
+
+    def __init__(self, spec: EnvSpec, agent_ids: bool = False, central_critic: bool = False) -> None:
+        if agent_ids and not spec.agents:
+            raise ValueError(
+                f"agent_ids = true needs an environment of several agents, {spec.name} has no agent axis; "
+                "leave it false"
+            )
+        if central_critic and not spec.state:
+            raise ValueError(
+                f"central_critic = true needs an environment with a global state, {spec.name} has none; "
+                "leave it false"
+            )
+        self.num_agents = len(spec.agents)
+        self._agent_ids = agent_ids
+        identity = LeafSpec([], "int64", [self.num_agents])
+        self.may_leave = (
+            bool(spec.agents) and isinstance(spec.observation, dict) and ALIVE in spec.observation
+        )
+        own, state = self._own(spec.observation), LeafSpec([spec.state])
+        self._leaf, first = next(named_leaves(own))  # any will do: it tells the leading axes
+        self._axes = len(first.shape)
+        self.actor = replace(spec, observation=own | {AGENT_ID: identity} if agent_ids else own)
+        seen = {STATE: state, AGENT_ID: identity} if agent_ids else state
+        self.critic = replace(spec, observation=seen) if central_critic else None
+        self.shared_value = central_critic and not agent_ids
+
+    @property
+    def observation(self) -> LeafSpec | dict[str, Any]:
+        """Spec of what a call returns."""
+        own = self.actor.observation
+        return own if self.critic is None else {"actor": own, "critic": self.critic.observation}
+
+    def __call__(self, obs: Nested, with_critic: bool = True) -> Nested:
+        """What the actor sees of ``obs``; with a central critic ``{"actor": ..., "critic": ...}``.
+
+        Args:
+            obs: As the environment returns it, leaves ``(..., A, *shape)`` and a state ``(..., S)``.
+            with_critic: False leaves out what only a central critic sees.
+        """
+        own = self._own(obs)
+        if self._agent_ids:
+            leaf = dict(named_leaves(own))[self._leaf]
+            own |= {AGENT_ID: self._numbers(leaf.shape[: leaf.ndim - self._axes], leaf.device)}
+        if self.critic is None:
+            return own
+        return {"actor": own} | ({"critic": self._central(obs[STATE])} if with_critic else {})
+
+    def _own(self, tree: Any) -> Any:
+        """An observation, or its spec, without what an agent does not see; a dict when its number joins."""
+        if not self.num_agents:
+            return tree
+        tree = tree if isinstance(tree, dict) else {OBSERVATION: tree}
+        own = {key: value for key, value in tree.items() if key not in (STATE, ALIVE)}
+        return own[OBSERVATION] if own.keys() == {OBSERVATION} and not self._agent_ids else own
+
+    def _numbers(self, lead: Sequence[int], device: torch.device) -> Tensor:
+        return torch.arange(self.num_agents, device=device).expand(lead)
+
+    def _central(self, state: Tensor) -> Nested:
+        if self.shared_value:
+            return state
+        lead = (*state.shape[:-1], self.num_agents)
+        spread = state.unsqueeze(-2).expand(*lead, state.shape[-1])
+        return {STATE: spread, AGENT_ID: self._numbers(lead, state.device)}
+
+    def alive(self, obs: Nested) -> Tensor | None:
+        """Which agents act, bool ``(..., A)``; None when all do, always."""
+        return obs[ALIVE] > 0 if self.may_leave else None
+
+    def counts(self, rollout: Rollout) -> Tensor | None:
+        """Which experience is learned from, bool ``(T, N, A)``: of agents that act, where a step took place.
+
+        None: all of it. Without an agent axis ``(T, N)``.
+        """
+        alive, valid = self.alive(rollout["obs"]), rollout["valid"]
+        if alive is None:
+            return None if valid is None else self._spread(valid)
+        return alive[:-1] if valid is None else alive[:-1] & valid.unsqueeze(-1)
+
+    def rows(self, rollout: Rollout) -> Rows:
+        """Spread what a team shares over its agents.
+
+        An agent that leaves the episode early terminates there. Only with a central critic and a reward of
+        the team its return goes on with what the others earn, as in MAPPO: the state keeps its value.
+        """
+        is_team = rollout["reward"].ndim == 2
+        reward = self._spread(rollout["reward"]) if is_team else rollout["reward"]
+        terminated = self._spread(rollout["terminated"])
+        done = self._spread(rollout["terminated"] | rollout["truncated"])
+        valid = None if rollout["valid"] is None else self._spread(rollout["valid"])
+        alive = self.alive(rollout["obs"])
+        if alive is not None and not (is_team and self.critic is not None):
+            leaves = alive[:-1] & ~alive[1:] & ~done
+            terminated, done = terminated | leaves, done | leaves
+        return Rows(reward, terminated, done, valid, self.counts(rollout))
+
+    def _spread(self, leaf: Tensor) -> Tensor:
+        agents = self.num_agents
+        return leaf.unsqueeze(-1).expand(*leaf.shape, agents).contiguous() if agents else leaf
