@@ -523,7 +523,7 @@ def test_memory_does_not_grow(tmp_path):
     tracemalloc.start()
     try:
         after_warm_up = run(50)
-        assert run(500) - after_warm_up < 5_000
+        assert run(500) - after_warm_up < 50_000  # kept rows would be ten times as much
     finally:
         tracemalloc.stop()
 
