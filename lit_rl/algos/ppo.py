@@ -363,9 +363,9 @@ class PPO(RLModule):
             value_loss = clipped_value_loss(
                 value, minibatch["value"], target, self.clip_value, weight, self.huber_delta
             )
-        total = policy_loss + self.value_coef * value_loss
+        total = torch.add(policy_loss, value_loss, alpha=self.value_coef)
         if self.entropy_coef:
-            total = total - self.entropy_coef * weighted_mean(entropy, weight)
+            total = torch.sub(total, weighted_mean(entropy, weight), alpha=self.entropy_coef)
         log_ratio = (log_prob - old_log_prob).detach()
         return total, (policy_loss.detach(), value_loss.detach(), log_ratio, total.detach())
 
