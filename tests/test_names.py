@@ -16,6 +16,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -315,3 +316,15 @@ def test_lines_of_synchronous_training(ppo: Run):
     assert "sync update starts: 40 samples collected, policy version 29" in text
     assert "sync update done: policy version now 30, sample count reset" in text
     assert "training progress: 1200/1200 (100.0%), updates: 30, episodes: 120" in text
+
+
+def test_watching_changes_nothing_that_is_learned(ppo: Run, tmp_path: Path):
+    config = str(ppo.directory.parent / "network.yaml")
+    main(["fit", "--config", config, "--run_dir", str(tmp_path / "run"), "--seed_everything", "1"])
+    watched, alone = (
+        torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for directory in (ppo.directory, tmp_path / "run")
+    )
+    tensors = [name for name, value in alone.items() if isinstance(value, torch.Tensor)]
+    assert tensors
+    assert all(torch.equal(watched[name], alone[name]) for name in tensors)
