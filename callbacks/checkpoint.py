@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from lit_rl.files import unfinished
 from lit_rl.metrics import EVAL_RETURN
 
 _log = logging.getLogger("lit_rl")
@@ -163,7 +164,7 @@ class RolloutCheckpoint(Checkpoint):
         if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             return
         path = _directory(trainer) / name
-        unfinished = path.with_name(f".{name}.unfinished")
+        beside = unfinished(path)
         self._env_steps = int(trainer.lightning_module.env_steps)  # pyright: ignore[reportArgumentType]
         write_row = getattr(trainer.lightning_module, "write_row", None)
         if write_row is not None:
@@ -171,13 +172,13 @@ class RolloutCheckpoint(Checkpoint):
         for logger in trainer.loggers:
             logger.save()  # a run that is killed later keeps its curves up to this checkpoint
         try:
-            trainer.save_checkpoint(unfinished, weights_only=False)  # the whole state, not only weights
+            trainer.save_checkpoint(beside, weights_only=False)  # the whole state, not only weights
             if trainer.is_global_zero:
-                unfinished.replace(path)
+                beside.replace(path)
                 if name.startswith("step_"):
                     self._drop_old(path.parent)
         except BaseException:
-            unfinished.unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
             raise
         trainer.strategy.barrier(f"RolloutCheckpoint {name}")
 

@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import lit_rl
-from lit_rl.callbacks.paper_files import FIGURE, file_name, unfinished
+from lit_rl.callbacks.paper_files import FIGURE, file_name
+from lit_rl.files import unfinished
 
 _log = logging.getLogger("lit_rl")
 

@@ -25,11 +25,11 @@ from lit_rl.callbacks.recorder.classify import classify
 from lit_rl.callbacks.recorder.client import Recorder, start_recorder
 from lit_rl.callbacks.recorder.settings import (
     DEFAULT_NETWORKS,
-    LOG_DIR,
     QUEUE_SIZE,
     UPDATE_INTERVAL_S,
     Settings,
 )
+from lit_rl.loss_log import LOG_DIR
 
 _log = logging.getLogger("lit_rl")
 

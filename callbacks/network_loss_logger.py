@@ -15,11 +15,11 @@ from lit_rl.callbacks.recorder.client import Recorder, start_recorder
 from lit_rl.callbacks.recorder.directory import leave_pointer
 from lit_rl.callbacks.recorder.settings import (
     DEFAULT_NETWORKS,
-    LOG_DIR,
     QUEUE_SIZE,
     UPDATE_INTERVAL_S,
     Settings,
 )
+from lit_rl.loss_log import LOG_DIR
 from lit_rl.metrics import LOSS_CRITIC, LOSS_POLICY, LOSS_TEMPERATURE, LOSS_TOTAL, LOSS_VALUE
 
 _log = logging.getLogger("lit_rl")

@@ -20,7 +20,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from lit_rl.callbacks.low_priority import yield_to_the_trainer
-from lit_rl.callbacks.paper_files import EPISODES, FIGURE, SYNC, file_name, read_columns, unfinished
+from lit_rl.callbacks.paper_files import EPISODES, FIGURE, SYNC, file_name, read_columns
+from lit_rl.files import unfinished
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 MAX_POINTS = 1500
@@ -92,9 +93,9 @@ def draw(directory: Path, step: int) -> Path:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.16, 4.3), layout=ConstrainedLayoutEngine(w_pad=0.06))
         panels = figure.subplots(2, 3).ravel()
-        _draw_reward(panels[0], reward)
+        _draw_episodes(panels[0], reward, "Episode reward", "total reward", BLUE)
         _draw_histogram(panels[1], reward)
-        _draw_length(panels[2], length)
+        _draw_episodes(panels[2], length, "Episode length", "length (env steps)", GREEN)
         _draw_spread(panels[3], reward)
         _draw_efficiency(panels[4], updates)
         _draw_version(panels[5], updates)
@@ -107,13 +108,14 @@ def draw(directory: Path, step: int) -> Path:
     return path
 
 
-def _draw_reward(panel: Axes, reward: np.ndarray) -> None:
-    panel.set(title="Episode reward", xlabel="episode", ylabel="total reward")
-    if not _prepare(panel, len(reward), "episode"):
+def _draw_episodes(panel: Axes, values: np.ndarray, title: str, unit: str, color: str) -> None:
+    """One value per episode, and its moving mean."""
+    panel.set(title=title, xlabel="episode", ylabel=unit)
+    if not _prepare(panel, len(values), "episode"):
         return
-    mean, _ = moving_statistics(reward, SHORT)
-    _draw_points(panel, reward)
-    _draw_line(panel, np.arange(1, len(reward) + 1), mean, BLUE, f"mean of last {SHORT}")
+    mean, _ = moving_statistics(values, SHORT)
+    _draw_points(panel, values)
+    _draw_line(panel, np.arange(1, len(values) + 1), mean, color, f"mean of last {SHORT}")
     _put_legend(panel)
 
 
@@ -125,16 +127,6 @@ def _draw_histogram(panel: Axes, reward: np.ndarray) -> None:
     panel.hist(reward, bins=min(40, max(5, int(np.sqrt(len(reward))))), color=BLUE, alpha=0.75, linewidth=0)
     panel.axvline(float(np.median(reward)), color=ORANGE, label=f"median {np.median(reward):.4g}")
     panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    _put_legend(panel)
-
-
-def _draw_length(panel: Axes, length: np.ndarray) -> None:
-    panel.set(title="Episode length", xlabel="episode", ylabel="length (env steps)")
-    if not _prepare(panel, len(length), "episode"):
-        return
-    mean, _ = moving_statistics(length, SHORT)
-    _draw_points(panel, length)
-    _draw_line(panel, np.arange(1, len(length) + 1), mean, GREEN, f"mean of last {SHORT}")
     _put_legend(panel)
 
 

@@ -8,11 +8,12 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from lit_rl.files import write_text
 
 _log = logging.getLogger("lit_rl")
 
@@ -40,27 +41,6 @@ _NAME = re.compile(rf"(?P<kind>{_KINDS})_step_(?P<step>\d+)(_rank(?P<rank>\d+))?
 def file_name(kind: str, step: int, suffix: str, rank: int = 0) -> str:
     """Name of one export; ranks beyond the first say so."""
     return f"{kind}_step_{step}{f'_rank{rank}' if rank else ''}{suffix}"
-
-
-def unfinished(path: Path) -> Path:
-    """Where ``path`` is written before it takes its name."""
-    return path.with_name(f".{path.name}.unfinished")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``path`` so that readers see all of it or none.
-
-    Raises:
-        OSError: It could not be written; nothing is left of it.
-    """
-    beside = unfinished(path)
-    try:
-        beside.write_bytes(text.encode())
-        beside.replace(path)
-    except OSError:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise
 
 
 class PaperFiles:
@@ -117,7 +97,7 @@ class PaperFiles:
         path = self.directory / name
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, make_text())
+            write_text(path, make_text())
         except OSError as error:
             if not self._has_warned:
                 _log.warning(

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-from lit_rl.callbacks.recorder.settings import LOG_DIR
-
-CONFIG = "config.json"
-LOCATION = "location.txt"
-_SUFFIX = "_loss_log"
+from lit_rl.files import read_json
+from lit_rl.loss_log import CONFIG, LOCATION, LOG_DIR, SUFFIX
 
 
 def claim(log_dir: Path, experiment: str, run_directory: str | None, is_resumed: bool) -> tuple[Path, bool]:
@@ -30,7 +25,7 @@ def claim(log_dir: Path, experiment: str, run_directory: str | None, is_resumed:
     """
     log_dir.mkdir(parents=True, exist_ok=True)
     number, own = 1, None
-    candidate = first = log_dir / f"{experiment}{_SUFFIX}"
+    candidate = first = log_dir / f"{experiment}{SUFFIX}"
     while candidate.exists():
         if is_resumed and run_directory is not None and owner(candidate) == run_directory:
             own = candidate
@@ -50,15 +45,6 @@ def owner(directory: Path) -> str | None:
     return read_json(directory / CONFIG).get("run_directory")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Content of a JSON file; empty when there is none that can be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def leave_pointer(run_directory: Path, directory: Path) -> None:
     """Let a run whose log lies elsewhere say where.
 
@@ -68,14 +54,3 @@ def leave_pointer(run_directory: Path, directory: Path) -> None:
     folder = run_directory / LOG_DIR
     folder.mkdir(parents=True, exist_ok=True)
     (folder / LOCATION).write_text(f"{directory.absolute()}\n", encoding="utf-8")
-
-
-def find_loss_logs(run_directory: Path) -> list[Path]:
-    """Directories of all loss logs of a run, inside it or where its pointer says."""
-    folder = run_directory / LOG_DIR
-    found = [path for path in sorted(folder.glob(f"*{_SUFFIX}*")) if path.is_dir()]
-    location = folder / LOCATION
-    if location.is_file():
-        lines = location.read_text(encoding="utf-8").splitlines()
-        found += [Path(line) for line in lines if Path(line).is_dir()]
-    return found

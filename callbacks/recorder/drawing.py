@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lit_rl.callbacks.recorder.files import unfinished
+from lit_rl.files import unfinished
 
 REALTIME = "network_loss_curves_realtime.png"
 STAMPED = "network_loss_curves_{:%Y%m%d_%H}.png"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lit_rl.callbacks.recorder.directory import CONFIG, read_json
 from lit_rl.callbacks.recorder.numbers import COLUMNS, Row
-
-_FILE = re.compile(r"(.+)_losses(?:\.(\d+))?\.csv")
+from lit_rl.files import read_json
+from lit_rl.loss_log import CONFIG, segments, trained_again
 
 
 @dataclass
@@ -29,24 +27,14 @@ class LossTable:
     losses: dict[str, list[float | None]] = field(default_factory=dict)
 
 
-def segments(directory: Path, network: str | None = None) -> dict[str, list[Path]]:
-    """The CSV files of each network (or of one), in the order in which they were written."""
-    found: dict[str, list[tuple[int, Path]]] = {}
-    for path in directory.glob("*_losses*.csv"):
-        match = _FILE.fullmatch(path.name)
-        if match and network in (None, match.group(1)) and path.is_file():
-            found.setdefault(match.group(1), []).append((int(match.group(2) or 0), path))
-    return {name: [path for _, path in sorted(paths)] for name, paths in sorted(found.items())}
-
-
 def read_rows(directory: Path, network: str) -> Iterator[Row]:
     """Rows of one network, oldest first, without those that a resumed run trained again.
 
     A last line that is not complete, and lines that cannot be read, are left out.
     """
-    marks = read_json(directory / CONFIG).get("resumes", [])
+    config = read_json(directory / CONFIG)
     for path in segments(directory, network).get(network, []):
-        limits = [(mark["rows"].get(path.name, 0), mark["step"]) for mark in marks]
+        limits = trained_again(config, path.name)
         for number, row in enumerate(_rows_of(path, network)):
             if row is not None and not any(number < rows and row.step > step for rows, step in limits):
                 yield row

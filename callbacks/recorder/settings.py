@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lit_rl.loss_log import LOG_DIR
+
 DEFAULT_NETWORKS = ("attention", "ppo", "gnn", "sac", "total")
-LOG_DIR = "network_loss_logs"
 QUEUE_SIZE = 50_000
 UPDATE_INTERVAL_S = 15.0
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lit_rl.callbacks.recorder.numbers import COLUMNS, Row
-from lit_rl.callbacks.recorder.reader import read_columns, segments
+from lit_rl.callbacks.recorder.reader import read_columns
+from lit_rl.loss_log import segments
 
 MAX_SEGMENT_BYTES = 256 * 2**20
 """A file of this size is followed by a new one."""

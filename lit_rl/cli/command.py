@@ -34,6 +34,7 @@ from lit_rl.cli.process_file import ProcessFile
 from lit_rl.cli.run_directory import RunDirectory
 from lit_rl.data.replay import ReplayDataModule
 from lit_rl.data.rollout import RolloutDataModule
+from lit_rl.files import unfinished
 
 _log = logging.getLogger("lit_rl")
 
@@ -287,9 +288,8 @@ class CommandLine(LightningCLI):
         checkpoint = self._require_checkpoint()
         trajectories = self._call(self.trainer.predict, **{**kwargs, "return_predictions": True})
         path = (checkpoints.run_of(checkpoint) or checkpoint.parent) / "trajectories.pt"
-        unfinished = path.with_name(".trajectories.pt.unfinished")
-        torch.save(trajectories, unfinished)
-        unfinished.replace(path)
+        torch.save(trajectories, unfinished(path))
+        unfinished(path).replace(path)
         sys.stdout.write(f"written {path}\n")
 
     def _evaluate(self, function: Callable[..., Any], **kwargs: Any) -> tuple[Path, Mapping[str, float]]:

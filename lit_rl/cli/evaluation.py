@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from lit_rl import files
 from lit_rl.report.statistics import student_t
 
 
@@ -32,9 +32,5 @@ def summary(result: Mapping[str, float], checkpoint: Path) -> str:
 def write_json(result: Mapping[str, float], checkpoint: Path, directory: Path) -> Path:
     """Write ``eval.json`` into the run directory."""
     path = directory / "eval.json"
-    unfinished = path.with_name(".eval.json.unfinished")
-    unfinished.write_text(
-        json.dumps({**result, "checkpoint": str(checkpoint)}, indent=2) + "\n", encoding="utf-8"
-    )
-    unfinished.replace(path)
+    files.write_json(path, {**result, "checkpoint": str(checkpoint)})
     return path

@@ -14,6 +14,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from lit_rl.files import write_text
+
 _log = logging.getLogger("lit_rl")
 
 STEP = "step"
@@ -121,10 +123,7 @@ class MetricsCSV(Logger):
         writer = csv.DictWriter(text, self._columns or [])
         writer.writeheader()
         writer.writerows(rows)
-        unfinished = self._path.with_name(".metrics.csv.unfinished")
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
-            file.write(text.getvalue())
-        unfinished.replace(self._path)
+        write_text(self._path, text.getvalue())
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -12,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from lit_rl.cli.errors import exit_code
+from lit_rl.files import write_json
 from lit_rl.report.process import FILE, create_time
 
 _log = logging.getLogger("lit_rl")
@@ -58,10 +58,8 @@ class ProcessFile:
         if self._directory is None:
             return
         path = self._directory / FILE
-        unfinished = path.with_name(f".{FILE}.unfinished")
         try:
-            unfinished.write_text(json.dumps(self._content, indent=2) + "\n", encoding="utf-8")
-            unfinished.replace(path)
+            write_json(path, self._content)
         except OSError as error:
             _log.warning(
                 "%s cannot be written: %s; lit-rl status will not know this run", path, error.strerror

@@ -9,6 +9,7 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from lit_rl.files import write_text
 from lit_rl.report.curves import decimate
 from lit_rl.report.runs import Group, group_runs, read_run
 from lit_rl.report.sections import SECTIONS, Section
@@ -31,12 +32,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     """
     page = render(group_runs([read_run(run) for run in runs]))
     path = out or runs[0] / "report.html"
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        unfinished.write_text(page, encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_text(path, page)
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lit_rl.report.tables import Series, Table, in_order, read_json, read_table
+from lit_rl.files import read_json
+from lit_rl.loss_log import CONFIG, STATE, find_loss_logs, segments, trained_again
+from lit_rl.report.tables import Series, Table, in_order, read_table
 from lit_rl.trend import WINDOW, trend
 
-FOLDER = "network_loss_logs"
 COUNTS = ("offered", "written", "dropped", "invalid")
-_SEGMENT = re.compile(r"(?P<network>.+)_losses(?:\.(?P<number>\d+))?\.csv")
 _METRICS_CSV = "learner"
 """Network under which the ``loss/*`` columns of ``metrics.csv`` stand."""
 
@@ -78,11 +77,11 @@ def read_losses(run: Path, metrics: Table) -> LossLog:
     """
     log = LossLog(recorders=read_recorders(run))
     parts: dict[tuple[str, str], list[Series]] = {}
-    for folder in _folders(run):
-        config = read_json(folder / "config.json")
+    for folder in find_loss_logs(run):
+        config = read_json(folder / CONFIG)
         log.missing |= _missing(config)
-        for network, path in _segments(folder):
-            table = read_table(path, _trained_again(config, path.name))
+        for network, path in ((name, path) for name, paths in segments(folder).items() for path in paths):
+            table = read_table(path, trained_again(config, path.name))
             log.damaged += table.damaged
             for name, series in table.columns.items():
                 parts.setdefault((network, name), []).append(series)
@@ -90,8 +89,8 @@ def read_losses(run: Path, metrics: Table) -> LossLog:
         for name, series in metrics.columns.items():
             if name.startswith("loss/"):
                 parts[_METRICS_CSV, name.removeprefix("loss/")] = [series]
-    for (network, name), segments in parts.items():
-        steps, values = (np.concatenate(axis) for axis in zip(*segments, strict=True))
+    for (network, name), pieces in parts.items():
+        steps, values = (np.concatenate(axis) for axis in zip(*pieces, strict=True))
         series = in_order(steps, values)
         recent = series.values[np.isfinite(series.values)][-WINDOW:]
         log.losses.append(Loss(network, name, series, trend(recent.tolist()).label))
@@ -100,17 +99,8 @@ def read_losses(run: Path, metrics: Table) -> LossLog:
 
 def read_recorders(run: Path) -> list[Recorder]:
     """The recorders of a run; none where their files are missing or torn."""
-    contents = [read_json(folder / "recorder.json") for folder in _folders(run)]
+    contents = [read_json(folder / STATE) for folder in find_loss_logs(run)]
     return [_parse(content) for content in contents if content]
-
-
-def _folders(run: Path) -> list[Path]:
-    """The loss logs: in the run, or where ``location.txt`` points."""
-    root = run / FOLDER
-    folders = sorted(path for path in root.glob("*_loss_log*") if path.is_dir())
-    pointer = root / "location.txt"
-    told = pointer.read_text(encoding="utf-8", errors="replace").splitlines() if pointer.is_file() else []
-    return [*folders, *(path for line in told if line and (path := root / line).is_dir())]
 
 
 def _parse(content: Mapping[str, Any]) -> Recorder:
@@ -126,18 +116,3 @@ def _missing(config: Mapping[str, Any]) -> dict[str, str]:
     networks = config.get("networks")
     about = networks if isinstance(networks, dict) else {}
     return {name: str(it.get("reason")) for name, it in about.items() if it.get("status") == "missing"}
-
-
-def _trained_again(config: Mapping[str, Any], file: str) -> list[tuple[int, float]]:
-    """Where the run was resumed: how many rows ``file`` had then, and the step of the checkpoint."""
-    return [(mark["rows"].get(file, 0), mark["step"]) for mark in config.get("resumes", [])]
-
-
-def _segments(folder: Path) -> list[tuple[str, Path]]:
-    """Network and path of each CSV file; a network's segments in the order they were written."""
-    found = []
-    for path in folder.glob("*_losses*.csv"):
-        match = _SEGMENT.fullmatch(path.name)
-        if match:
-            found.append((match["network"], int(match["number"] or 0), path))
-    return [(network, path) for network, _, path in sorted(found)]

@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
+from lit_rl.files import read_json
 from lit_rl.report.losses import LossLog, read_losses
 from lit_rl.report.process import FILE, State, read_state
-from lit_rl.report.tables import Series, Table, read_json, read_table
+from lit_rl.report.tables import Series, Table, read_table
 
 _NOT_LEARNING = (
     "accelerator",

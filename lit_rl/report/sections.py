@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from lit_rl import metrics
+from lit_rl.files import read_json
 from lit_rl.report.curves import Chart, group_lines
 from lit_rl.report.markup import bars, details, join, lines, state, table
 from lit_rl.report.runs import Group, Run
 from lit_rl.report.statistics import mean_interval
-from lit_rl.report.tables import Series, read_json
+from lit_rl.report.tables import Series
 from lit_rl.report.words import duration, number, plural
 
 LEARNING = {metrics.EPISODE_RETURN: "Training return", metrics.EVAL_RETURN: "Evaluation return"}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -119,12 +118,3 @@ def _parse(row: list[str], header: list[str]) -> tuple[float, list[tuple[str, fl
     if not math.isfinite(step):
         raise ValueError("step")
     return step, [(name, float(cell)) for name, cell in cells.items() if cell and name not in NOT_VALUES]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in ``path``; empty where there is none or it is torn."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -22,7 +22,8 @@ from lit_rl.callbacks.loss_logging import (
     start_loss_logging,
     stop_loss_logging,
 )
-from lit_rl.callbacks.recorder.reader import read_losses, segments
+from lit_rl.callbacks.recorder.reader import read_losses
+from lit_rl.loss_log import segments
 from tests.conftest import ROOT
 
 

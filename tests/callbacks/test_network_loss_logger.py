@@ -12,8 +12,8 @@ from lightning.pytorch import LightningDataModule
 from lit_rl import PPO, SAC, ReplayDataModule, RolloutDataModule
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
 from lit_rl.callbacks.network_loss_logger import NetworkLossLogger
-from lit_rl.callbacks.recorder.directory import find_loss_logs
-from lit_rl.callbacks.recorder.reader import read_losses, segments
+from lit_rl.callbacks.recorder.reader import read_losses
+from lit_rl.loss_log import find_loss_logs, segments
 from tests.toys import ContinuousEpisodes57, Episodes57, MemoryLogger, make_trainer, parameters_of
 
 STEPS = 32

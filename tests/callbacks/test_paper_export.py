@@ -399,7 +399,7 @@ def test_a_directory_without_a_readable_summary_belongs_to_nobody(tmp_path):
 
 def test_a_slow_disk_holds_training_up_only_when_many_files_wait(tmp_path, monkeypatch):
     may_write = threading.Event()
-    monkeypatch.setattr(paper_files, "write_atomically", lambda path, text: may_write.wait(10))
+    monkeypatch.setattr(paper_files, "write_text", lambda path, text: may_write.wait(10))
     monkeypatch.setattr(paper_files, "MAX_PENDING", 3)
     files = PaperFiles(tmp_path)
     for step in range(3):
@@ -523,7 +523,7 @@ def test_memory_does_not_grow(tmp_path):
     tracemalloc.start()
     try:
         after_warm_up = run(50)
-        assert run(500) - after_warm_up < 50_000  # kept rows would be ten times as much
+        assert run(500) - after_warm_up < 50_000  # nothing is kept per batch
     finally:
         tracemalloc.stop()
 

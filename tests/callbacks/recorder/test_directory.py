@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from lit_rl.callbacks.recorder.directory import claim, find_loss_logs, leave_pointer, owner
-from lit_rl.callbacks.recorder.files import write_json
+from lit_rl.callbacks.recorder.directory import claim, leave_pointer, owner
+from lit_rl.files import write_json
+from lit_rl.loss_log import find_loss_logs
 
 
 def own(directory: Path, run: str) -> None:

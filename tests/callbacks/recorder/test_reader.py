@@ -1,10 +1,11 @@
 import math
 from contextlib import closing
 
-from lit_rl.callbacks.recorder.files import write_json
 from lit_rl.callbacks.recorder.numbers import Row
-from lit_rl.callbacks.recorder.reader import count_rows, read_losses, read_rows, segments
+from lit_rl.callbacks.recorder.reader import count_rows, read_losses, read_rows
 from lit_rl.callbacks.recorder.writer import LossWriter
+from lit_rl.files import write_json
+from lit_rl.loss_log import segments
 
 
 def write(directory, *rows):

@@ -1,0 +1,56 @@
+"""Files that are complete or not there at all, and reading what may be torn all the same."""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+
+def unfinished(path: Path) -> Path:
+    """Where to write before :meth:`Path.replace` puts it in place."""
+    return path.with_name(f".{path.name}.unfinished")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``path`` so that readers see the old file or the new one, never half of it.
+
+    Raises:
+        OSError: It cannot be written; the old file is left as it was, and nothing beside it.
+    """
+    beside = unfinished(path)
+    try:
+        beside.write_bytes(text.encode())
+        beside.replace(path)
+    except OSError:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write strict JSON like :func:`write_text`: NaN and infinities become ``"nan"``, ``"inf"``, ``"-inf"``.
+
+    Raises:
+        OSError: It cannot be written; the old file is left as it was.
+    """
+    write_text(path, json.dumps(_strict(content), indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in ``path``; empty where there is none or it is torn."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,42 @@
+"""Where the files of a loss log lie and which of their rows count: for the recorder and for reports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+LOG_DIR = "network_loss_logs"
+SUFFIX = "_loss_log"
+CONFIG = "config.json"
+STATE = "recorder.json"
+LOCATION = "location.txt"
+_SEGMENT = re.compile(r"(.+)_losses(?:\.(\d+))?\.csv")
+
+
+def find_loss_logs(run_directory: Path) -> list[Path]:
+    """Directories of all loss logs of a run, inside it or where its pointer says."""
+    folder = run_directory / LOG_DIR
+    found = [path for path in sorted(folder.glob(f"*{SUFFIX}*")) if path.is_dir()]
+    location = folder / LOCATION
+    lines = location.read_text(encoding="utf-8", errors="replace").splitlines() if location.is_file() else []
+    return [*found, *(path for line in lines if line and (path := folder / line).is_dir())]
+
+
+def segments(directory: Path, network: str | None = None) -> dict[str, list[Path]]:
+    """The CSV files of each network (or of one), in the order in which they were written."""
+    found: dict[str, list[tuple[int, Path]]] = {}
+    for path in directory.glob("*_losses*.csv"):
+        match = _SEGMENT.fullmatch(path.name)
+        if match and network in (None, match.group(1)) and path.is_file():
+            found.setdefault(match.group(1), []).append((int(match.group(2) or 0), path))
+    return {name: [path for _, path in sorted(paths)] for name, paths in sorted(found.items())}
+
+
+def trained_again(config: Mapping[str, Any], file: str) -> list[tuple[int, int]]:
+    """Where the run was resumed: how many rows ``file`` had then, and the step of the checkpoint.
+
+    Of these rows, those of a later step were replaced.
+    """
+    return [(mark["rows"].get(file, 0), mark["step"]) for mark in config.get("resumes", [])]
