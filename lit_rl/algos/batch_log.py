@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+import torch
 from lightning.pytorch.loggers import Logger
+from torch import Tensor
 
 
 class BatchLog:
@@ -58,3 +60,22 @@ def refuse_not_finite(values: Mapping[str, float], env_steps: int, policy_versio
                 f"{name} became {value} in the update after {env_steps} env steps (policy version "
                 f"{policy_version}); lower the learning rate, or check the environment's rewards"
             )
+
+
+def fetch(
+    values: Mapping[str, Tensor | float],
+    counts: list[float],
+    world_size: int,
+    sum_over_ranks: Callable[[Tensor], Tensor],
+) -> tuple[dict[str, float], list[float]]:
+    """All scalars with one host synchronisation: ``values`` as means over ranks, ``counts`` as sums."""
+    on_device = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    means = torch.stack([value.detach() for value in on_device.values()])
+    if world_size > 1:
+        own = torch.cat([means.double() / world_size, means.new_tensor(counts, dtype=torch.float64)])
+        joined = sum_over_ranks(own).tolist()
+        averaged, counts = joined[: len(on_device)], joined[len(on_device) :]
+    else:
+        averaged = means.tolist()
+    fetched = dict(zip(on_device, averaged, strict=True))
+    return {name: float(fetched.get(name, value)) for name, value in values.items()}, counts

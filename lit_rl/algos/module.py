@@ -26,7 +26,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lit_rl import metrics
-from lit_rl.algos.batch_log import BatchLog, refuse_not_finite
+from lit_rl.algos.batch_log import BatchLog, fetch, refuse_not_finite
 from lit_rl.algos.evaluation import EvalResult, logged, summarize
 from lit_rl.checks import is_plain
 from lit_rl.compute import MatmulPrecision, ProcessSettings, choose_matmul_precision, choose_threads
@@ -49,8 +49,8 @@ class RLModule(LightningModule):
         threads: OpenMP threads of this process while fitting; ``auto`` takes 1 for narrow networks and
             otherwise the idle cores divided by the ranks of this machine.
         matmul_precision: ``torch.set_float32_matmul_precision`` while fitting; ``auto`` measures at the start
-            whether
-            ``medium`` is faster and still exact to float32 on this CPU, for networks of width 256 and above.
+            whether ``medium`` is faster and still exact to float32 on this CPU, for networks of width 256
+            and above.
     """
 
     def __init__(
@@ -272,23 +272,14 @@ class RLModule(LightningModule):
         self._log.begin(fetched)
 
     def _fetch(self, values: dict[str, Tensor | float], num_ended: int) -> dict[str, float]:
-        """One host synchronisation for all values; means over ranks, episode statistics over all episodes."""
-        on_device = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-        means = torch.stack([value.detach() for value in on_device.values()])
-        numbers: list[float] = [
+        """``values`` over all ranks, and the statistics of the latest episodes."""
+        counts = [
             sum(self._recent_returns), sum(self._recent_lengths), len(self._recent_returns), num_ended
         ]  # fmt: skip
-        if self._world_size > 1:
-            counts = means.new_tensor(numbers, dtype=torch.float64)
-            joined = self.sum_over_ranks(torch.cat([means.double() / self._world_size, counts])).tolist()
-            averaged, numbers = joined[: len(on_device)], joined[len(on_device) :]
-        else:
-            averaged = means.tolist()
-        numbers_of = dict(zip(on_device, averaged, strict=True))
-        fetched = {name: float(numbers_of.get(name, value)) for name, value in values.items()}
+        fetched, counts = fetch(values, counts, self._world_size, self.sum_over_ranks)
         may_lack = (metrics.EXPLAINED_VARIANCE, metrics.ENV_PREFIX)  # no variance, or nothing was reported
         fetched = {n: v for n, v in fetched.items() if math.isfinite(v) or not n.startswith(may_lack)}
-        total_return, total_length, window, ended = numbers
+        total_return, total_length, window, ended = counts
         self.num_episodes += int(ended)
         if window:
             fetched[metrics.EPISODE_RETURN] = total_return / window
