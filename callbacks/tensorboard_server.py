@@ -18,7 +18,8 @@ class TensorBoardServer(Callback):
     """Shows the run in a browser while it is trained; the log says at which address.
 
     The server is a process of its own, started with the training and ended with it, also when the trainer is
-    killed. Training never waits for it; it answers after some seconds. If it cannot start, that is said.
+    killed. It costs next to nothing until somebody looks: only then does it load TensorBoard, so the first
+    page takes some seconds. Training never waits for it. If it cannot start, or is killed, that is said.
 
     Args:
         logdir: Folder whose event files are shown, with all folders in it. None takes the run directory;
@@ -46,7 +47,7 @@ class TensorBoardServer(Callback):
         self.reload_interval_s = reload_interval_s
         self.url: str | None = None
         self._companion: Companion | None = None
-        self._is_answered = False
+        self._is_over = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start the server."""
@@ -59,7 +60,7 @@ class TensorBoardServer(Callback):
             "port": self.port,
             "reload_interval": self.reload_interval_s,
         }
-        self.url, self._is_answered = None, False
+        self.url, self._is_over = None, False
         try:
             self._companion = Companion("lit_rl.callbacks.tensorboard_process")
             self._companion.channel.send(options)
@@ -69,8 +70,8 @@ class TensorBoardServer(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Say where the server is, once it has started."""
-        if self._companion is not None and not self._is_answered:
+        """Say where the server is, or that it is gone."""
+        if self._companion is not None and not self._is_over:
             self._look(self._companion)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -83,14 +84,14 @@ class TensorBoardServer(Callback):
 
     def _look(self, companion: Companion) -> None:
         for kind, text in companion.channel.receive():
-            self._is_answered = True
             if kind == "started":
                 self.url = text
                 _log.info("TensorBoard: %s", text)
             else:
+                self._is_over = True
                 self._warn(text)
-        if not self._is_answered and not companion.channel.is_open:
-            self._is_answered = True
+        if not self._is_over and not companion.channel.is_open:
+            self._is_over = True
             self._warn("its process was killed")
 
     def _warn(self, reason: str) -> None:

@@ -1,6 +1,5 @@
 import logging
 import os
-import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ import psutil
 import pytest
 from lightning.pytorch import Callback
 
-from lit_rl.callbacks.tensorboard_process import is_free
+from lit_rl.callbacks.tensorboard_process import listen
 from lit_rl.callbacks.tensorboard_server import TensorBoardServer
 from tests.processes import Forked, wait_until
 
@@ -18,12 +17,11 @@ from tests.processes import Forked, wait_until
 @pytest.fixture
 def taken() -> Iterator[int]:
     """A port on which somebody listens, with a free one after it."""
-    with socket.socket() as server:
-        for port in range(20_000, 30_000):
-            if is_free("127.0.0.1", port) and is_free("127.0.0.1", port + 1):
-                server.bind(("127.0.0.1", port))
-                server.listen()
-                yield port
+    for port in range(20_000, 30_000):
+        with listen("127.0.0.1", port) as first, listen("127.0.0.1", port + 1) as second:
+            if second.getsockname()[1] == first.getsockname()[1] + 1:
+                second.close()
+                yield first.getsockname()[1]
                 return
 
 
@@ -33,13 +31,15 @@ class TrainsUntilItAnswers(Callback):
     def __init__(self, server: TensorBoardServer) -> None:
         self.server = server
         self.page = ""
+        self.mib_before = 0.0
         self.processes: list[int] = []
 
     def on_train_batch_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
         if self.server.url is not None:
-            self.page = get(self.server.url)
             assert self.server._companion is not None
             own = psutil.Process(self.server._companion.pid)
+            self.mib_before = own.memory_info().rss / 2**20
+            self.page = get(self.server.url)
             self.processes = [own.pid, *(child.pid for child in own.children())]
             trainer.should_stop = True
 
@@ -62,6 +62,7 @@ def test_serves_on_the_next_free_port_and_ends_with_the_training(fit, taken, cap
     watcher = TrainsUntilItAnswers(server)
     fit(server, watcher)
     assert f"TensorBoard: http://127.0.0.1:{taken + 1}/" in caplog.messages
+    assert watcher.mib_before < 40  # nothing is loaded before somebody looks
     assert "TensorBoard" in watcher.page
     assert len(watcher.processes) == 2  # TensorBoard and its data server
     wait_until(lambda: not any(map(is_alive, watcher.processes)), 20, lambda: str(watcher.processes))
@@ -91,12 +92,31 @@ class Bystander(psutil.Popen):
 def test_a_server_that_cannot_start_is_one_warning(fit, caplog):
     host = "192.0.2.1"  # an address that no machine has
     server = TensorBoardServer(host=host)
-    fit(server, StopsWhen(lambda: server._is_answered))
+    fit(server, StopsWhen(lambda: server._is_over))
     [warning] = [
         r.getMessage() for r in caplog.records if r.levelno == logging.WARNING and r.name == "lit_rl"
     ]
     assert warning.startswith(f"no TensorBoard server at port 6006 of {host}: OSError: ")
     assert warning.endswith("; training goes on without it")
+
+
+def test_a_killed_server_is_one_warning(fit, caplog):
+    server = TensorBoardServer()
+
+    class Kills(Callback):
+        def on_train_batch_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+            if server.url is not None and not server._is_over:
+                assert server._companion is not None
+                os.kill(server._companion.pid, 9)
+            trainer.should_stop = server._is_over
+
+    fit(server, Kills())
+    [warning] = [
+        r.getMessage() for r in caplog.records if r.levelno == logging.WARNING and r.name == "lit_rl"
+    ]
+    assert warning == (
+        "no TensorBoard server at port 6006 of 127.0.0.1: its process was killed; training goes on without it"
+    )
 
 
 class StopsWhen(Callback):
