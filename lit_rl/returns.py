@@ -23,7 +23,7 @@ def gae(
     next_value_TN: Tensor,
     terminated_TN: Tensor,
     done_TN: Tensor,
-    gamma: float,
+    gamma: float | Tensor,
     lam: float,
     valid_TN: Tensor | None = None,
 ) -> Tensor:
@@ -38,7 +38,7 @@ def gae(
         next_value_TN: Value of the true next observation, (T, N). Ignored where terminated.
         terminated_TN: Whether the task ended here, (T, N) bool.
         done_TN: Whether the episode ended here for any reason, (T, N) bool.
-        gamma: Discount per step, 0 to 1.
+        gamma: Discount per step, 0 to 1; (T, N) where steps last differently long.
         lam: 0 gives the one-step error (little variance, biased by the value), 1 the return minus the value.
         valid_TN: False where no transition took place, (T, N) bool. The advantage there is 0.
 
@@ -206,9 +206,10 @@ def _backward_sum(delta_TN: Tensor, decay_TN: Tensor, valid_TN: Tensor | None = 
     return x_TN
 
 
-def _decay(done_TN: Tensor, factor: float, like_TN: Tensor) -> Tensor:
+def _decay(done_TN: Tensor, factor: float | Tensor, like_TN: Tensor) -> Tensor:
     """``factor`` where the episode goes on, 0 where it ended, (T, N)."""
-    return torch.full_like(like_TN, factor).masked_fill_(done_TN, 0.0)
+    factor_TN = factor if isinstance(factor, Tensor) else torch.full_like(like_TN, factor)
+    return factor_TN.masked_fill(done_TN, 0.0)
 
 
 def _zero_where(mask: Tensor, x: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from lit_rl.nested import map_nested
 from lit_rl.nets import Activation, EncoderFactory, Flatten, GRUCore, NumpyMLP, mlp
 from lit_rl.types import ACTION_MASK, Nested, Rollout
 
+ACTOR_CONTEXT, CRITIC_CONTEXT = "actor_context", "critic_context"
+
 
 class ActorCritic(nn.Module):
     """Encoder, optional GRU, perceptron and head; one set for the actor and one for the critic.
@@ -25,9 +27,12 @@ class ActorCritic(nn.Module):
         views: What actor and critic see, and the action.
         hidden: Widths of the hidden layers.
         activation: Between hidden layers.
-        encoder: Builds an encoder; None flattens. A global state is always flattened.
+        encoder: Builds an encoder; None flattens.
         share_encoder: One encoder for both.
         gru: Hidden units of the recurrent cores, or None.
+        critic_encoder: Builds the encoder of what a central critic sees; None flattens.
+        context: Features of ``actor_context`` and ``critic_context`` in what is seen: vectors that join
+            after encoder and GRU.
     """
 
     def __init__(
@@ -38,6 +43,8 @@ class ActorCritic(nn.Module):
         encoder: EncoderFactory | None,
         share_encoder: bool,
         gru: int | None,
+        critic_encoder: EncoderFactory | None = None,
+        context: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__()
         make, spec = encoder or Flatten, views.actor
@@ -49,7 +56,7 @@ class ActorCritic(nn.Module):
         self.action_shape = spec.action.shape
         self.actor_encoder = make(spec)
         if views.critic is not None:
-            self.critic_encoder = Flatten(views.critic)
+            self.critic_encoder = (critic_encoder or Flatten)(views.critic)
         else:
             self.critic_encoder = self.actor_encoder if share_encoder else make(spec)
         features = cast("int", self.actor_encoder.out_features)
@@ -57,10 +64,12 @@ class ActorCritic(nn.Module):
         self.actor_core = GRUCore(features, gru) if gru else None
         self.critic_core = GRUCore(critic_features, gru) if gru else None
         outputs = self.distribution.num_outputs
-        self.actor = mlp([gru or features, *hidden, outputs], activation, out_gain=0.01)
-        self.critic = mlp([gru or critic_features, *hidden, 1], activation, out_gain=1.0)
+        actor_context, critic_context = context
+        self.actor = mlp([(gru or features) + actor_context, *hidden, outputs], activation, out_gain=0.01)
+        self.critic = mlp([(gru or critic_features) + critic_context, *hidden, 1], activation, out_gain=1.0)
         self.log_std = nn.Parameter(torch.zeros(spec.action.size)) if spec.action.kind == "box" else None
         plain = isinstance(self.actor_encoder, Flatten) and self.actor_encoder.is_identity and gru is None
+        plain = plain and not actor_context
         self._numpy_actor = NumpyMLP(self.actor) if plain and NumpyMLP.supports(self.actor) else None
 
     def _own(self, obs: Nested) -> Nested:
@@ -71,15 +80,18 @@ class ActorCritic(nn.Module):
 
     # Acting
 
-    def act(self, obs: Nested, greedy: bool) -> Tensor:
-        """Actions ``(..., *action shape)`` of a policy without memory; ``obs`` as ``Views`` returns it."""
-        obs = self._own(obs)
-        if self._numpy_actor is not None and self._numpy_actor.serves(obs):
-            outputs = torch.from_numpy(self._numpy_actor(obs.numpy()))
+    def act(self, obs: Nested, greedy: bool, with_log_prob: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Actions ``(..., *action shape)`` of a policy without memory, and their log-probabilities or None.
+
+        ``obs`` as ``Views`` returns it.
+        """
+        own = self._own(obs)
+        if self._numpy_actor is not None and self._numpy_actor.serves(own):
+            outputs = torch.from_numpy(self._numpy_actor(own.numpy()))
         else:
-            obs = self._in_own_dtype(obs)
-            outputs = self.actor(self.actor_encoder(obs))
-        return self._choose(outputs, obs, greedy)
+            own = self._in_own_dtype(own)
+            outputs = self._actor(self.actor_encoder(own), obs)
+        return self._choose(outputs, own, greedy, with_log_prob)
 
     def _in_own_dtype(self, obs: Nested) -> Nested:
         # environments speak float32; with precision 64-true the weights do not
@@ -87,23 +99,27 @@ class ActorCritic(nn.Module):
         return map_nested(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, obs)
 
     def act_recurrent(
-        self, obs: Nested, hidden: dict[str, Tensor], reset: Tensor, greedy: bool
-    ) -> tuple[Tensor, Nested]:
-        """Actions, and the hidden states after this step."""
+        self, obs: Nested, hidden: dict[str, Tensor], reset: Tensor, greedy: bool, with_log_prob: bool = False
+    ) -> tuple[Tensor, Tensor | None, Nested]:
+        """The same with memory, and the hidden states after this step."""
         obs = self._in_own_dtype(obs)
         actor_core, critic_core = self._cores()
         after = {
             "actor": actor_core.step(self.actor_encoder(self._own(obs)), hidden["actor"], reset),
             "critic": critic_core.step(self.critic_encoder(self._central(obs)), hidden["critic"], reset),
         }
-        return self._choose(self.actor(after["actor"]), self._own(obs), greedy), after
+        outputs = self._actor(after["actor"], obs)
+        return *self._choose(outputs, self._own(obs), greedy, with_log_prob), after
 
-    def _choose(self, outputs: Tensor, obs: Nested, greedy: bool) -> Tensor:
+    def _choose(
+        self, outputs: Tensor, obs: Nested, greedy: bool, with_log_prob: bool
+    ) -> tuple[Tensor, Tensor | None]:
         parameters = self.parameters_of(outputs, obs)
         action = self.distribution.mode(parameters) if greedy else self.distribution.sample(parameters)
+        log_prob = self.distribution.log_prob(parameters, action) if with_log_prob else None
         if self.action_axes > 1:
             action = action.unflatten(-1, self.action_shape)
-        return action
+        return action, log_prob
 
     def parameters_of(self, outputs: Tensor, obs: Nested) -> tuple[Tensor, ...]:
         """Parameters of the distribution, with disallowed actions masked."""
@@ -147,21 +163,25 @@ class ActorCritic(nn.Module):
             actor_LCH = actor_core(actor_in.transpose(0, 1), samples["hidden_actor"], reset_LC)
             critic_LCH = critic_core(critic_in.transpose(0, 1), samples["hidden_critic"], reset_LC)
             actor_in, critic_in = actor_LCH.transpose(0, 1), critic_LCH.transpose(0, 1)
-        outputs, obs, action = self.actor(actor_in), self._own(samples["obs"]), samples["action"]
+        outputs, obs = self._actor(actor_in, samples["obs"]), self._own(samples["obs"])
+        action = samples["action"]
         if with_entropy:
             log_prob, entropy = self._evaluate(outputs, obs, action)
         else:
             log_prob = self.distribution.log_prob(self.parameters_of(outputs, obs), self._flat(action))
             entropy = log_prob.new_zeros(())
-        return log_prob, entropy, self._value(critic_in)
+        return log_prob, entropy, self._value(critic_in, samples["obs"])
+
+    def _actor(self, features: Tensor, obs: Nested) -> Tensor:
+        return self.actor(_join(features, obs, ACTOR_CONTEXT))
 
     def _encode(self, obs: Nested) -> tuple[Tensor, Tensor]:
         actor_in = self.actor_encoder(self._own(obs))
         shared = self.critic_encoder is self.actor_encoder
         return actor_in, actor_in if shared else self.critic_encoder(self._central(obs))
 
-    def _value(self, critic_in: Tensor) -> Tensor:
-        value = self.critic(critic_in).squeeze(-1)
+    def _value(self, critic_in: Tensor, obs: Nested) -> Tensor:
+        value = self.critic(_join(critic_in, obs, CRITIC_CONTEXT)).squeeze(-1)
         value = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
         agents = self.value_agents
         return value.unsqueeze(-1).expand(*value.shape, agents) if agents else value
@@ -171,15 +191,12 @@ class ActorCritic(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Log-probability (T, N), entropy (T, N), value (T+1, N), value of the final observations (K,)."""
         steps, envs = rollout["terminated"].shape
-        everything = map_nested(
-            lambda leaf, final: torch.cat([leaf.flatten(0, 1), final]),
-            self._central(obs),
-            self._central(final_obs),
-        )
-        values = self._value(self.critic_encoder(everything))
-        seen = map_nested(lambda leaf: leaf[:steps].flatten(0, 1), self._own(obs))
+        everything = map_nested(lambda leaf, final: torch.cat([leaf.flatten(0, 1), final]), obs, final_obs)
+        values = self._value(self.critic_encoder(self._central(everything)), everything)
+        seen = map_nested(lambda leaf: leaf[:steps].flatten(0, 1), obs)
         action = rollout["action"].flatten(0, 1)
-        log_prob, entropy = self._evaluate(self.actor(self.actor_encoder(seen)), seen, action)
+        outputs = self._actor(self.actor_encoder(self._own(seen)), seen)
+        log_prob, entropy = self._evaluate(outputs, self._own(seen), action)
         split = (steps + 1) * envs
         value = values[:split].unflatten(0, (steps + 1, envs))
         lead = (steps, envs)
@@ -195,9 +212,10 @@ class ActorCritic(nn.Module):
         actor_in, critic_in = self._encode(obs)  # (T+1, N, F)
         hidden_actor = actor_core(actor_in[:steps], carry["actor"], reset[:steps])
         hidden_critic = critic_core(critic_in, carry["critic"], reset)
-        seen = map_nested(lambda leaf: leaf[:steps], self._own(obs))
-        log_prob, entropy = self._evaluate(self.actor(hidden_actor), seen, rollout["action"])
-        value = self._value(hidden_critic)
+        seen = map_nested(lambda leaf: leaf[:steps], obs)
+        outputs = self._actor(hidden_actor, seen)
+        log_prob, entropy = self._evaluate(outputs, self._own(seen), rollout["action"])
+        value = self._value(hidden_critic, obs)
         index = rollout["final_index"]
         if len(index):
             # the memory of an episode's last observation is the one after the step that ended it
@@ -207,5 +225,11 @@ class ActorCritic(nn.Module):
                 before,
                 torch.zeros(len(index), dtype=torch.bool, device=before.device),
             )
-            return log_prob, entropy, value, self._value(last)
+            return log_prob, entropy, value, self._value(last, final_obs)
         return log_prob, entropy, value, value.new_empty(0, *value.shape[2:])
+
+
+def _join(features: Tensor, obs: Nested, key: str) -> Tensor:
+    if isinstance(obs, dict) and key in obs:
+        return torch.cat([features, obs[key].to(features.dtype)], -1)
+    return features

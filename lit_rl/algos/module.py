@@ -1,11 +1,11 @@
-"""``RLModule``, the one base class: counters, optimizer step over ranks, logging, evaluation, state.
+"""``RLModule``, the one base class of learners: counters, logging, evaluation, state.
 
 What it takes off a learner (each a trap of Lightning's Trainer in reinforcement learning):
 
 - ``global_step`` counts every step of every optimizer, so ``env_steps``, ``policy_version`` and ``updates``
   are counted here.
 - Under ``ddp`` Lightning's own path fails or silently does not synchronise with several losses, so
-  :meth:`step` averages the flat gradient over ranks itself.
+  :class:`GradientSteps` averages the flat gradient over ranks itself.
 - ``self.log`` is slow for every key, so a batch is logged by one host synchronisation and one ``log_metrics``
   per logger.
 """
@@ -21,16 +21,15 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lit_rl import metrics
 from lit_rl.algos.batch_log import BatchLog, fetch, refuse_not_finite
 from lit_rl.algos.evaluation import EvalResult, logged, summarize
+from lit_rl.algos.gradient_steps import GradientSteps
 from lit_rl.checks import is_plain
 from lit_rl.compute import MatmulPrecision, ProcessSettings, choose_matmul_precision, choose_threads
-from lit_rl.nets import FlatParameters, clip_factor
 from lit_rl.ranks import gather_over_ranks
 from lit_rl.types import IS_SUCCESS, Decision, EnvSpec, Episodes, EvalEpisodes, Nested
 
@@ -41,7 +40,7 @@ _PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 _SINGLE_COPY = ("SingleDeviceStrategy", "DDPStrategy")  # strategies in which each rank holds all parameters
 
 
-class RLModule(LightningModule):
+class RLModule(GradientSteps):
     """A policy and its learner: subclasses write ``build``, ``act``, ``initial_carry`` and ``training_step``.
 
     Args:
@@ -60,7 +59,6 @@ class RLModule(LightningModule):
         matmul_precision: MatmulPrecision = "auto",
     ) -> None:
         super().__init__()
-        self.automatic_optimization = False
         self.spec = spec
         self.env_steps = 0
         self.policy_version = 0
@@ -190,49 +188,6 @@ class RLModule(LightningModule):
                 f"on-policy batch expected of policy version {self.policy_version}, got {policy_version}: "
                 "the dataloader was prefetched. Its dataset must define __len__ and use no worker processes."
             )
-
-    def raw_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The optimizers without Lightning's wrapper, which counts beside a small gradient step."""
-        optimizers = self.optimizers(use_pl_optimizer=False)
-        return optimizers if isinstance(optimizers, list) else [optimizers]
-
-    def optimize(
-        self,
-        optimizer: torch.optim.Optimizer,
-        loss: Tensor,
-        flat: FlatParameters,
-        max_grad_norm: float | None = None,
-    ) -> None:
-        """Backward of ``loss`` into ``flat``, then :meth:`step`."""
-        flat.grad.zero_()
-        loss.backward()
-        self.step(optimizer, flat.grad, max_grad_norm)
-
-    def step(
-        self, optimizer: torch.optim.Optimizer, grad: Tensor, max_grad_norm: float | None = None
-    ) -> None:
-        """Average ``grad`` (P,) over ranks in place, clip its norm, step."""
-        self.mean_over_ranks(grad)
-        if max_grad_norm is not None:
-            grad.mul_(clip_factor(grad, max_grad_norm))
-        optimizer.step()
-
-    def mean_over_ranks(self, tensor: Tensor) -> Tensor:
-        """Replace ``tensor`` by its mean over ranks, in place."""
-        if self._world_size > 1:
-            torch.distributed.all_reduce(tensor)
-            tensor /= self._world_size
-        return tensor
-
-    def sum_over_ranks(self, tensor: Tensor) -> Tensor:
-        """Replace ``tensor`` by its sum over ranks, in place."""
-        if self._world_size > 1:
-            torch.distributed.all_reduce(tensor)
-        return tensor
-
-    @property
-    def _world_size(self) -> int:
-        return self._trainer.world_size if self._trainer is not None else 1
 
     # Logging
 

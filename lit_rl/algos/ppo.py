@@ -19,6 +19,7 @@ from lit_rl.algos.actor_critic import ActorCritic
 from lit_rl.algos.advantages import estimate
 from lit_rl.algos.module import RLModule
 from lit_rl.algos.multi_agent import Views
+from lit_rl.algos.ppo_arguments import check_arguments
 from lit_rl.algos.samples import (
     Samples,
     cut_chunks,
@@ -39,6 +40,9 @@ from lit_rl.nested import map_nested
 from lit_rl.nets import Activation, EncoderFactory, FlatAdam, FlatParameters, clip_factor, zero_where
 from lit_rl.normalize import ObservationNorm, ReturnScale, ValueNorm
 from lit_rl.types import Decision, EnvSpec, Nested, Rollout
+
+LOG_PROB = "log_prob"
+"""Key of ``extras`` for the log-probability of an action when it was chosen, ``(N,)`` or ``(N, A)``."""
 
 Logged: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 """Policy loss, value loss, log of the probability ratio ``(B,)``, and the loss that was back-propagated."""
@@ -82,7 +86,8 @@ class PPO(RLModule):
             is IPPO.
         agent_ids: Append to what the shared networks see which agent it is, as a one-hot vector.
         encoder: Builds the network in front of actor and critic, ``class_path`` in YAML. None flattens
-            observations. A central critic flattens the state.
+            observations.
+        critic_encoder: The same for what a central critic sees. None flattens the state.
         share_encoder: One encoder for both instead of one each.
         gru: Hidden units of a recurrent core in actor and critic; None is a policy without memory.
         chunk_length: Steps of backpropagation through time; must divide the rollout's steps.
@@ -120,6 +125,7 @@ class PPO(RLModule):
         central_critic: bool = False,
         agent_ids: bool = False,
         encoder: EncoderFactory | None = None,
+        critic_encoder: EncoderFactory | None = None,
         share_encoder: bool = False,
         gru: int | None = None,
         chunk_length: int = 16,
@@ -142,59 +148,31 @@ class PPO(RLModule):
         self.normalize_advantage = normalize_advantage
         self.normalize_observation, self.normalize_return = normalize_observation, normalize_return
         self.central_critic, self.agent_ids = central_critic, agent_ids
-        self.encoder, self.share_encoder = encoder, share_encoder
+        self.encoder, self.critic_encoder, self.share_encoder = encoder, critic_encoder, share_encoder
         self.gru, self.chunk_length = gru, chunk_length
         self.compile_update = compile
-        self._check_arguments()
-
-    def _check_arguments(self) -> None:
-        ranges = {
-            "learning_rate": self.learning_rate > 0,
-            "batch_size": self.batch_size >= 1,
-            "update_epochs": self.update_epochs >= 1,
-            "gamma": 0 < self.gamma <= 1,
-            "gae_lambda": 0 <= self.gae_lambda <= 1,
-            "clip": 0 < self.clip < 1,
-        }
-        for name, is_fine in ranges.items():
-            if not is_fine:
-                raise ValueError(
-                    f"PPO: {name} = {getattr(self, name)} is outside its range; see the help of the argument"
-                )
-        if self.share_encoder and self.encoder is None:
-            raise ValueError(
-                "PPO: share_encoder = true contradicts encoder = null; give an encoder or leave it false"
-            )
-        if self.share_encoder and self.central_critic:
-            raise ValueError(
-                "PPO: share_encoder = true contradicts central_critic = true, which sees something else"
-            )
-        if self.clip_value is not None and self.clip_value <= 0:
-            raise ValueError(
-                f"PPO: clip_value must be above 0, got {self.clip_value}; null does not clip the value"
-            )
-        if self.huber_delta is not None and self.huber_delta <= 0:
-            raise ValueError(
-                f"PPO: huber_delta must be above 0, got {self.huber_delta}; null squares all errors"
-            )
-        if self.normalize_advantage and self.batch_size == 1:
-            raise ValueError(
-                "PPO: batch_size = 1 contradicts normalize_advantage = true: one sample has no spread"
-            )
+        self.context = (0, 0)  # see ActorCritic
+        self.records_log_prob = False
+        check_arguments(self)
 
     # Acting
 
     def build(self, spec: EnvSpec) -> None:
         """Networks and normalizers for ``spec``."""
-        self.views = Views(spec, self.agent_ids, self.central_critic)
+        self.views = self.make_views(spec)
         self.network = ActorCritic(
-            self.views, self.hidden, self.activation, self.encoder, self.share_encoder, self.gru
-        )
+            self.views, self.hidden, self.activation, self.encoder, self.share_encoder, self.gru,
+            self.critic_encoder, self.context,
+        )  # fmt: skip
         self.observation_norm = (
             ObservationNorm(self.views.observation) if self.normalize_observation else None
         )
         self.return_scale = ReturnScale(self.gamma) if self.normalize_return else None
         self.value_norm = ValueNorm() if self.normalize_value else None
+
+    def make_views(self, spec: EnvSpec) -> Views:
+        """What actor and critic see."""
+        return Views(spec, self.agent_ids, self.central_critic)
 
     def initial_carry(self, num_envs: int) -> Nested:
         """Zero hidden states ``(N, H)`` of actor and critic, of each agent ``(N, A, H)``; ``{}`` without GRU.
@@ -213,10 +191,15 @@ class PPO(RLModule):
         if self.observation_norm is not None:
             seen = self.observation_norm(seen)
         if self.gru is None:
-            return Decision(self.network.act(seen, greedy), carry, {})
-        kept = map_nested(lambda hidden: zero_where(reset, hidden), carry)
-        action, after = self.network.act_recurrent(seen, kept, reset, greedy)
-        return Decision(action, after, {"hidden_actor": kept["actor"], "hidden_critic": kept["critic"]})
+            action, log_prob = self.network.act(seen, greedy, self.records_log_prob)
+            after, extras = carry, {}
+        else:
+            kept = map_nested(lambda hidden: zero_where(reset, hidden), carry)
+            action, log_prob, after = self.network.act_recurrent(
+                seen, kept, reset, greedy, self.records_log_prob
+            )
+            extras = {"hidden_actor": kept["actor"], "hidden_critic": kept["critic"]}
+        return Decision(action, after, extras if log_prob is None else extras | {LOG_PROB: log_prob})
 
     # Learning
 
@@ -230,22 +213,45 @@ class PPO(RLModule):
         """One synchronous update: advantages, then all epochs and minibatches."""
         start = time.perf_counter()
         self.begin_batch(rollout["policy_version"])
-        steps, envs = rollout["terminated"].shape
+        (optimizer,) = self.raw_optimizers()
+        values = self.learn(rollout, optimizer, linear_schedule(self.env_steps, self.anneal_env_steps))
+        self.finish_batch(values, rollout, rollout["terminated"].numel(), start)
+
+    def learn(
+        self, rollout: Rollout, optimizer: torch.optim.Optimizer, factor: float = 1.0
+    ) -> dict[str, Tensor | float]:
+        """Advantages, then all epochs; returns the values to log.
+
+        Args:
+            rollout: Of the current policy.
+            optimizer: What :meth:`configure_optimizers` returned.
+            factor: Of learning rate and ``clip``.
+        """
         with torch.no_grad():
             samples, values = self._samples(rollout)
-        factor = linear_schedule(self.env_steps, self.anneal_env_steps)
-        values |= self._update(samples, rollout["valid"], self.learning_rate * factor, self.clip * factor)
+        values |= self._update(
+            optimizer, samples, rollout["valid"], self.learning_rate * factor, self.clip * factor
+        )
         values[metrics.LEARNING_RATE] = self.learning_rate * factor
         self._update_observation_norm(rollout)
-        self.finish_batch(values, rollout, steps * envs, start)
+        return values
 
-    def _samples(self, rollout: Rollout) -> tuple[Samples, dict[str, Tensor]]:
+    def seen(self, rollout: Rollout) -> tuple[Nested, Nested]:
+        """What actor and critic see of the rollout's ``obs`` and ``final_obs``."""
+        return self.views(rollout["obs"]), self.views(rollout["final_obs"])
+
+    def before_update(self, log_prob: Tensor, output: Tensor, rollout: Rollout) -> dict[str, Tensor | float]:
+        """For subclasses: look at the replayed log-probabilities (T, N[, A]) and outputs of the critic."""
+        return {}
+
+    def _samples(self, rollout: Rollout) -> tuple[Samples, dict[str, Tensor | float]]:
         """Values, old log-probabilities and advantages of a rollout, from one batched forward each."""
         rows = self.views.rows(rollout)
         norm = self.observation_norm or (lambda obs: obs)
-        obs, final_obs = norm(self.views(rollout["obs"])), norm(self.views(rollout["final_obs"]))
+        obs, final_obs = map(norm, self.seen(rollout))
         forward = self.network.over_rollout if self.gru is None else self.network.over_rollout_recurrent
         log_prob, entropy, output, final_output = forward(obs, final_obs, rollout)  # output: (T+1, N[, A])
+        logged = self.before_update(log_prob, output, rollout)
         next_output = output[1:].clone(memory_format=torch.contiguous_format)
         next_output.flatten(0, 1)[rollout["final_index"]] = final_output
         advantage, target, explained = estimate(
@@ -253,7 +259,7 @@ class PPO(RLModule):
             self.sum_over_ranks,
         )  # fmt: skip
         weight = None if rows.counts is None else _weight(rows.counts, entropy)
-        logged = {
+        logged |= {
             metrics.ENTROPY: weighted_mean(entropy, weight),
             metrics.EXPLAINED_VARIANCE: explained,  # not finite, and then not logged, when returns are equal
         }
@@ -284,17 +290,21 @@ class PPO(RLModule):
         norm, total = self.observation_norm, self.sum_over_ranks
         if norm is None:
             return
-        seen = map_nested(lambda leaf: leaf[:-1], self.views(rollout["obs"]))
+        seen = map_nested(lambda leaf: leaf[:-1], self.seen(rollout)[0])
         own = {"actor": seen["actor"]} if self.central_critic else seen
         norm.update(own, valid=self.views.counts(rollout), sum_over_ranks=total)
         if self.central_critic:
             norm.update({"critic": seen["critic"]}, valid=rollout["valid"], sum_over_ranks=total)
 
     def _update(
-        self, samples: Samples, valid: Tensor | None, learning_rate: float, clip: float
+        self,
+        optimizer: torch.optim.Optimizer,
+        samples: Samples,
+        valid: Tensor | None,
+        learning_rate: float,
+        clip: float,
     ) -> dict[str, Tensor | float]:
         """All epochs; returns the values to log."""
-        (optimizer,) = self.raw_optimizers()
         optimizer.param_groups[0]["lr"] = learning_rate
         self.flat.attach()
         # compiled it is a tensor: annealing must not recompile

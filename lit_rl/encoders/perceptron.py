@@ -15,17 +15,28 @@ class PerceptronEncoder(nn.Module):
         spec: The environment.
         hidden: Widths of the layers; the last one is the number of features.
         activation: After every layer.
+        layer_norm: Normalise each input vector, and after every activation (Ba 2016, arXiv:1607.06450), as
+            MAPPO's published networks do (Yu 2022, arXiv:2103.01955: "feature normalization").
     """
 
     def __init__(
-        self, spec: EnvSpec, hidden: tuple[int, ...] = (64, 64), activation: Activation = "tanh"
+        self,
+        spec: EnvSpec,
+        hidden: tuple[int, ...] = (64, 64),
+        activation: Activation = "tanh",
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         if not hidden:
             raise ValueError("PerceptronEncoder: hidden must name at least one width, got an empty list")
         self.flatten = Flatten(spec)
-        layers = mlp([self.flatten.out_features, *hidden], activation, out_gain=2**0.5)
-        self.layers = nn.Sequential(*layers, activation_layer(activation))
+        features = self.flatten.out_features
+        layers = [*mlp([features, *hidden], activation, out_gain=2**0.5), activation_layer(activation)]
+        if layer_norm:
+            pairs = zip(layers[::2], layers[1::2], hidden, strict=True)
+            normed = [(linear, act, nn.LayerNorm(width)) for linear, act, width in pairs]
+            layers = [nn.LayerNorm(features), *(layer for triple in normed for layer in triple)]
+        self.layers = nn.Sequential(*layers)
         self.out_features = hidden[-1]
 
     def forward(self, obs: Nested) -> Tensor:
