@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lit_rl.algos.export import export_policy, load_policy
+    from lit_rl.algos.hmasd.hmasd import HMASD
     from lit_rl.algos.ppo import PPO
     from lit_rl.algos.sac import SAC
     from lit_rl.collect.evaluate import evaluate
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "HMASD",
     "PPO",
     "SAC",
     "Decision",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "HMASD": "algos.hmasd.hmasd",
     "PPO": "algos.ppo",
     "SAC": "algos.sac",
     "Decision": "types",

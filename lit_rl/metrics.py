@@ -123,12 +123,41 @@ SYNC_BATCH_SIZE = "Sync/BatchSize"
 BUFFER_SAMPLES = "Buffer/SamplesCollected"
 BUFFER_CONTRIBUTION = "Buffer/env_{}_contribution"
 
+# HMASD: names of synchronous training, and of the first implementation
+
+COORDINATOR_TOTAL = "Losses/Coordinator/Total"
+COORDINATOR_POLICY = "Losses/Coordinator/Policy"
+COORDINATOR_VALUE = "Losses/Coordinator/Value"
+COORDINATOR_KL = "policy/coordinator_kl"
+DISCOVERER_TOTAL = "Losses/Discoverer/Total"
+DISCOVERER_POLICY = "Losses/Discoverer/Policy"
+DISCOVERER_VALUE = "Losses/Discoverer/Value"
+DISCRIMINATOR_TOTAL = "Losses/Discriminator/Total"
+ENTROPY_TEAM = "Entropy/Coordinator/TeamSkill_Z"
+ENTROPY_AGENTS = "Entropy/Coordinator/AgentSkill_z_Average"
+ENTROPY_DISCOVERER = "Entropy/Discoverer/Action"
+REWARD_HIGH = "Rewards/HighLevel/K_Step_Accumulated_Mean"
+REWARD_LOW = "Rewards/Intrinsic/LowLevel_Average"
+REWARD_ENVIRONMENT = "Rewards/Intrinsic/Components/Environmental_Portion_Average"
+REWARD_TEAM = "Rewards/Intrinsic/Components/TeamDiscriminator_Portion_Average"
+REWARD_INDIVIDUAL = "Rewards/Intrinsic/Components/IndividualDiscriminator_Portion_Average"
+VALUE_STATE = "ValueEstimates/Coordinator/StateValue_Mean"
+VALUE_AGENTS = "ValueEstimates/Coordinator/AgentValue_Average_Mean"
+VALUE_DISCOVERER = "ValueEstimates/Discoverer/Value_Mean"
+INFORMATION_TEAM = "Skills/Information/Team"
+INFORMATION_AGENTS = "Skills/Information/Agents"
+BUFFER_HIGH = "Buffer/high_level_buffer_size"
+BUFFER_LOW = "Buffer/low_level_buffer_size"
+BUFFER_HIGH_TOTAL = "Buffer/high_level_samples_total"
+REPLAY_ERROR = "update/replay_error"
+REPLAY_ERROR_HIGH = "update/replay_error_coordinator"
+
 METRICS: dict[str, Metric] = {
     LOSS_POLICY: Metric("PPO: Schulman 2017, eq. 7; SAC: Haarnoja 2018, eq. 7; mean over minibatches"),
     LOSS_VALUE: Metric("Error of PPO's value as it is trained (squared or Huber), without value_coef; mean"),
     LOSS_CRITIC: Metric("Sum over critics of the squared error against the soft target; mean"),
     LOSS_TEMPERATURE: Metric("-alpha * (mean log-probability + target entropy); mean over minibatches"),
-    LOSS_TOTAL: Metric("The scalar PPO back-propagates (Schulman 2017, eq. 9); mean over minibatches"),
+    LOSS_TOTAL: Metric("What PPO back-propagates (Schulman 2017, eq. 9), mean; HMASD: sum over its networks"),
     ENTROPY: Metric("Entropy of the policy: PPO before the update, SAC the mean of -log-probability", "nat"),
     KL: Metric("Mean of (r - 1) - log r over the last epoch, r the probability ratio (Schulman 2020)", "nat"),
     CLIP_FRACTION: Metric("Share of the last epoch's samples whose ratio lies outside 1 +- clip"),
@@ -212,6 +241,32 @@ METRICS: dict[str, Metric] = {
     SYNC_BATCH_SIZE: Metric("Transitions in the batch of this rank: T * N, or minibatches times their size"),
     BUFFER_SAMPLES: Metric("Env steps of all ranks collected for the update just done", "env steps"),
     BUFFER_CONTRIBUTION: Metric("Transitions that this environment of this rank gave; every 10th update"),
+    COORDINATOR_TOTAL: Metric("L_h of HMASD (Yang 2023, Eq. 6), with value loss; mean over epochs"),
+    COORDINATOR_POLICY: Metric("Its clipped surrogate, mean over the tokens Z, z^1 ... z^n of a decision"),
+    COORDINATOR_VALUE: Metric("Its value loss, mean over the tokens, without value_coef"),
+    COORDINATOR_KL: Metric("`policy/kl` of the skill coordinator, per token", "nat"),
+    DISCOVERER_TOTAL: Metric("L_l of HMASD (Eq. 7), with value loss; mean over minibatches"),
+    DISCOVERER_POLICY: Metric("The same value as `loss/policy`, of HMASD"),
+    DISCOVERER_VALUE: Metric("The same value as `loss/value`, of HMASD"),
+    DISCRIMINATOR_TOTAL: Metric("L_d of HMASD (Eq. 8): cross-entropy of both discriminators; mean"),
+    ENTROPY_TEAM: Metric("Entropy of pi_h(Z) before the update, mean over decisions", "nat"),
+    ENTROPY_AGENTS: Metric("Entropy of pi_h(z) before the update, mean over decisions and agents", "nat"),
+    ENTROPY_DISCOVERER: Metric("The same value as `policy/entropy`, of HMASD", "nat"),
+    REWARD_HIGH: Metric("Undiscounted sum of the environment's rewards over a decision's steps; mean"),
+    REWARD_LOW: Metric("Reward of the skill discoverer per step and agent (Eq. 4); mean"),
+    REWARD_ENVIRONMENT: Metric("lambda_e times the environment's reward, a term of it; mean"),
+    REWARD_TEAM: Metric("lambda_D times log q_D(Z|s'), a term of it; mean"),
+    REWARD_INDIVIDUAL: Metric("lambda_d times log q_d(z|o',Z), a term of it; mean"),
+    VALUE_STATE: Metric("V_h of the team's token at decisions, before the update; mean"),
+    VALUE_AGENTS: Metric("V_h of the agents' tokens at decisions, before the update; mean"),
+    VALUE_DISCOVERER: Metric("V_l before the update, mean over steps and agents"),
+    INFORMATION_TEAM: Metric("log q_D(Z|s') + log n_Z: 0 by guessing, log n_Z when Z is always told", "nat"),
+    INFORMATION_AGENTS: Metric("log q_d(z|o',Z) + log n_z, the same for agents", "nat"),
+    BUFFER_HIGH: Metric("Decisions of this rank's rollout; all are trained on"),
+    BUFFER_LOW: Metric("Steps times agents of this rank's rollout; all are trained on"),
+    BUFFER_HIGH_TOTAL: Metric("Decisions of this rank since the start of training"),
+    REPLAY_ERROR: Metric("Largest difference of a replayed from its collected log-probability, relative > 1"),
+    REPLAY_ERROR_HIGH: Metric("The same of the skill coordinator's decisions"),
 }  # fmt: skip
 
 

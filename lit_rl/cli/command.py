@@ -19,6 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import lit_rl
 from lit_rl.algos.module import RLModule
+from lit_rl.algos.hmasd.hmasd import HMASD
 from lit_rl.algos.ppo import PPO
 from lit_rl.algos.sac import SAC
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
@@ -38,7 +39,7 @@ from lit_rl.files import unfinished
 
 _log = logging.getLogger("lit_rl")
 
-SHORT_NAMES = (PPO, SAC, RolloutDataModule, ReplayDataModule)
+SHORT_NAMES = (PPO, SAC, HMASD, RolloutDataModule, ReplayDataModule)
 """Classes that YAML and command line may name without their module, because they are imported here."""
 
 TRAINER_DEFAULTS: dict[str, Any] = {

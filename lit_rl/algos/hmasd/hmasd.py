@@ -1,0 +1,418 @@
+"""HMASD as a LightningModule: who decides skills, who acts by them, and who tells them apart.
+
+Hierarchical multi-agent skill discovery (Yang et al. 2023, NeurIPS). One batch is one rollout of one version
+of the policy, and all networks are updated on all of it. Axes: T time, N environments, A agents, K blocks of
+a high-level decision, L = A + 1 tokens of one (the team's first), F episode ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lit_rl import metrics
+from lit_rl.algos.hmasd.arguments import check_arguments, check_rollout, check_spec
+from lit_rl.algos.hmasd.decisions import (
+    SKILL_LOG_PROB,
+    Decisions,
+    Seen,
+    blocks_of,
+    gather,
+    rows_to_value,
+)
+from lit_rl.algos.hmasd.individual_discriminator import IndividualDiscriminator
+from lit_rl.algos.hmasd.logged import named_losses
+from lit_rl.algos.hmasd.skill_coordinator import SkillCoordinator
+from lit_rl.algos.hmasd.skill_discoverer import SkillDiscoverer
+from lit_rl.algos.hmasd.team_discriminator import TeamDiscriminator
+from lit_rl.algos.hmasd.transformer import Reduction
+from lit_rl.algos.module import RLModule
+from lit_rl.algos.multi_agent import Views
+from lit_rl.algos.ppo import linear_schedule
+from lit_rl.algos.replay_audit import audit
+from lit_rl.compute import MatmulPrecision
+from lit_rl.encoders.perceptron import PerceptronEncoder
+from lit_rl.losses import weighted_mean
+from lit_rl.nested import map_nested
+from lit_rl.nets import Activation, Flatten
+from lit_rl.normalize import ValueNorm
+from lit_rl.types import (
+    AGENT_SKILLS,
+    SKILL_START,
+    STATE,
+    TEAM_SKILL,
+    Decision,
+    EnvSpec,
+    Nested,
+    Rollout,
+)
+
+log = logging.getLogger("lit_rl")
+
+CLOCK, VERSION, LOW = "clock", "version", "low"
+
+
+class HMASD(RLModule):
+    """Learns skills of a team and of its agents, and a policy over them, from a shared reward.
+
+    Every ``k`` steps the skill coordinator pi_h gives the team a skill Z and each agent a skill z^i. In
+    between each agent acts on its own observation and skill (the skill discoverer pi_l), rewarded by Eq. 4:
+    ``lambda_e`` times the environment's reward, plus how well the discriminators recognise the skills from
+    what follows. The coordinator is rewarded by the sum of the environment's rewards over its k steps.
+
+    Each environment has a clock of its own, which starts anew with each episode; and skills that an older
+    version of the policy decided are decided anew, so that a rollout is strictly on-policy at both levels. A
+    block that the end of the rollout cuts is closed there, with the value of what follows.
+
+    Logs, beside what ``PPO`` logs for the skill discoverer and what ``RLModule`` logs: ``Losses/*``,
+    ``Entropy/*``, ``Rewards/*``, ``ValueEstimates/*``, ``Buffer/*level*`` and ``Skills/*_MI``.
+
+    Args:
+        n_Z: Number of team skills.
+        n_z: Number of skills of an agent.
+        k: Env steps of a decision. With ``skill_sync = divide`` it must divide the steps of a rollout.
+        lambda_e: Weight of the environment's reward for the skill discoverer.
+        lambda_D: Weight of log q_D(Z | s'), by which the team's skills become distinct. 0 switches it off.
+        lambda_d: Weight of log q_d(z | o', Z), the same for those of agents.
+        lambda_h: Weight of the coordinator's entropy. More keeps all skills in use for longer.
+        lambda_l: Weight of the entropy of the agents' actions.
+        skill_baseline: Add log n_Z and log n_z to the log-probabilities, so that guessing earns nothing; the
+            paper does not, which makes every step cost something.
+        skill_last_layer: Skills join actor and critic after the GRU, not with the observation.
+        skill_sync: ``divide`` refuses a ``k`` that does not divide the rollout; ``truncate`` lets the end of
+            a rollout cut blocks.
+        token_reduction: ``mean`` over the losses of a decision's tokens as in the authors' code, or their
+            ``sum`` as in the paper.
+        hidden: Widths of the layers before the GRU, and of the discriminators.
+        activation: Between them.
+        embedding: Width of the coordinator's tokens.
+        blocks: Blocks of its encoder and of its decoder.
+        heads: Heads of its attention.
+        gru: Hidden units of the skill discoverer's memory; None is none.
+        chunk_length: See ``PPO``.
+        learning_rate: Of Adam, for all networks.
+        anneal_env_steps: See ``PPO``.
+        update_epochs: Passes of coordinator and discoverer over each rollout.
+        discriminator_epochs: The same of the discriminators.
+        minibatches: Parts into which the discoverer's rollout is divided; the others take it whole.
+        gamma: Discount, per env step at the low level and per decision at the high level.
+        gae_lambda: See ``PPO``; for both levels.
+        clip: See ``PPO``; for both levels.
+        clip_value: See ``PPO``; for both levels.
+        value_coef: See ``PPO``; for both levels.
+        huber_delta: See ``PPO``; for both levels.
+        value_norm: See ``PPO``; for both levels, each with its own statistics.
+        max_grad_norm: Of each network.
+        normalize_observation: See ``PPO``; for the skill discoverer. All networks normalise each vector.
+        agent_ids: See ``PPO``; for the skill discoverer.
+        replay_tolerance: Before an update all log-probabilities are computed again, at both levels, and may
+            differ from those of the collection by no more than this times their size (at least 1). None
+            only logs the difference.
+        compile: See ``PPO``; for the skill discoverer.
+        spec: See ``RLModule``.
+        threads: See ``RLModule``.
+        matmul_precision: See ``RLModule``.
+
+    Raises:
+        ValueError: An argument is outside its range.
+    """
+
+    def __init__(
+        self,
+        n_Z: int = 3,
+        n_z: int = 3,
+        k: int = 16,
+        lambda_e: float = 1.0,
+        lambda_D: float = 0.1,
+        lambda_d: float = 0.5,
+        lambda_h: float = 0.001,
+        lambda_l: float = 0.01,
+        skill_baseline: bool = False,
+        skill_last_layer: bool = False,
+        skill_sync: Literal["divide", "truncate"] = "divide",
+        token_reduction: Reduction = "mean",
+        hidden: tuple[int, ...] = (64, 64),
+        activation: Activation = "relu",
+        embedding: int = 64,
+        blocks: int = 1,
+        heads: int = 1,
+        gru: int | None = 64,
+        chunk_length: int = 8,
+        learning_rate: float = 5e-4,
+        anneal_env_steps: int | None = None,
+        update_epochs: int = 15,
+        discriminator_epochs: int = 15,
+        minibatches: int = 1,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        clip: float = 0.2,
+        clip_value: float | None = 0.2,
+        value_coef: float = 1.0,
+        huber_delta: float | None = 10.0,
+        value_norm: bool = True,
+        max_grad_norm: float | None = 10.0,
+        normalize_observation: bool = False,
+        agent_ids: bool = False,
+        replay_tolerance: float | None = 1e-4,
+        compile: bool = False,
+        spec: EnvSpec | None = None,
+        threads: int | Literal["auto"] = "auto",
+        matmul_precision: MatmulPrecision = "auto",
+    ) -> None:
+        super().__init__(spec, threads, matmul_precision)
+        self.save_hyperparameters(ignore=["spec"], logger=False)
+        self.n_Z, self.n_z, self.k = n_Z, n_z, k
+        self.lambda_e, self.lambda_D, self.lambda_d = lambda_e, lambda_D, lambda_d
+        self.skill_baseline, self.skill_sync = skill_baseline, skill_sync
+        self.anneal_env_steps, self.minibatches = anneal_env_steps, minibatches
+        self.gamma, self.gae_lambda = gamma, gae_lambda
+        self.replay_tolerance = replay_tolerance
+        self.num_decisions = 0
+        check_arguments(self.hparams)
+        self.normalize_value = value_norm
+        both_levels: dict[str, Any] = {
+            "learning_rate": learning_rate,
+            "update_epochs": update_epochs,
+            "clip": clip,
+            "clip_value": clip_value,
+            "huber_delta": huber_delta,
+            "value_coef": value_coef,
+            "max_grad_norm": max_grad_norm,
+        }
+        self.coordinator = SkillCoordinator(
+            n_Z,
+            n_z,
+            embedding,
+            blocks,
+            heads,
+            entropy_coef=lambda_h,
+            reduction=token_reduction,
+            **both_levels,
+        )
+        encoder = partial(PerceptronEncoder, hidden=tuple(hidden), activation=activation, layer_norm=True)
+        self.discoverer = SkillDiscoverer(
+            n_Z,
+            n_z,
+            skill_last_layer,
+            replay_tolerance,
+            hidden=(),
+            activation=activation,
+            encoder=encoder,
+            critic_encoder=encoder,
+            gru=gru,
+            chunk_length=chunk_length,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            entropy_coef=lambda_l,
+            value_norm=value_norm,
+            normalize_observation=normalize_observation,
+            agent_ids=agent_ids,
+            compile=compile,
+            **both_levels,
+        )
+        classifier: dict[str, Any] = {
+            "hidden": hidden,
+            "learning_rate": learning_rate,
+            "epochs": discriminator_epochs,
+            "max_grad_norm": max_grad_norm,
+        }
+        self.team_discriminator = TeamDiscriminator(n_Z, **classifier)
+        self.individual_discriminator = IndividualDiscriminator(n_Z, n_z, **classifier)
+
+    # Acting
+
+    def build(self, spec: EnvSpec) -> None:
+        """All networks for ``spec``.
+
+        Raises:
+            ValueError: The environment has no agents, or no global state.
+        """
+        check_spec(spec)
+        self.views = Views(spec)
+        self.flatten = Flatten(self.views.actor)
+        features = self.flatten.out_features
+        self.coordinator.build(spec.state, features)
+        self.discoverer.spec = spec
+        self.discoverer.configure_model()
+        self.team_discriminator.build(spec.state)
+        self.individual_discriminator.build(features)
+        self.high_value_norm = ValueNorm() if self.normalize_value else None
+
+    def initial_carry(self, num_envs: int) -> Nested:
+        """No skills yet: every environment decides at its first step."""
+        agents = self.views.num_agents
+        zeros = partial(torch.zeros, dtype=torch.int64, device=self.device)
+        return {
+            TEAM_SKILL: zeros(num_envs),
+            AGENT_SKILLS: zeros(num_envs, agents),
+            SKILL_LOG_PROB: torch.zeros(num_envs, agents + 1, device=self.device),
+            CLOCK: zeros(num_envs),
+            VERSION: zeros(num_envs) - 1,
+            LOW: self.discoverer.initial_carry(num_envs),
+        }
+
+    def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
+        """Decide skills where it is time, then act by them; records skills, clocks and log-probabilities."""
+        start = reset | (carry[CLOCK] >= self.k) | (carry[VERSION] != self.policy_version)
+        skills = {key: carry[key] for key in (TEAM_SKILL, AGENT_SKILLS, SKILL_LOG_PROB)}
+        rows = start.nonzero().squeeze(-1)
+        if len(rows):
+            skills = self._decide(obs, skills, rows, greedy)
+        seen = obs | {TEAM_SKILL: skills[TEAM_SKILL], AGENT_SKILLS: skills[AGENT_SKILLS]}
+        action, low, extras = self.discoverer.act(seen, carry[LOW], reset, greedy=greedy)
+        after = skills | {
+            CLOCK: torch.where(start, 1, carry[CLOCK] + 1),
+            VERSION: torch.full_like(carry[VERSION], self.policy_version),
+            LOW: low,
+        }
+        return Decision(action, after, extras | skills | {SKILL_START: start})
+
+    def _decide(
+        self, obs: Nested, skills: dict[str, Tensor], rows: Tensor, greedy: bool
+    ) -> dict[str, Tensor]:
+        """``skills`` with new ones in environments ``rows``."""
+        state, own = self._vectors(map_nested(lambda leaf: leaf[rows], obs))
+        decided, log_prob = self.coordinator.decide(state, own, greedy)
+        fresh = {TEAM_SKILL: decided[:, 0], AGENT_SKILLS: decided[:, 1:], SKILL_LOG_PROB: log_prob}
+        return {key: old.index_copy(0, rows, fresh[key].to(old)) for key, old in skills.items()}
+
+    def _vectors(self, obs: Nested) -> tuple[Tensor, Tensor]:
+        """Global state (..., S) and observations (..., A, O), in the precision of the weights."""
+        dtype = self.coordinator.norm_encoder.weight.dtype
+        return obs[STATE].to(dtype), self.flatten(self.views(obs)).to(dtype)
+
+    # Learning
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """One Adam per network, each over a flat parameter: coordinator, discoverer, discriminators."""
+        return [part.configure_optimizers() for part in self._parts]
+
+    @property
+    def _parts(self) -> tuple[SkillCoordinator, SkillDiscoverer, TeamDiscriminator, IndividualDiscriminator]:
+        return self.coordinator, self.discoverer, self.team_discriminator, self.individual_discriminator
+
+    def on_train_start(self) -> None:
+        """Say how skills and rollouts fit together."""
+        super().on_train_start()
+        log.info(
+            "HMASD: %d team skills, %d agent skills, decided every %d env steps and anew after each update; "
+            "blocks cut by a rollout's end are closed with the value of what follows (skill_sync = %s)",
+            self.n_Z, self.n_z, self.k, self.skill_sync,
+        )  # fmt: skip
+
+    def training_step(self, rollout: Rollout, batch_idx: int) -> None:
+        """One synchronous update of all networks: coordinator, discoverer, discriminators."""
+        start = time.perf_counter()
+        self.begin_batch(rollout["policy_version"])
+        check_rollout(rollout, self.k, self.skill_sync)
+        high, low, team, individual = self.raw_optimizers()
+        factor = linear_schedule(self.env_steps, self.anneal_env_steps)
+        with torch.no_grad():
+            vectors, final = self._vectors(rollout["obs"]), self._vectors(rollout["final_obs"])
+            seen = Seen(*vectors, *final, rollout["final_index"])
+            next_state, next_obs = seen.following()
+            rewards, values = self._rewards(rollout, next_state, next_obs)
+            decisions, of_decisions = self._decisions(rollout, seen)
+        of_coordinator = self.coordinator.learn(decisions, high, factor)
+        self.discoverer.batch_size = rewards.numel() // self.minibatches
+        of_discoverer = self.discoverer.learn(self._with_skills(rollout, rewards), low, factor)
+        skills = rollout["extras"][TEAM_SKILL], rollout["extras"][AGENT_SKILLS]
+        valid, counts = _weights(rollout, self.views, rewards)
+        of_team = self.team_discriminator.learn(next_state, skills[0], valid, team)
+        of_agents = self.individual_discriminator.learn(next_obs, *skills, counts, individual)
+        self.updates = self.discoverer.updates
+        self.num_decisions += len(decisions.state)
+        values |= of_decisions | of_discoverer
+        values[metrics.BUFFER_LOW] = float(rewards.numel())
+        values[metrics.BUFFER_HIGH] = float(len(decisions.state))
+        values[metrics.BUFFER_HIGH_TOTAL] = float(self.num_decisions)
+        values |= named_losses(of_coordinator, of_discoverer, of_team + of_agents)
+        self.finish_batch(values, rollout, rollout["terminated"].numel(), start)
+
+    def _rewards(
+        self, rollout: Rollout, next_state: Tensor, next_obs: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """Rewards (T, N, A) of the skill discoverer, Eq. 4, and what to log of them."""
+        extras, reward = rollout["extras"], rollout["reward"]
+        team = self.team_discriminator(next_state, extras[TEAM_SKILL])  # (T, N)
+        agents = self.individual_discriminator(next_obs, extras[TEAM_SKILL], extras[AGENT_SKILLS])
+        information = team + math.log(self.n_Z), agents + math.log(self.n_z)
+        if self.skill_baseline:
+            team, agents = information
+        team, agents = self.lambda_D * team, self.lambda_d * agents
+        env = (reward if reward.ndim == 3 else reward.unsqueeze(-1)).expand_as(agents)
+        rewards = self.lambda_e * env + team.unsqueeze(-1) + agents
+        self.reward_components = {"env": env.mean(-1), "team_disc": team, "ind_disc": agents.mean(-1)}
+        valid, counts = _weights(rollout, self.views, rewards)
+        return rewards, {
+            metrics.REWARD_LOW: weighted_mean(rewards, counts),
+            metrics.REWARD_ENVIRONMENT: self.lambda_e * weighted_mean(env, counts),
+            metrics.REWARD_TEAM: weighted_mean(team, valid),
+            metrics.REWARD_INDIVIDUAL: weighted_mean(agents, counts),
+            metrics.INFORMATION_TEAM: weighted_mean(information[0], valid),
+            metrics.INFORMATION_AGENTS: weighted_mean(information[1], counts),
+        }
+
+    def _decisions(self, rollout: Rollout, seen: Seen) -> tuple[Decisions, dict[str, Tensor | float]]:
+        """What the coordinator learns from, and what to log of it."""
+        blocks = blocks_of(rollout)
+        output = self.coordinator.value(self.coordinator.encode(*rows_to_value(seen, blocks)))
+        norm = self.high_value_norm
+        value = output if norm is None else norm.denormalize(output)
+        decisions = gather(
+            rollout, seen, blocks, output, self.views.alive(rollout["obs"]), self.k, self.gamma,
+            self.gae_lambda, norm, self.sum_over_ranks,
+        )  # fmt: skip
+        log_prob, entropy, _ = self.coordinator(decisions.state, decisions.obs, decisions.skills)
+        weight, exists = decisions.weight, (blocks.length > 0).flatten()
+        value = value[: len(exists)][exists]
+        error = audit(log_prob, decisions.log_prob, weight, self.replay_tolerance, "the skill coordinator")
+        return decisions, {
+            metrics.REPLAY_ERROR_HIGH: error,
+            metrics.ENTROPY_TEAM: entropy[:, 0].mean(),
+            metrics.ENTROPY_AGENTS: weighted_mean(entropy[:, 1:], weight[:, 1:]),
+            metrics.REWARD_HIGH: blocks.reward.flatten()[exists].mean(),
+            metrics.VALUE_STATE: value[:, 0].mean(),
+            metrics.VALUE_AGENTS: weighted_mean(value[:, 1:], weight[:, 1:]),
+        }
+
+    def _with_skills(self, rollout: Rollout, rewards: Tensor) -> Rollout:
+        """The rollout as the skill discoverer sees it: skills in the observations, the reward of Eq. 4.
+
+        What is seen after the last step is valued under the skill that led there.
+        """
+        extras, index = rollout["extras"], rollout["final_index"]
+        held = {key: extras[key] for key in (TEAM_SKILL, AGENT_SKILLS)}
+        after = {key: torch.cat([skill, skill[-1:]]) for key, skill in held.items()}  # (T+1, N, ...)
+        at_end = {key: skill.flatten(0, 1)[index] for key, skill in held.items()}
+        changed: Any = {
+            "obs": rollout["obs"] | after,
+            "final_obs": rollout["final_obs"] | at_end,
+            "reward": rewards,
+            "carry": rollout["carry"][LOW],
+        }
+        return rollout | changed
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Counters, those of decisions too."""
+        return super().get_extra_state() | {"num_decisions": self.num_decisions}
+
+    def local_state(self) -> dict[str, Any]:
+        """That of the skill discoverer."""
+        return self.discoverer.local_state()
+
+    def load_local_state(self, state: dict[str, Any]) -> None:
+        """Inverse of :meth:`local_state`."""
+        self.discoverer.load_local_state(state)
+
+
+def _weights(rollout: Rollout, views: Views, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Which steps (T, N), and which agents at them (T, N, A), count; None: all."""
+    valid, counts = rollout["valid"], views.counts(rollout)
+    return tuple(None if which is None else which.to(like.dtype) for which in (valid, counts))  # type: ignore[return-value]

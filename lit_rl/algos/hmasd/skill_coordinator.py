@@ -1,0 +1,189 @@
+"""The high level of HMASD: a transformer that gives a skill to the team, then one to each agent.
+
+Yang et al. 2023 (NeurIPS), section 4.1 and Eq. 6. Axes: B decisions, A agents, L = A + 1 tokens (the team's
+first), S state, O observation, W width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_rl.algos.gradient_steps import GradientSteps
+from lit_rl.algos.hmasd.decisions import Decisions
+from lit_rl.algos.hmasd.transformer import (
+    DecoderBlock,
+    EncoderBlock,
+    Reduction,
+    embedding,
+    head,
+    one_hot,
+)
+from lit_rl.distributions import MASKED_LOGIT, Categorical
+from lit_rl.losses import approximate_kl, clipped_surrogate, clipped_value_loss, value_loss, weighted_mean
+from lit_rl.nets import FlatAdam, FlatParameters
+
+
+class SkillCoordinator(GradientSteps):
+    """pi_h(Z | s, o) and pi_h(z^i | s, o, Z, z^1..z^{i-1}), and a value for each of the tokens.
+
+    The encoder turns the state and the observations into A + 1 tokens; a value head reads each of them. The
+    decoder is autoregressive: from a start symbol it decides Z, then z^1 to z^A.
+
+    Args:
+        n_Z: Number of team skills.
+        n_z: Number of skills of an agent.
+        width: W.
+        num_blocks: Blocks of the encoder, and of the decoder.
+        heads: Heads of each attention.
+        learning_rate: Of Adam.
+        update_epochs: Passes over the decisions of a rollout, all of them in one minibatch.
+        clip: Half width of the trusted interval of the probability ratio.
+        clip_value: The same of the value; None does not clip.
+        huber_delta: See ``PPO``.
+        value_coef: Weight of the value loss.
+        entropy_coef: lambda_h, weight of the entropy of the decisions.
+        max_grad_norm: See ``PPO``.
+        reduction: Whether the losses of a decision's tokens are averaged or added.
+    """
+
+    def __init__(
+        self,
+        n_Z: int,
+        n_z: int,
+        width: int = 64,
+        num_blocks: int = 1,
+        heads: int = 1,
+        learning_rate: float = 5e-4,
+        update_epochs: int = 15,
+        clip: float = 0.2,
+        clip_value: float | None = 0.2,
+        huber_delta: float | None = 10.0,
+        value_coef: float = 1.0,
+        entropy_coef: float = 0.1,
+        max_grad_norm: float | None = 10.0,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__()
+        self.n_Z, self.n_z, self.width, self.num_blocks, self.heads = n_Z, n_z, width, num_blocks, heads
+        self.learning_rate, self.update_epochs = learning_rate, update_epochs
+        self.clip, self.clip_value, self.huber_delta = clip, clip_value, huber_delta
+        self.value_coef, self.entropy_coef = value_coef, entropy_coef
+        self.max_grad_norm, self.reduction = max_grad_norm, reduction
+        self.categories = max(n_Z, n_z)
+        self.skill = Categorical(self.categories)
+
+    def build(self, state: int, observation: int) -> None:
+        """The networks, for states of S and observations of O features."""
+        width = self.width
+        self.embed_state, self.embed_obs = embedding(state, width), embedding(observation, width)
+        self.norm_encoder, self.norm_decoder = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.encoder = nn.ModuleList(EncoderBlock(width, self.heads) for _ in range(self.num_blocks))
+        self.decoder = nn.ModuleList(DecoderBlock(width, self.heads) for _ in range(self.num_blocks))
+        # one more than the skills: the first is the start symbol
+        self.embed_skill = nn.Sequential(nn.Linear(self.categories + 1, width, bias=False), nn.GELU())
+        nn.init.orthogonal_(self.embed_skill[0].weight, 2**0.5)  # type: ignore[arg-type]
+        self.value_head, self.skill_head = head(width, 1), head(width, self.categories)
+
+    def encode(self, state_BS: Tensor, obs_BAO: Tensor) -> Tensor:
+        """Tokens of the state and of each observation, (B, L, W)."""
+        state, obs = self.embed_state(state_BS).unsqueeze(-2), self.embed_obs(obs_BAO)
+        tokens = self.norm_encoder(torch.cat([state, obs], -2))
+        for block in self.encoder:
+            tokens = block(tokens)
+        return tokens
+
+    def value(self, encoded_BLW: Tensor) -> Tensor:
+        """V_h of each token, (B, L)."""
+        return self.value_head(encoded_BLW).squeeze(-1)
+
+    def logits(self, encoded_BLW: Tensor, before: Tensor) -> Tensor:
+        """Logits (B, L', categories) of the first L' tokens.
+
+        Args:
+            encoded_BLW: What :meth:`encode` returned.
+            before: Skills decided before each of them, (B, L' - 1) int64: the team's first.
+        """
+        tokens = before.shape[1] + 1
+        symbols = nn.functional.pad(before + 1, (1, 0))  # the start symbol is 0
+        x = self.norm_decoder(self.embed_skill(one_hot(symbols, self.categories + 1, encoded_BLW.dtype)))
+        for block in self.decoder:
+            x = block(x, encoded_BLW[:, :tokens])
+        return self._masked(self.skill_head(x))
+
+    def _masked(self, logits: Tensor) -> Tensor:
+        """Team and agents have skills of their own number."""
+        if self.n_Z == self.n_z:
+            return logits
+        allowed = torch.full((logits.shape[1], 1), self.n_z, device=logits.device)
+        allowed[0] = self.n_Z
+        absent = torch.arange(self.categories, device=logits.device) >= allowed  # (L', categories)
+        return logits.masked_fill(absent, MASKED_LOGIT)
+
+    @torch.no_grad()
+    def decide(self, state_BS: Tensor, obs_BAO: Tensor, greedy: bool) -> tuple[Tensor, Tensor]:
+        """Decide token by token.
+
+        Returns:
+            Skills (B, L) int64, the team's first, and their log-probabilities (B, L).
+        """
+        encoded = self.encode(state_BS, obs_BAO)
+        skills = torch.empty(len(encoded), 0, dtype=torch.int64, device=encoded.device)
+        for _ in range(encoded.shape[1]):
+            logits = (self.logits(encoded, skills)[:, -1],)
+            skill = self.skill.mode(logits) if greedy else self.skill.sample(logits)
+            skills = torch.cat([skills, skill.unsqueeze(1)], 1)
+        return skills, self.skill.log_prob((self.logits(encoded, skills[:, :-1]),), skills)
+
+    def forward(self, state_BS: Tensor, obs_BAO: Tensor, skills_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probability and entropy of decided skills, and values, each (B, L); one pass."""
+        encoded = self.encode(state_BS, obs_BAO)
+        logits = (self.logits(encoded, skills_BL[:, :-1]),)
+        return *self.skill.log_prob_and_entropy(logits, skills_BL), self.value(encoded)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam, epsilon 1e-5."""
+        self.flat = FlatParameters(self)
+        return FlatAdam(self.flat, self.learning_rate, epsilon=1e-5)
+
+    def learn(
+        self, decisions: Decisions, optimizer: torch.optim.Optimizer, factor: float = 1.0
+    ) -> dict[str, Tensor]:
+        """All epochs on all decisions: L_h of Eq. 6.
+
+        Args:
+            decisions: Of one rollout.
+            optimizer: What :meth:`configure_optimizers` returned.
+            factor: Of learning rate and ``clip``.
+
+        Returns:
+            ``policy``, ``value`` and ``total`` loss, means over the epochs; and of the last epoch ``kl``.
+        """
+        optimizer.param_groups[0]["lr"] = self.learning_rate * factor
+        self.flat.attach()
+        logged: list[Tensor] = []
+        log_ratio = torch.zeros_like(decisions.log_prob)
+        for _ in range(self.update_epochs):
+            policy, value, total, log_ratio = self._loss(decisions, self.clip * factor)
+            self.optimize(optimizer, total, self.flat, self.max_grad_norm)
+            logged.append(torch.stack([policy, value, total]).detach())
+        policy, value, total = torch.stack(logged).mean(0).unbind()
+        kl = approximate_kl(log_ratio, decisions.weight)
+        return {"policy": policy, "value": value, "total": total, "kl": kl}
+
+    def _loss(self, decisions: Decisions, clip: float) -> tuple[Any, ...]:
+        log_prob, entropy, value = self(decisions.state, decisions.obs, decisions.skills)
+        weight = decisions.weight
+        policy_loss = clipped_surrogate(log_prob, decisions.log_prob, decisions.advantage, clip, weight)
+        if self.clip_value is None:
+            error = value_loss(value, decisions.target, weight, self.huber_delta)
+        else:
+            error = clipped_value_loss(
+                value, decisions.value, decisions.target, self.clip_value, weight, self.huber_delta
+            )
+        total = policy_loss + self.value_coef * error - self.entropy_coef * weighted_mean(entropy, weight)
+        if self.reduction == "sum":
+            total = total * weight.shape[1]
+        return policy_loss, error, total, (log_prob - decisions.log_prob).detach()

@@ -1,0 +1,117 @@
+"""The low level of HMASD: agents that act by their skills.
+
+Yang et al. 2023 (NeurIPS), section 4.2 and Eq. 7. Axes: N environments (or any leading axes), A agents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from lit_rl import metrics
+from lit_rl.algos.actor_critic import ACTOR_CONTEXT, CRITIC_CONTEXT
+from lit_rl.algos.hmasd.transformer import one_hot
+from lit_rl.algos.multi_agent import Views
+from lit_rl.algos.ppo import LOG_PROB, PPO
+from lit_rl.algos.replay_audit import audit
+from lit_rl.losses import weighted_mean
+from lit_rl.types import AGENT_SKILLS, OBSERVATION, STATE, TEAM_SKILL, EnvSpec, LeafSpec, Nested, Rollout
+
+
+class SkillViews(Views):
+    """The actor sees its observation and its skill z^i, the critic the state and the team's skill Z.
+
+    Skills are entries ``team_skill`` (N,) and ``agent_skills`` (N, A) of the observation. Of a single skill
+    nothing is seen: it says nothing.
+
+    Args:
+        spec: Of the environment.
+        n_Z: Number of team skills.
+        n_z: Number of skills of an agent.
+        is_last: Skills join after encoder and GRU instead of before them.
+        agent_ids: See ``Views``.
+    """
+
+    def __init__(self, spec: EnvSpec, n_Z: int, n_z: int, is_last: bool, agent_ids: bool) -> None:
+        super().__init__(spec, agent_ids, central_critic=True)
+        self.n_Z, self.n_z, self.is_last = n_Z, n_z, is_last
+        if self.critic is None:
+            raise TypeError("the critic of the skill discoverer is central")
+        if not is_last:
+            self.actor = _with_skill(self.actor, OBSERVATION, AGENT_SKILLS, n_z)
+            self.critic = _with_skill(self.critic, STATE, TEAM_SKILL, n_Z)
+
+    def _own(self, tree: Any) -> Any:
+        if isinstance(tree, dict):
+            tree = {key: value for key, value in tree.items() if key not in (TEAM_SKILL, AGENT_SKILLS)}
+        return super()._own(tree)
+
+    def __call__(self, obs: Nested, with_critic: bool = True) -> Nested:
+        """``{"actor": ..., "critic": ...}``, and the skills that join late beside them."""
+        seen = super().__call__(obs, with_critic)
+        team, agents = obs[TEAM_SKILL], obs[AGENT_SKILLS]
+        if not self.shared_value:
+            team = team.unsqueeze(-1).expand_as(agents)
+        if self.is_last:
+            dtype = obs[STATE].dtype
+            late = {ACTOR_CONTEXT: one_hot(agents, self.n_z, dtype)} if self.n_z > 1 else {}
+            late |= {CRITIC_CONTEXT: one_hot(team, self.n_Z, dtype)} if self.n_Z > 1 else {}
+            return seen | late
+        if self.n_z > 1:
+            seen["actor"] = _add(seen["actor"], OBSERVATION, AGENT_SKILLS, agents)
+        if self.n_Z > 1 and with_critic:
+            seen["critic"] = _add(seen["critic"], STATE, TEAM_SKILL, team)
+        return seen
+
+
+class SkillDiscoverer(PPO):
+    """pi_l(a^i | o^i, z^i) and V_l(s, Z): MAPPO on the reward of Eq. 4, in an environment that shows skills.
+
+    With one skill of each kind it is MAPPO.
+
+    Args:
+        n_Z: Number of team skills.
+        n_z: Number of skills of an agent.
+        skill_last_layer: Skills join after encoder and GRU, not with the observation.
+        replay_tolerance: See ``HMASD``.
+        **mappo: Arguments of ``PPO``; the critic is central.
+    """
+
+    def __init__(
+        self,
+        n_Z: int,
+        n_z: int,
+        skill_last_layer: bool = False,
+        replay_tolerance: float | None = None,
+        **mappo: Any,
+    ) -> None:
+        super().__init__(central_critic=True, **mappo)
+        self.n_Z, self.n_z, self.skill_last_layer = n_Z, n_z, skill_last_layer
+        self.records_log_prob, self.replay_tolerance = True, replay_tolerance
+        late = [n if skill_last_layer and n > 1 else 0 for n in (n_z, n_Z)]
+        self.context = (late[0], late[1])
+
+    def make_views(self, spec: EnvSpec) -> Views:
+        """With skills."""
+        return SkillViews(spec, self.n_Z, self.n_z, self.skill_last_layer, self.agent_ids)
+
+    def before_update(self, log_prob: Tensor, output: Tensor, rollout: Rollout) -> dict[str, Tensor | float]:
+        """Audit the log-probabilities; the mean value is logged too."""
+        value, counts = output[:-1], self.views.counts(rollout)
+        value = value if self.value_norm is None else self.value_norm.denormalize(value)
+        weight = None if counts is None else counts.to(value.dtype)
+        recorded = rollout["extras"][LOG_PROB]
+        error = audit(log_prob, recorded, weight, self.replay_tolerance, "the skill discoverer")
+        return {metrics.REPLAY_ERROR: error, metrics.VALUE_DISCOVERER: weighted_mean(value, weight)}
+
+
+def _with_skill(spec: EnvSpec, name: str, key: str, number: int) -> EnvSpec:
+    if number == 1:
+        return spec
+    return replace(spec, observation=_add(spec.observation, name, key, LeafSpec([], "int64", [number])))
+
+
+def _add(tree: Any, name: str, key: str, leaf: LeafSpec | Tensor) -> Any:
+    return (tree if isinstance(tree, dict) else {name: tree}) | {key: leaf}
