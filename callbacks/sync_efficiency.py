@@ -154,7 +154,7 @@ class _TextLog:
 
     def __init__(self) -> None:
         self._path: Path | None = None
-        self._lines: list[str] = []
+        self._lines: list[tuple[float, str]] = []
         self._written_at = 0.0
 
     def open(self, path: Path) -> None:
@@ -166,7 +166,7 @@ class _TextLog:
 
     def write(self, line: str) -> None:
         if self._path is not None:
-            self._lines.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+            self._lines.append((time.time(), line))
             if time.monotonic() - self._written_at >= 1.0:
                 self._flush()
 
@@ -176,7 +176,9 @@ class _TextLog:
             self._path = None
 
     def _flush(self) -> None:
-        text, self._lines, self._written_at = "".join(self._lines), [], time.monotonic()
+        lines, self._lines, self._written_at = self._lines, [], time.monotonic()
+        stamp = "%Y-%m-%d %H:%M:%S"
+        text = "".join(f"{time.strftime(stamp, time.localtime(at))} {line}\n" for at, line in lines)
         try:
             with cast("Path", self._path).open("a", encoding="utf-8") as file:
                 file.write(text)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lit_rl.callbacks.companion import Companion
 
 _log = logging.getLogger("lit_rl")
+
+LOOK_INTERVAL_S = 0.2
+"""Seconds between two looks for what the server says: a look costs more than most callbacks."""
 
 
 class TensorBoardServer(Callback):
@@ -48,6 +53,7 @@ class TensorBoardServer(Callback):
         self.url: str | None = None
         self._companion: Companion | None = None
         self._is_over = False
+        self._looked_at = -math.inf
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start the server."""
@@ -71,7 +77,9 @@ class TensorBoardServer(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Say where the server is, or that it is gone."""
-        if self._companion is not None and not self._is_over:
+        now = time.monotonic()
+        if self._companion is not None and not self._is_over and now - self._looked_at >= LOOK_INTERVAL_S:
+            self._looked_at = now
             self._look(self._companion)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

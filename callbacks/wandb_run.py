@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -153,6 +155,7 @@ class WandbRows(Logger):
         self._companion = Companion("lit_rl.callbacks.wandb_process", PUSH_INTERVAL_S)
         self._is_on, self._is_started, self._has_warned = True, False, False
         self._offered = 0
+        self._looked_at = -math.inf
         self._thread: threading.Thread | None = None
         self._send("start", options)
 
@@ -185,7 +188,9 @@ class WandbRows(Logger):
 
     def look(self) -> None:
         """Report that the run has started, or why it could not; costs next to nothing afterwards."""
-        if self._is_on and not self._is_started:
+        now = time.monotonic()
+        if self._is_on and not self._is_started and now - self._looked_at >= PUSH_INTERVAL_S:
+            self._looked_at = now
             self._hear(self._companion.channel.receive())
 
     def finish(self, exit_code: int, timeout_s: float) -> None:
