@@ -14,7 +14,11 @@ NAMES = {value for key, value in vars(metrics).items() if key.isupper() and isin
 def test_every_name_has_a_definition():
     assert metrics.METRICS.keys() == NAMES
     of_learners = r"[a-z]+/[a-z_]*"
-    of_earlier_systems = r"(Training|Performance|Eval|Sync|Buffer|Losses|Entropy|Rewards|ValueEstimates|Skills|actor|eval|sac|learner|timer)/[A-Za-z0-9_{}/]+"
+    groups = (
+        "Training|Performance|Eval|Sync|Buffer|Losses|Entropy|Rewards|ValueEstimates|Skills|"
+        "actor|eval|sac|learner|timer"
+    )
+    of_earlier_systems = rf"({groups})/[A-Za-z0-9_{{}}/]+"
     for name, metric in metrics.METRICS.items():
         assert re.fullmatch(f"{of_learners}|{of_earlier_systems}", name)
         assert len(metric.definition) > 20 or metric.definition.startswith(("Number", "Lowest", "Length"))

@@ -18,8 +18,8 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import lit_rl
-from lit_rl.algos.module import RLModule
 from lit_rl.algos.hmasd.hmasd import HMASD
+from lit_rl.algos.module import RLModule
 from lit_rl.algos.ppo import PPO
 from lit_rl.algos.sac import SAC
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
