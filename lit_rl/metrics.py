@@ -55,6 +55,7 @@ EVAL_RETURN_MIN = "eval/return_min"
 EVAL_RETURN_MAX = "eval/return_max"
 EVAL_LENGTH = "eval/length_mean"
 EVAL_EPISODES = "eval/episodes"
+EVAL_ENV_PREFIX = "eval/env/"
 
 # EpisodeStats: names of the enhanced reward tracking, of the actor of asynchronous SAC, of their evaluation
 
@@ -181,6 +182,7 @@ METRICS: dict[str, Metric] = {
     EVAL_RETURN_MAX: Metric("Highest of those returns"),
     EVAL_LENGTH: Metric("Mean length of those episodes", "env steps"),
     EVAL_EPISODES: Metric("Number of those episodes"),
+    EVAL_ENV_PREFIX: Metric("Prefix of the values that are recorded; mean over those episodes of their means"),
     TRAINING_REWARD: Metric("Undiscounted return of a training episode of this rank, when it ends"),
     TRAINING_LENGTH: Metric("Length of that episode", "env steps"),
     TRAINING_REWARD_10: Metric("Mean return of the last 10 training episodes of this rank"),

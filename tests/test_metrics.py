@@ -65,3 +65,11 @@ def test_values_of_info_that_are_recorded_are_logged():
     data = RolloutDataModule("HalfCheetah-v5", 1, 4, 1, record=["reward_forward"], eval_episodes=1)
     (row,) = (row for _, row in fit(PPO(hidden=(4,), batch_size=4), data).rows)
     assert isinstance(row["env/reward_forward"], float)
+
+
+def test_recorded_values_of_evaluations_are_means_over_episodes():
+    data = RolloutDataModule(Episodes57, 2, 16, 1, record=["height"], eval_episodes=2, seed=0)
+    logger = fit(PPO(hidden=(4,), batch_size=16), data, limit_val_batches=1.0)
+    (mean,) = (row["eval/env/height"] for _, row in logger.rows if "eval/env/height" in row)
+    (length,) = (row["eval/length_mean"] for _, row in logger.rows if "eval/length_mean" in row)
+    assert mean == (length + 1) / 2  # heights 1 to 5, or 1 to 7

@@ -271,7 +271,11 @@ class RLModule(GradientSteps):
             None if success is None else self._of_all_ranks(success),
             self.env_steps,
         )
-        values = logged(self.eval_result)
+        reported = {
+            f"{metrics.EVAL_ENV_PREFIX}{name}": self._of_all_ranks(value).nanmean().item()
+            for name, value in episodes["values"].items()
+        }
+        values = logged(self.eval_result) | {n: v for n, v in reported.items() if math.isfinite(v)}
         # equal on all ranks already; sync_dist only keeps Lightning from warning
         synced = {"batch_size": 1, "sync_dist": self._world_size > 1}
         if self.trainer.state.fn == TrainerFn.FITTING:
