@@ -182,7 +182,7 @@ METRICS: dict[str, Metric] = {
     EVAL_RETURN_MAX: Metric("Highest of those returns"),
     EVAL_LENGTH: Metric("Mean length of those episodes", "env steps"),
     EVAL_EPISODES: Metric("Number of those episodes"),
-    EVAL_ENV_PREFIX: Metric("Prefix of the values that are recorded; mean over those episodes of their means"),
+    EVAL_ENV_PREFIX: Metric("Prefix of the values that are recorded; mean over those episodes"),
     TRAINING_REWARD: Metric("Undiscounted return of a training episode of this rank, when it ends"),
     TRAINING_LENGTH: Metric("Length of that episode", "env steps"),
     TRAINING_REWARD_10: Metric("Mean return of the last 10 training episodes of this rank"),

@@ -67,6 +67,7 @@ class RLModule(GradientSteps):
         self.progress_metrics: dict[str, float] = {}
         self.eval_result: EvalResult | None = None
         self.eval_seconds = 0.0
+        self.is_updating = False
         self.reward_components: dict[str, Tensor] | None = None
         self._built = False
         self._threads: int | Literal["auto"] = threads
@@ -166,6 +167,7 @@ class RLModule(GradientSteps):
         if self._pending_local_state is not None:
             self.load_local_state(self._pending_local_state)
             self._pending_local_state = None
+        self.is_updating = False
         self._last_log_time = time.perf_counter()
 
     def teardown(self, stage: str) -> None:
@@ -177,7 +179,7 @@ class RLModule(GradientSteps):
     # Updates
 
     def begin_batch(self, policy_version: int | None) -> None:
-        """First line of ``training_step``: refuse experience of an older policy.
+        """First line of ``training_step``: refuse experience of an older policy; nothing is collected now.
 
         Raises:
             RuntimeError: The batch was collected with another version of the policy than the one being
@@ -188,6 +190,7 @@ class RLModule(GradientSteps):
                 f"on-policy batch expected of policy version {self.policy_version}, got {policy_version}: "
                 "the dataloader was prefetched. Its dataset must define __len__ and use no worker processes."
             )
+        self.is_updating = True
 
     # Logging
 
@@ -206,6 +209,7 @@ class RLModule(GradientSteps):
             FloatingPointError: A value is not finite.
         """
         episodes: Episodes = batch["episodes"]
+        self.is_updating = False
         self.policy_version += 1
         self.env_steps += new_steps * self._world_size
         self._recent_returns.extend(episodes["episode_return"].tolist())

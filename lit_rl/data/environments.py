@@ -196,8 +196,17 @@ class Environments:
         return exact
 
     def collect(self, policy: Policy, num_steps: int) -> Rollout:
-        """One rollout under the trainer's precision, without gradients."""
+        """One rollout under the trainer's precision, without gradients.
+
+        Raises:
+            RuntimeError: The learner is in the middle of an update.
+        """
         module = self.module
+        if getattr(module, "is_updating", False):
+            raise RuntimeError(
+                "experience was asked for in the middle of an update, and would be of no one policy; "
+                "iterate the dataloader between updates, in the trainer's thread"
+            )
         self.collector.device = module.device
         with torch.no_grad(), self.precision():
             return self.collector.collect(policy, num_steps, module.policy_version)  # type: ignore[arg-type]

@@ -31,6 +31,8 @@ class RolloutDataModule(LightningDataModule):
         eval_episodes: Greedy episodes per evaluation, on environments of their own; over all ranks.
         seed: Of the first environment; None takes the run's seed.
         check: Try the environment once and say in plain words what is wrong with it.
+        batch_env_steps: Env steps per rollout over all environments of a rank, in place of ``rollout_steps``;
+            ``num_envs`` must divide it.
     """
 
     def __init__(
@@ -46,8 +48,11 @@ class RolloutDataModule(LightningDataModule):
         eval_episodes: int = 10,
         seed: int | None = None,
         check: bool = True,
+        batch_env_steps: int | None = None,
     ) -> None:
         super().__init__()
+        if batch_env_steps is not None:
+            rollout_steps = _steps_of_each(batch_env_steps, num_envs)
         if rollout_steps < 1 or rollouts_per_epoch < 1:
             raise ValueError(
                 "RolloutDataModule: rollout_steps and rollouts_per_epoch must be at least 1, got "
@@ -112,3 +117,19 @@ class RolloutDataModule(LightningDataModule):
     def teardown(self, stage: str) -> None:
         """Close the environments at the end of training; nothing is left running."""
         self.environments.close()
+
+
+def _steps_of_each(batch_env_steps: int, num_envs: int) -> int:
+    """Steps of each environment.
+
+    Raises:
+        ValueError: ``num_envs`` does not divide ``batch_env_steps``; the message names some that do.
+    """
+    if batch_env_steps < 1 or num_envs < 1 or batch_env_steps % num_envs:
+        fitting = [n for n in range(1, batch_env_steps + 1) if batch_env_steps % n == 0]
+        near = [n for n in fitting if n < num_envs][-3:] + [n for n in fitting if n > num_envs][:3]
+        raise ValueError(
+            f"RolloutDataModule: batch_env_steps = {batch_env_steps} is not divisible by num_envs = "
+            f"{num_envs}; num_envs that would fit: {', '.join(map(str, near)) or 'none'}"
+        )
+    return batch_env_steps // num_envs

@@ -107,3 +107,22 @@ def test_validation_and_test_alone():
 def test_arguments_out_of_range(arguments: dict[str, int]):
     with pytest.raises(ValueError, match="rollout_steps and rollouts_per_epoch must be at least 1, got"):
         RolloutDataModule(Episodes57, **arguments)  # type: ignore[arg-type]
+
+
+def test_env_steps_of_a_batch_decide_the_rollout_steps():
+    assert RolloutDataModule("CartPole-v1", 32, batch_env_steps=1024).rollout_steps == 32
+    message = (
+        r"batch_env_steps = 1024 is not divisible by num_envs = 30; num_envs that would fit: .*16, 32, 64"
+    )
+    with pytest.raises(ValueError, match=message):
+        RolloutDataModule("CartPole-v1", 30, batch_env_steps=1024)
+
+
+def test_nothing_is_collected_in_the_middle_of_an_update():
+    class Collects(PPO):
+        def training_step(self, rollout, batch_idx):
+            self.begin_batch(rollout["policy_version"])
+            next(iter(self.trainer.datamodule.train_dataloader()))
+
+    with pytest.raises(RuntimeError, match="experience was asked for in the middle of an update"):
+        fit(Collects(hidden=(4,)), RolloutDataModule("CartPole-v1", 2, 8, 1))
