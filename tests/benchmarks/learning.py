@@ -20,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 RESULTS = Path(__file__).parent / "results"
 LEARNING = RESULTS / "learning"
 VARIANTS = {
@@ -28,11 +29,24 @@ VARIANTS = {
     "compile": ["--model.compile", "true"],
 }
 TARGETS = {"ppo_cartpole": 475.0, "ppo_cartpole_fast": 475.0, "sac_pendulum": -200.0}
+OTHERS = ("eval/success_rate", "eval/env/coverage_ratio", "eval/env/system_throughput_mbps")
+"""What is kept beside the return, at the same steps."""
 STUDENT_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
 
-def run(task: str, variant: str, seeds: list[int], threads: int) -> None:
-    """Train ``task`` once per seed and append the curves."""
+def run(task: str, variant: str, seeds: list[int], threads: int, env_steps: int | None) -> None:
+    """Train ``task`` once per seed and append the curves.
+
+    Args:
+        task: Name of a shipped config.
+        variant: Of ``VARIANTS``.
+        seeds: Random seeds.
+        threads: Of each run.
+        env_steps: In place of the budget of the config, and of its annealing where it anneals.
+    """
+    shorter = [] if env_steps is None else ["--budget.total_env_steps", str(env_steps)]
+    if shorter and "anneal_env_steps" in (CONFIGS / f"{task}.yaml").read_text():
+        shorter += ["--model.anneal_env_steps", str(env_steps)]
     LEARNING.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
@@ -46,17 +60,26 @@ def run(task: str, variant: str, seeds: list[int], threads: int) -> None:
                 "--seed_everything",
                 str(seed),
             ]
-            command += ["--run_dir", f"{folder}/run", "--model.threads", str(threads), *VARIANTS[variant]]
+            command += [
+                "--run_dir",
+                f"{folder}/run",
+                "--model.threads",
+                str(threads),
+                *VARIANTS[variant],
+                *shorter,
+            ]
             start = time.perf_counter()
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             seconds = time.perf_counter() - start
             rows = list(csv.DictReader((Path(folder) / "run" / "metrics.csv").open()))
             versions = json.loads((Path(folder) / "run" / "versions.json").read_text())
-        curve = [
-            [int(row["step"]), float(row["eval/return_mean"])] for row in rows if row.get("eval/return_mean")
-        ]
+        evaluated = [row for row in rows if row.get("eval/return_mean")]
         line = {"library": "lit_rl", "task": task, "variant": variant, "seed": seed, "threads": threads,
-                "wall_seconds": round(seconds, 1), "git": versions["git"], "curve": curve}  # fmt: skip
+                "wall_seconds": round(seconds, 1), "git": versions["git"],
+                "curve": [[int(row["step"]), float(row["eval/return_mean"])] for row in evaluated]}  # fmt: skip
+        for name in OTHERS:
+            if evaluated and evaluated[-1].get(name):
+                line[name] = [float(row[name]) for row in evaluated]
         with (LEARNING / f"{task}_{variant}.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
@@ -112,12 +135,13 @@ def main() -> None:
     runner.add_argument("--variant", choices=VARIANTS, default="default")
     runner.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     runner.add_argument("--threads", type=int, default=1)
+    runner.add_argument("--env-steps", type=int, help="a shorter run than the config's")
     commands.add_parser("table")
     args = parser.parse_args()
     if args.command == "table":
         table()
     else:
-        run(args.task, args.variant, args.seeds, args.threads)
+        run(args.task, args.variant, args.seeds, args.threads, args.env_steps)
 
 
 if __name__ == "__main__":
