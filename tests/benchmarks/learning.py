@@ -76,7 +76,7 @@ def run(task: str, variant: str, seeds: list[int], threads: int, env_steps: int 
         evaluated = [row for row in rows if row.get("eval/return_mean")]
         line = {"library": "lit_rl", "task": task, "variant": variant, "seed": seed, "threads": threads,
                 "wall_seconds": round(seconds, 1), "git": versions["git"],
-                "curve": [[int(row["step"]), float(row["eval/return_mean"])] for row in evaluated]}  # fmt: skip
+                "curve": [[int(r["step"]), float(r["eval/return_mean"])] for r in evaluated]}  # fmt: skip
         for name in OTHERS:
             if evaluated and evaluated[-1].get(name):
                 line[name] = [float(row[name]) for row in evaluated]
