@@ -71,7 +71,7 @@ class HMASD(RLModule):
     block that the end of the rollout cuts is closed there, with the value of what follows.
 
     Logs, beside what ``PPO`` logs for the skill discoverer and what ``RLModule`` logs: ``Losses/*``,
-    ``Entropy/*``, ``Rewards/*``, ``ValueEstimates/*``, ``Buffer/*level*`` and ``Skills/*_MI``.
+    ``Entropy/*``, ``Rewards/*``, ``ValueEstimates/*``, ``Buffer/*level*`` and ``Skills/Information/*``.
 
     Args:
         n_Z: Number of team skills.
