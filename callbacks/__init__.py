@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lit_rl.callbacks.network_loss_logger import NetworkLossLogger
     from lit_rl.callbacks.paper_export import PaperExport
     from lit_rl.callbacks.progress_bar import EnvStepsProgressBar
+    from lit_rl.callbacks.skill_usage import SkillUsage
     from lit_rl.callbacks.sync_efficiency import SyncEfficiency
     from lit_rl.callbacks.tensorboard_server import TensorBoardServer
     from lit_rl.callbacks.wandb_run import WandbRun
@@ -33,6 +34,7 @@ __all__ = [
     "NetworkLossLogger",
     "PaperExport",
     "RolloutCheckpoint",
+    "SkillUsage",
     "SyncEfficiency",
     "TensorBoardServer",
     "WandbRun",
@@ -47,6 +49,7 @@ _HOME = {
     "NetworkLossLogger": "network_loss_logger",
     "PaperExport": "paper_export",
     "RolloutCheckpoint": "checkpoint",
+    "SkillUsage": "skill_usage",
     "SyncEfficiency": "sync_efficiency",
     "TensorBoardServer": "tensorboard_server",
     "WandbRun": "wandb_run",

@@ -30,13 +30,20 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any], indent: int | None = 2) -> None:
     """Write strict JSON like :func:`write_text`: NaN and infinities become ``"nan"``, ``"inf"``, ``"-inf"``.
+
+    Args:
+        path: The file.
+        content: Plain types.
+        indent: Of nested lines; None writes one line without spaces, for long arrays.
 
     Raises:
         OSError: It cannot be written; the old file is left as it was.
     """
-    write_text(path, json.dumps(_strict(content), indent=2, allow_nan=False) + "\n")
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(_strict(content), indent=indent, separators=separators, allow_nan=False)
+    write_text(path, text + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

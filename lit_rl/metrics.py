@@ -5,7 +5,7 @@ ranks (under next-step autoreset the call that only resets an environment counts
 
 The lower-case names are logged by every learner. Those of the callbacks keep the spelling under which earlier
 systems logged them, so that existing dashboards and scripts go on; where two spellings were in use for one
-value, both are logged. A name with ``{}`` stands for one per environment, or per reported value.
+value, both are logged. A name with ``{}`` stands for one per environment, agent, skill, or reported value.
 """
 
 from __future__ import annotations
@@ -123,6 +123,14 @@ SYNC_SAMPLES = "Sync/SamplesCollected"
 SYNC_BATCH_SIZE = "Sync/BatchSize"
 BUFFER_SAMPLES = "Buffer/SamplesCollected"
 BUFFER_CONTRIBUTION = "Buffer/env_{}_contribution"
+
+# SkillUsage: names of the first implementation of HMASD
+
+SKILL_TEAM = "Skills/Current/TeamSkill"
+SKILL_AGENT = "Skills/Current/Agent{}_Skill"
+SKILL_DIVERSITY = "Skills/Current/Diversity"
+SKILL_TEAM_SHARE = "Skills/EpisodeCounts/TeamSkill_{}"
+SKILL_AGENT_SHARE = "Skills/EpisodeCounts/AgentSkill_{}"
 
 # HMASD: names of synchronous training, and of the first implementation
 
@@ -243,6 +251,13 @@ METRICS: dict[str, Metric] = {
     SYNC_BATCH_SIZE: Metric("Transitions in the batch of this rank: T * N, or minibatches times their size"),
     BUFFER_SAMPLES: Metric("Env steps of all ranks collected for the update just done", "env steps"),
     BUFFER_CONTRIBUTION: Metric("Transitions that this environment of this rank gave; every 10th update"),
+    SKILL_TEAM: Metric("Team skill of environment 0 at the last step of the batch: its number, no amount"),
+    SKILL_AGENT: Metric("Skill of that agent there: its number, no amount"),
+    SKILL_DIVERSITY: Metric("The same value as `Training/Skill_Diversity_Recent`, at every batch", "skills"),
+    SKILL_TEAM_SHARE: Metric(
+        "Share of that team skill among the assignments of this rank's batch, 0 to 1; episodes span batches"
+    ),
+    SKILL_AGENT_SHARE: Metric("Share of that agent skill among the same assignments, all agents together"),
     COORDINATOR_TOTAL: Metric("L_h of HMASD (Yang 2023, Eq. 6), with value loss; mean over epochs"),
     COORDINATOR_POLICY: Metric("Its clipped surrogate, mean over the tokens Z, z^1 ... z^n of a decision"),
     COORDINATOR_VALUE: Metric("Its value loss, mean over the tokens, without value_coef"),

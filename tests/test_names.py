@@ -95,8 +95,38 @@ SAC = [
 ]
 """Logged by SAC, besides those of every learner."""
 
-WITH_SKILLS = {"Training/Skill_Diversity_Recent", "Training/Skill_Switches_Total"}
-"""Logged for policies with skills; looked for in ``tests/callbacks/test_episode_stats.py``."""
+SKILLS = [  # documents 003 and 004, and the extras of their origin
+    "Training/Skill_Diversity_Recent",
+    "Training/Skill_Switches_Total",
+    "Losses/Coordinator/Total",
+    "Losses/Coordinator/Policy",
+    "Losses/Coordinator/Value",
+    "Losses/Discoverer/Total",
+    "Losses/Discoverer/Policy",
+    "Losses/Discoverer/Value",
+    "Losses/Discriminator/Total",
+    "Entropy/Coordinator/TeamSkill_Z",
+    "Entropy/Coordinator/AgentSkill_z_Average",
+    "Entropy/Discoverer/Action",
+    "Rewards/HighLevel/K_Step_Accumulated_Mean",
+    "Rewards/Intrinsic/LowLevel_Average",
+    "Rewards/Intrinsic/Components/Environmental_Portion_Average",
+    "Rewards/Intrinsic/Components/TeamDiscriminator_Portion_Average",
+    "Rewards/Intrinsic/Components/IndividualDiscriminator_Portion_Average",
+    "ValueEstimates/Coordinator/StateValue_Mean",
+    "ValueEstimates/Coordinator/AgentValue_Average_Mean",
+    "ValueEstimates/Discoverer/Value_Mean",
+    "Buffer/low_level_buffer_size",
+    "Buffer/high_level_buffer_size",
+    "Buffer/high_level_samples_total",
+    "Skills/Current/TeamSkill",
+    "Skills/Current/Agent0_Skill",
+    "Skills/Current/Agent1_Skill",
+    "Skills/Current/Diversity",
+    "Skills/EpisodeCounts/TeamSkill_0",
+    "Skills/EpisodeCounts/AgentSkill_1",
+]
+"""Logged by HMASD, besides those of every learner."""
 
 AXES = {
     "actor/*": "actor/total_steps",
@@ -206,9 +236,28 @@ def sac(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(tmp_path_factory.mktemp("sac"), "--config", "sac_pendulum", *flags)
 
 
+@pytest.fixture(scope="module")
+def hmasd(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    small = {
+        "model.hidden": "[4]",
+        "model.gru": "null",
+        "model.update_epochs": "1",
+        "model.discriminator_epochs": "1",
+        "model.k": "5",
+        "data.num_envs": "2",
+        "data.rollout_steps": "100",
+        "data.rollouts_per_epoch": "6",
+        "data.eval_episodes": "2",
+        "budget.total_env_steps": "1200",
+    }
+    flags = [token for key, value in small.items() for token in (f"--{key}", value)]
+    configs = ["--config", "hmasd_alice_bob", "--config", "callbacks/skills"]
+    return train(tmp_path_factory.mktemp("hmasd"), *configs, *flags)
+
+
 @pytest.mark.parametrize("place", ["in_csv", "in_events", "in_wandb"])
-def test_names_of_every_learner(ppo: Run, sac: Run, place: str):
-    for run in (ppo, sac):
+def test_names_of_every_learner(ppo: Run, sac: Run, hmasd: Run, place: str):
+    for run in (ppo, sac, hmasd):
         assert set(TRAINING) - getattr(run, place) == set()
     assert set(PERFORMANCE) - getattr(ppo, place) == set()
 
@@ -219,13 +268,19 @@ def test_names_of_sac(ppo: Run, sac: Run, place: str):
     assert not any(name.startswith("sac/") for name in getattr(ppo, place))
 
 
-def test_every_name_is_defined_and_every_definition_in_use(ppo: Run, sac: Run):
-    logged = ppo.in_csv | sac.in_csv
+@pytest.mark.parametrize("place", ["in_csv", "in_events", "in_wandb"])
+def test_names_of_hmasd(hmasd: Run, place: str):
+    assert set(SKILLS) - getattr(hmasd, place) == set()
+
+
+def test_every_name_is_defined_and_every_definition_in_use(ppo: Run, sac: Run, hmasd: Run):
+    logged = ppo.in_csv | sac.in_csv | hmasd.in_csv
     defined = {re.sub(r"env_\d+_", "env_{}_", name) for name in logged}
     defined = {re.sub(r"Performance/Episode_\w+", "Performance/Episode_{}", name) for name in defined}
+    defined = {re.sub(r"(Current/Agent|Counts/(?:Team|Agent)Skill_)\d+", r"\1{}", name) for name in defined}
     defined = {re.sub(r"^env/\w+", "env/", name) for name in defined} - {"step"}
     assert defined - metrics.METRICS.keys() == set()
-    assert metrics.METRICS.keys() - defined == WITH_SKILLS | {"Training/Success_Rate_100ep"} - defined
+    assert metrics.METRICS.keys() - defined == {"Training/Success_Rate_100ep"} - defined
 
 
 def test_the_axis_is_env_steps(ppo: Run, sac: Run):
