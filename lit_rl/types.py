@@ -193,6 +193,15 @@ class VectorEnv(Protocol):
         ...
 
 
+@runtime_checkable
+class HasSnapshot(Protocol):
+    """A ``VectorEnv`` that can tell what one of its environments looks like, for replays."""
+
+    def snapshot(self, env: int) -> dict[str, Any]:
+        """Environment ``env`` at this moment as plain types for JSON; its ``kind`` says how to draw it."""
+        ...
+
+
 class Decision(NamedTuple):
     """What a policy answers for N environments.
 

@@ -9,7 +9,7 @@ import torch
 
 from lit_rl.collect.episodes import action_norms
 from lit_rl.nested import map_nested
-from lit_rl.types import Episodes, Policy, VectorEnv
+from lit_rl.types import Decision, Episodes, Policy, Step, VectorEnv
 
 
 @torch.no_grad()
@@ -19,6 +19,7 @@ def evaluate(
     seed: int,
     device: torch.device | str = "cpu",
     on_step: Callable[[bool], None] | None = None,
+    on_transition: Callable[[Decision, Step], None] | None = None,
 ) -> Episodes:
     """Play exactly one episode in each of the N environments: no episode is preferred for being short.
 
@@ -29,6 +30,8 @@ def evaluate(
         device: Where the policy lives.
         on_step: Called before the first step and after every step with whether the first episode still runs
             (for video).
+        on_transition: Called after every step, before ``on_step``, with what the policy decided and what came
+            of it (for replays).
 
     Returns:
         Episodes in the order of the environments.
@@ -58,6 +61,8 @@ def evaluate(
         reset = over if step.valid is None else ~step.valid
         running &= ~over
         obs = step.obs
+        if on_transition:
+            on_transition(decision, step)
         if on_step:
             on_step(bool(running[0]))
     return {

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lit_rl.collect.evaluate import evaluate
 from lit_rl.collect.inline import InlineCollector
+from lit_rl.data.episode_replay import EpisodeReplay, check_snapshot
 from lit_rl.data.video import VideoWriter
 from lit_rl.envs.class_path import factory
 from lit_rl.envs.vector import make_vector_env
@@ -50,6 +51,7 @@ class Environments:
         eval_episodes: Episodes of one evaluation over all ranks.
         seed: Of the first environment of rank 0; None takes the run's seed (``seed_everything``), else 0.
         check: Try a user's environment once before it is used, and say in plain words what is wrong with it.
+        replay: Write the first evaluation episode of a training run into ``replay.json``.
 
     Raises:
         ValueError: An argument is outside its range.
@@ -66,6 +68,7 @@ class Environments:
         eval_episodes: int,
         seed: int | None,
         check: bool,
+        replay: bool = False,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}; set data.init_args.num_envs")
@@ -80,7 +83,7 @@ class Environments:
             [factory(w, "wrappers") for w in wrappers or ()],
         )
         self._record = list(record or [])
-        self._eval_episodes, self._seed, self._check = eval_episodes, seed, check
+        self._eval_episodes, self._seed, self._check, self._replay = eval_episodes, seed, check, replay
         self._collector: InlineCollector | None = None
         self._continues = True
         self._eval_env: VectorEnv | None = None
@@ -133,7 +136,7 @@ class Environments:
 
     def _make(self, num_envs: int, *, render: bool = False) -> VectorEnv:
         check, self._check = self._check, False  # once is enough
-        return make_vector_env(
+        env = make_vector_env(
             self._env,
             num_envs,
             vectorization=self._vectorization,
@@ -143,6 +146,9 @@ class Environments:
             render=render,
             check=check,
         )
+        if self._replay:
+            check_snapshot(env)
+        return env
 
     @property
     def collector(self) -> InlineCollector:
@@ -236,10 +242,27 @@ class Environments:
             self._eval_env = self._make(share)
         seed = self.seed + EVAL_SEED_OFFSET + self.rank * share
         with torch.no_grad(), self.precision():
-            episodes = evaluate(cast("Policy", self.module), self._eval_env, seed, self.module.device)
+            replay = self._episode_replay(self._eval_env)
+            policy, device = cast("Policy", self.module), self.module.device
+            if replay is None:
+                episodes = evaluate(policy, self._eval_env, seed, device)
+            else:
+                on_step, on_transition = replay.on_step, replay.on_transition
+                episodes = evaluate(policy, self._eval_env, seed, device, on_step, on_transition)
+                replay.save()
             if video is not None and self.rank == 0:
                 self._film(video, seed)
         yield {"episodes": episodes, "seconds": time.perf_counter() - start}
+
+    def _episode_replay(self, env: VectorEnv) -> EpisodeReplay | None:
+        """What records the first episode of an evaluation while training goes on; None where nothing does."""
+        trainer = self.trainer
+        if not self._replay or trainer is None or trainer.state.fn != TrainerFn.FITTING or self.rank:
+            return None
+        if trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return None
+        env_steps = cast("Any", self.module).env_steps
+        return EpisodeReplay(env, Path(trainer.default_root_dir) / "replay.json", env_steps)
 
     def _film(self, video: Path, seed: int) -> None:
         """One more greedy episode, on a single environment that renders."""

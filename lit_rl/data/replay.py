@@ -48,6 +48,8 @@ class ReplayDataModule(LightningDataModule):
         eval_episodes: Greedy episodes per evaluation, over all ranks.
         seed: Of the first environment; None takes the run's seed.
         check: Try the environment once and say in plain words what is wrong with it.
+        replay: After each evaluation write its first episode into ``replay.json`` of the run directory, for
+            ``lit-rl report``. The environment must have ``snapshot`` (see ``types.py``).
     """
 
     def __init__(
@@ -69,10 +71,11 @@ class ReplayDataModule(LightningDataModule):
         eval_episodes: int = 10,
         seed: int | None = None,
         check: bool = True,
+        replay: bool = False,
     ) -> None:
         super().__init__()
         self.environments = Environments(
-            env, num_envs, vectorization, env_kwargs, wrappers, record, eval_episodes, seed, check
+            env, num_envs, vectorization, env_kwargs, wrappers, record, eval_episodes, seed, check, replay
         )
         self.num_envs, self.steps_per_batch, self.batch_size = num_envs, steps_per_batch, batch_size
         self.capacity, self.warmup_steps, self.n_step = capacity, warmup_steps, n_step

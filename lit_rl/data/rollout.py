@@ -33,6 +33,8 @@ class RolloutDataModule(LightningDataModule):
         check: Try the environment once and say in plain words what is wrong with it.
         batch_env_steps: Env steps per rollout over all environments of a rank, in place of ``rollout_steps``;
             ``num_envs`` must divide it.
+        replay: After each evaluation write its first episode into ``replay.json`` of the run directory, for
+            ``lit-rl report``. The environment must have ``snapshot`` (see ``types.py``).
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class RolloutDataModule(LightningDataModule):
         seed: int | None = None,
         check: bool = True,
         batch_env_steps: int | None = None,
+        replay: bool = False,
     ) -> None:
         super().__init__()
         if batch_env_steps is not None:
@@ -61,7 +64,7 @@ class RolloutDataModule(LightningDataModule):
         self.rollout_steps, self.rollouts_per_epoch = rollout_steps, rollouts_per_epoch
         self.video: Path | None = None
         self.environments = Environments(
-            env, num_envs, vectorization, env_kwargs, wrappers, record, eval_episodes, seed, check
+            env, num_envs, vectorization, env_kwargs, wrappers, record, eval_episodes, seed, check, replay
         )
 
     @property

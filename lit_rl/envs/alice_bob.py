@@ -177,6 +177,18 @@ class AliceAndBob:
         }
         return {name: np.where(ended, values[name], np.float32(np.nan)) for name in self.record}
 
+    def snapshot(self, env: int) -> dict[str, Any]:
+        """Where the agents of one environment are, for replays; cells are ``[x, y]``."""
+        return {
+            "kind": "alice_and_bob",
+            "side": SIDE,
+            "buttons": _XY[BUTTONS].tolist(),
+            "diamonds": _XY[DIAMONDS].tolist(),
+            "agents": _XY[self._cell[env]].tolist(),
+            "reached": self._reached[env].tolist(),
+            "step": int(self._t[env]),
+        }
+
     def get_state(self) -> dict[str, Any]:
         """Everything an episode and the later ones depend on, as tensors."""
         return {name: torch.from_numpy(value.copy()) for name, value in self._arrays().items()}

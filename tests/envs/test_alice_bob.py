@@ -365,3 +365,19 @@ def test_the_oracle_waits_where_it_starts_on_the_pair() -> None:
     assert decision.action.tolist() == [[STAY, STAY]]
     later = oracle.act(obs, decision.carry, torch.tensor([False]))
     assert later.action.tolist() == [[DOWN, UP]]
+
+
+def test_snapshot_by_hand():
+    env = AliceAndBob(2)
+    env.reset(0)
+    env._cell[1] = [18, 80]
+    env.step(np.array([[4, 4], [4, 0]]))  # Bob of the second one steps onto the first diamond
+    assert env.snapshot(1) == {
+        "kind": "alice_and_bob",
+        "side": 10,
+        "buttons": [[1, 8], [1, 1]],
+        "diamonds": [[8, 1], [8, 8]],
+        "agents": [[1, 8], [8, 1]],
+        "reached": [True, False],
+        "step": 1,
+    }

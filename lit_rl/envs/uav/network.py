@@ -12,6 +12,7 @@ from lit_rl.envs.uav.observations import Observer
 from lit_rl.envs.uav.radio import RadioModel, Signals
 from lit_rl.envs.uav.rewards import reward_terms, update_goal
 from lit_rl.envs.uav.scenario import make_scenario
+from lit_rl.envs.uav.snapshot import take_snapshot
 from lit_rl.envs.uav.streams import Streams
 from lit_rl.envs.uav.world import World, advance, begin, has_energy_left, make_world
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, Step
@@ -127,6 +128,10 @@ class UAVNetwork:
         from lit_rl.envs.uav.render import draw
 
         return draw(self.scenario, *self.look(env))
+
+    def snapshot(self, env: int) -> dict[str, Any]:
+        """One network as plain types, for replays; see ``snapshot.py``."""
+        return take_snapshot(NAME, self.scenario, *self.look(env))
 
     def get_state(self) -> dict[str, Any]:
         """Worlds and random streams, as tensors."""

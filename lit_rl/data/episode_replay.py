@@ -1,0 +1,85 @@
+"""``replay.json``: one episode of the greedy policy, step by step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lit_rl.files import write_json
+from lit_rl.types import AGENT_SKILLS, SKILL_START, TEAM_SKILL, Decision, HasSnapshot, Step, VectorEnv
+
+_log = logging.getLogger("lit_rl")
+
+MAX_FRAMES = 1000
+"""Steps of an episode that are kept."""
+
+
+def check_snapshot(env: VectorEnv) -> None:
+    """Refuse an environment that cannot be replayed, and close it.
+
+    Raises:
+        ValueError: It has no ``snapshot``.
+    """
+    if not isinstance(env, HasSnapshot):
+        env.close()
+        raise ValueError(
+            f"replay=True needs an environment with snapshot(env) -> dict, {env.spec.name} has none: set "
+            "data.init_args.replay to false, or give the environment that method (HasSnapshot in types.py)"
+        )
+
+
+class EpisodeReplay:
+    """Records the first episode of environment 0, frame by frame, and writes it.
+
+    Frame t is what the environment looked like before step t; with it go the skills under which step t was
+    done, and its reward (mean over agents that are rewarded separately). What never changes in a snapshot is
+    written once, as ``fixed``.
+
+    Args:
+        env: Has ``snapshot``.
+        path: The file; the newest episode replaces the one before.
+        env_steps: Of training, so far.
+    """
+
+    def __init__(self, env: VectorEnv, path: Path, env_steps: int) -> None:
+        self._env, self._path = env, path
+        self._about = {"env": env.spec.name, "agents": list(env.spec.agents), "env_steps": env_steps}
+        self._now: dict[str, Any] | None = None  # the frame of the step that comes next
+        self._snapshots: list[dict[str, Any]] = []
+        self._of_steps: dict[str, list[Any]] = {"reward": []}
+        self._end = "cut"
+
+    def on_step(self, is_running: bool) -> None:
+        """Look at the environment before its next step."""
+        is_kept = is_running and len(self._snapshots) < MAX_FRAMES
+        self._now = self._env.snapshot(0) if is_kept else None  # type: ignore[attr-defined]
+
+    def on_transition(self, decision: Decision, step: Step) -> None:
+        """Keep what was decided in the frame, and what came of it."""
+        if self._now is None:
+            return
+        self._snapshots.append(self._now)
+        self._of_steps["reward"].append(round(float(step.reward[0].mean()), 6))
+        for name in (TEAM_SKILL, AGENT_SKILLS, SKILL_START):
+            if name in decision.extras:
+                self._of_steps.setdefault(name, []).append(decision.extras[name][0].tolist())
+        if step.terminated[0] or step.truncated[0]:
+            self._end = "terminated" if step.terminated[0] else "truncated"
+
+    def save(self) -> None:
+        """Write the file; one that cannot be written is warned of."""
+        fixed, frames = split_fixed(self._snapshots)
+        content = {**self._about, "end": self._end, **self._of_steps, "fixed": fixed, "frames": frames}
+        try:
+            write_json(self._path, content, indent=None)
+        except OSError as error:
+            _log.warning("%s cannot be written (%s)", self._path, error.strerror or error)
+
+
+def split_fixed(snapshots: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What is equal in all snapshots, and the rest of each."""
+    first = snapshots[0]
+    fixed = {key: value for key, value in first.items() if all(s.get(key) == value for s in snapshots)}
+    return fixed, [{key: value for key, value in s.items() if key not in fixed} for s in snapshots]
