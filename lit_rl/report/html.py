@@ -12,7 +12,8 @@ from pathlib import Path
 from lit_rl.files import write_text
 from lit_rl.report.curves import decimate
 from lit_rl.report.runs import Group, group_runs, read_run
-from lit_rl.report.sections import SECTIONS, Section
+from lit_rl.report.section import Section
+from lit_rl.report.sections import SECTIONS
 from lit_rl.report.words import plural
 
 POINTS_PER_LINE = 600

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,8 +11,11 @@ import numpy as np
 from lit_rl import metrics
 from lit_rl.files import read_json
 from lit_rl.report.curves import Chart, group_lines
-from lit_rl.report.markup import bars, details, join, lines, state, table
+from lit_rl.report.markup import details, join, lines, state, table
+from lit_rl.report.replay import replay
 from lit_rl.report.runs import Group, Run
+from lit_rl.report.section import Section
+from lit_rl.report.skills import skills
 from lit_rl.report.statistics import mean_interval
 from lit_rl.report.tables import Series
 from lit_rl.report.words import duration, number, plural
@@ -38,25 +39,6 @@ SPEED = {
     metrics.COLLECT_SECONDS: "Time to collect a batch",
     metrics.UPDATE_SECONDS: "Time to learn from a batch",
 }
-
-_SKILL_USAGE = re.compile(r"skill_usage_step_(\d+)\.json")
-
-
-@dataclass
-class Section:
-    """One part of the page.
-
-    Attributes:
-        title: Heading.
-        html: Markup before the charts.
-        charts: Drawn by the page's script.
-        note: Text under the heading.
-    """
-
-    title: str
-    html: str = ""
-    charts: list[Chart] = field(default_factory=list)
-    note: str = ""
 
 
 def overview(groups: Sequence[Group]) -> Section:
@@ -153,19 +135,6 @@ def speed(groups: Sequence[Group]) -> Section | None:
     return _charts("Speed", groups, SPEED)
 
 
-def skills(groups: Sequence[Group]) -> Section | None:
-    """How often each skill was assigned, from the newest ``skill_usage_step_*.json`` of each run."""
-    html = ""
-    for group in groups:
-        for run in group.runs:
-            usage = _skill_usage(run)
-            if usage.get("team_skills"):
-                title = f"{group.label}, seed {run.seed}: {_value(usage.get('skill_switches'))} switches"
-                html += bars(title, "team skill", usage["team_skills"])
-                html += bars(title, "agent skill", usage.get("agent_skills") or {})
-    return Section("Skills", html, note="Number of assignments, not of env steps.") if html else None
-
-
 def reproduction(groups: Sequence[Group]) -> Section:
     """Configuration, hardware, versions and commit."""
     runs = [run for group in groups for run in group.runs]
@@ -194,6 +163,7 @@ SECTIONS: list[Callable[[Sequence[Group]], Section | None]] = [
     sync,
     speed,
     skills,
+    replay,
     reproduction,
     records,
 ]
@@ -270,13 +240,6 @@ def _faults(run: Run) -> list[str]:
         if bad:
             faults.append(f"{name}: {bad} of {plural(len(series.values), 'value')} not finite")
     return faults
-
-
-def _skill_usage(run: Run) -> dict[str, Any]:
-    """The newest export of the first rank; empty where there is none or it is torn."""
-    files = run.path.glob("paper_data/skill_usage_step_*.json")
-    steps = {int(match[1]): path for path in files if (match := _SKILL_USAGE.fullmatch(path.name))}
-    return read_json(steps[max(steps)]) if steps else {}
 
 
 def _progress(run: Run) -> str:

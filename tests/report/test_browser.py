@@ -1,12 +1,15 @@
 """The page in a headless browser: the script runs to its end, curves are drawn, nothing is complained of."""
 
+import json
 import re
 import shutil
 import subprocess
 
 import pytest
 
+from lit_rl.envs.uav.network import UAVNetwork
 from lit_rl.report.html import write_report
+from tests.report.test_replay import record
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -58,3 +61,29 @@ def test_page_without_a_finite_value_is_ready(make_run, tmp_path):
     assert console == []
     assert 'data-ready="4"' in dom
     assert dom.count(">No finite values.</p>") == 4
+
+
+def test_a_replay_plays_and_can_be_moved(make_run, tmp_path):
+    run = make_run("a")
+    (run / "replay.json").write_text(json.dumps(record(UAVNetwork(1), 30)))
+    page = write_report([run], tmp_path / "report.html")
+    dom, console = load(page)
+    assert console == []
+    assert "data-error" not in dom
+    assert '<div class="controls">' in dom  # shown by the script
+    assert ">t = 29 s" in dom
+    use = """
+        const slider = document.querySelector("input"), button = document.querySelector("button");
+        slider.value = 7; slider.dispatchEvent(new Event("input"));
+        document.body.dataset.moved = slider.getAttribute("aria-valuetext");
+        button.click(); document.body.dataset.label = button.textContent;
+    """
+    text = page.read_text()
+    page.write_text(text.replace("</script>\n\n</body>", use + "</script>\n\n</body>"))
+    dom, console = load(page)
+    assert console == []
+    assert re.search(r'data-moved="t = 7 s', dom)
+    assert 'data-label="Pause"' in dom
+    played = re.search(r'class="now"[^>]*>t = (\d+) s', dom)
+    assert played
+    assert 7 < int(played[1]) <= 29

@@ -1,0 +1,26 @@
+"""What the drawing of a replayed environment is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lit_rl.report.bands import Curve
+
+
+@dataclass
+class Drawing:
+    """An environment over the frames of an episode, as markup of an ``Animation``.
+
+    Attributes:
+        svg: The picture.
+        title: A line of text above it, one per frame.
+        facts: Name and text per frame of what else is told beside it.
+        legend: Markup of a swatch of 26 x 12 px, and what it means.
+        curves: Values over the whole episode, not only over the frames shown.
+    """
+
+    svg: str
+    title: list[str]
+    facts: dict[str, list[str]] = field(default_factory=dict)
+    legend: list[tuple[str, str]] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)

@@ -1,0 +1,103 @@
+"""Skills of a run: how often each was assigned, how that changed over training, and the newest ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from lit_rl.files import read_json
+from lit_rl.report.bands import draw_bands, skill_bands
+from lit_rl.report.curves import Chart, Line
+from lit_rl.report.markup import bars
+from lit_rl.report.runs import Group, Run
+from lit_rl.report.section import Section
+from lit_rl.report.tables import Series
+from lit_rl.report.words import number, plural
+
+SHOWN_ASSIGNMENTS = 120
+"""Of environment 0: more would be too thin to see."""
+
+MAX_TIMELINES = 8
+"""Runs whose timeline is drawn."""
+
+_SKILL_USAGE = re.compile(r"skill_usage_step_(\d+)\.json")
+
+
+def skills(groups: Sequence[Group]) -> Section | None:
+    """From ``skill_usage_step_*.json`` (``PaperExport``) and ``skill_timeline.json`` (``SkillUsage``)."""
+    html, num_drawn, left_out, charts = "", 0, 0, []
+    for group in groups:
+        for run in group.runs:
+            name = f"{group.label}, seed {run.seed}"
+            html += _usage_bars(name, _skill_usage(run))
+            timeline = read_json(run.path / "skill_timeline.json")
+            try:
+                of_run = _share_charts(name, timeline)
+                drawn = _timeline(name, timeline) if num_drawn < MAX_TIMELINES else ""
+            except (KeyError, TypeError, ValueError, IndexError):
+                html += f"<p>{escape(name)}: skill_timeline.json is damaged.</p>\n"
+                continue
+            html += drawn
+            num_drawn += bool(drawn)
+            left_out += bool(timeline) and not drawn
+            charts += of_run
+    if not html and not charts:
+        return None
+    note = "Numbers and shares of assignments, not of env steps."
+    note += f" The timelines of {plural(left_out, 'more run')} are not drawn." if left_out else ""
+    return Section("Skills", html, charts, note)
+
+
+def _usage_bars(name: str, usage: dict[str, Any]) -> str:
+    if not usage.get("team_skills"):
+        return ""
+    switches = usage.get("skill_switches")
+    title = f"{name}: {'' if switches is None else number(switches)} switches"
+    tables = [
+        bars(title, "team skill", usage["team_skills"]),
+        bars("of its agents", "agent skill", usage.get("agent_skills") or {}),
+    ]
+    return f'<div class="charts">\n{"".join(f"<div>{table}</div>" for table in tables if table)}</div>\n'
+
+
+def _timeline(name: str, timeline: dict[str, Any]) -> str:
+    """The newest assignments of environment 0, as bands."""
+    assigned = timeline.get("assignments", [])[-SHOWN_ASSIGNMENTS:]
+    if not assigned:
+        return ""
+    steps, team, agents = zip(*assigned, strict=True)
+    ends = [*steps, max(timeline["env_steps"], steps[-1] + 1)]
+    of_team = [] if team[0] is None else [int(skill) for skill in team]
+    bands = skill_bands([f"agent {i}" for i in range(len(agents[0]))], of_team, agents, ends)
+    title = f"{name}: the last {plural(len(assigned), 'assignment')} of environment 0"
+    return f"<h3>{escape(title)}</h3>\n{draw_bands(bands, ends[0], ends[-1], 'env steps')}"
+
+
+def _share_charts(name: str, timeline: dict[str, Any]) -> list[Chart]:
+    """Shares over training, one curve per skill."""
+    spans = timeline.get("spans", [])
+    charts = []
+    for kind, whose in (("team", "team"), ("agents", "agent")):
+        of_kind = [span for span in spans if span[kind]]
+        if not of_kind:
+            continue
+        steps = np.array([(span["from"] + span["to"]) / 2 for span in of_kind])
+        shares = np.array([span[kind] for span in of_kind], np.float64)  # (spans, skills)
+        lines = [Line(f"skill {k}", k, Series(steps, column)) for k, column in enumerate(shares.T)]
+        caption = (
+            f"Share of each {whose} skill among the {whose} skills assigned within each of "
+            f"{plural(len(of_kind), 'span')} of training. One that stays at 0 is not used any more."
+        )
+        charts.append(Chart(f"{whose.capitalize()} skills of {name}", "share of assignments", caption, lines))
+    return charts
+
+
+def _skill_usage(run: Run) -> dict[str, Any]:
+    """The newest export of the first rank; empty where there is none or it is torn."""
+    files = run.path.glob("paper_data/skill_usage_step_*.json")
+    steps = {int(match[1]): path for path in files if (match := _SKILL_USAGE.fullmatch(path.name))}
+    return read_json(steps[max(steps)]) if steps else {}
