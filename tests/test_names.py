@@ -278,7 +278,7 @@ def test_every_name_is_defined_and_every_definition_in_use(ppo: Run, sac: Run, h
     defined = {re.sub(r"env_\d+_", "env_{}_", name) for name in logged}
     defined = {re.sub(r"Performance/Episode_\w+", "Performance/Episode_{}", name) for name in defined}
     defined = {re.sub(r"(Current/Agent|Counts/(?:Team|Agent)Skill_)\d+", r"\1{}", name) for name in defined}
-    defined = {re.sub(r"^env/\w+", "env/", name) for name in defined} - {"step"}
+    defined = {re.sub(r"^(eval/)?env/\w+", r"\1env/", name) for name in defined} - {"step"}
     assert defined - metrics.METRICS.keys() == set()
     assert metrics.METRICS.keys() - defined == {"Training/Success_Rate_100ep"} - defined
 

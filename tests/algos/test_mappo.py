@@ -209,7 +209,7 @@ def test_a_state_has_statistics_of_its_own():
 # Agents that left
 
 
-def gradient(module: PPO, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
+def gradient(module: PPO, rollout: Rollout) -> tuple[Tensor, dict[str, Any], dict[str, Any]]:
     """Of the loss of a whole rollout, with what is logged and the statistics after it."""
     before = map_nested(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, module.state_dict())
     with torch.no_grad():
