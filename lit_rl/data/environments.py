@@ -52,6 +52,7 @@ class Environments:
         seed: Of the first environment of rank 0; None takes the run's seed (``seed_everything``), else 0.
         check: Try a user's environment once before it is used, and say in plain words what is wrong with it.
         replay: Write the first evaluation episode of a training run into ``replay.json``.
+        num_workers: Processes of ``vectorization="async"``; None decides by the cores.
 
     Raises:
         ValueError: An argument is outside its range.
@@ -69,6 +70,7 @@ class Environments:
         seed: int | None,
         check: bool,
         replay: bool = False,
+        num_workers: int | None = None,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}; set data.init_args.num_envs")
@@ -76,7 +78,12 @@ class Environments:
             raise ValueError(
                 f"eval_episodes must be at least 1, got {eval_episodes}; set data.init_args.eval_episodes"
             )
-        self._env, self._num_envs = factory(env, "env"), num_envs
+        if num_workers is not None and not 1 <= num_workers <= num_envs:
+            raise ValueError(
+                f"num_workers must be between 1 and num_envs={num_envs}, got {num_workers}; set "
+                "data.init_args.num_workers"
+            )
+        self._env, self._num_envs, self._num_workers = factory(env, "env"), num_envs, num_workers
         self._vectorization: Vectorization = vectorization
         self._env_kwargs, self._wrappers = (
             dict(env_kwargs or {}),
@@ -145,6 +152,7 @@ class Environments:
             record=self._record,
             render=render,
             check=check,
+            num_workers=self._num_workers and min(self._num_workers, num_envs),
         )
         if self._replay:
             check_snapshot(env)

@@ -50,6 +50,7 @@ class ReplayDataModule(LightningDataModule):
         check: Try the environment once and say in plain words what is wrong with it.
         replay: After each evaluation write its first episode into ``replay.json`` of the run directory, for
             ``lit-rl report``. The environment must have ``snapshot`` (see ``types.py``).
+        num_workers: See ``RolloutDataModule``.
     """
 
     def __init__(
@@ -72,10 +73,21 @@ class ReplayDataModule(LightningDataModule):
         seed: int | None = None,
         check: bool = True,
         replay: bool = False,
+        num_workers: int | None = None,
     ) -> None:
         super().__init__()
         self.environments = Environments(
-            env, num_envs, vectorization, env_kwargs, wrappers, record, eval_episodes, seed, check, replay
+            env,
+            num_envs,
+            vectorization,
+            env_kwargs,
+            wrappers,
+            record,
+            eval_episodes,
+            seed,
+            check,
+            replay,
+            num_workers,
         )
         self.num_envs, self.steps_per_batch, self.batch_size = num_envs, steps_per_batch, batch_size
         self.capacity, self.warmup_steps, self.n_step = capacity, warmup_steps, n_step

@@ -24,7 +24,7 @@ class RolloutDataModule(LightningDataModule):
         rollout_steps: Steps T per environment and rollout.
         rollouts_per_epoch: Length of an epoch, equal on all ranks. Evaluation follows every epoch.
         vectorization: ``auto`` takes a native batched environment where Gymnasium has one, otherwise steps
-            them one after the other; ``async`` gives each a process (for slow environments).
+            them one after the other; ``async`` steps them in processes of their own (for slow environments).
         env_kwargs: Keyword arguments of the environment.
         wrappers: ``class_path`` of Gymnasium wrappers, applied in order.
         record: Names of values in ``info`` that rollouts record (reward terms, positions).
@@ -35,6 +35,8 @@ class RolloutDataModule(LightningDataModule):
             ``num_envs`` must divide it.
         replay: After each evaluation write its first episode into ``replay.json`` of the run directory, for
             ``lit-rl report``. The environment must have ``snapshot`` (see ``types.py``).
+        num_workers: Processes over which ``async`` divides environments of several agents and native
+            batches, per rank. None: as many as the cores that this process may use, at most ``num_envs``.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class RolloutDataModule(LightningDataModule):
         check: bool = True,
         batch_env_steps: int | None = None,
         replay: bool = False,
+        num_workers: int | None = None,
     ) -> None:
         super().__init__()
         if batch_env_steps is not None:
@@ -64,7 +67,17 @@ class RolloutDataModule(LightningDataModule):
         self.rollout_steps, self.rollouts_per_epoch = rollout_steps, rollouts_per_epoch
         self.video: Path | None = None
         self.environments = Environments(
-            env, num_envs, vectorization, env_kwargs, wrappers, record, eval_episodes, seed, check, replay
+            env,
+            num_envs,
+            vectorization,
+            env_kwargs,
+            wrappers,
+            record,
+            eval_episodes,
+            seed,
+            check,
+            replay,
+            num_workers,
         )
 
     @property

@@ -1,4 +1,4 @@
-"""Make N environments that step together: copies here, one process each, native batches or EnvPool."""
+"""Make N environments that step together: copies here, in other processes, native batches or EnvPool."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from lit_rl.envs.check_env import check_env
 from lit_rl.envs.gym_vector import GymnasiumVectorEnv, close_envs
+from lit_rl.envs.workers import WorkerVectorEnv
 from lit_rl.types import VectorEnv
 
 Source: TypeAlias = str | Callable[..., Any]
@@ -47,6 +48,7 @@ def make_vector_env(
     render: bool = False,
     autoreset: Autoreset = "auto",
     check: bool = False,
+    num_workers: int | None = None,
 ) -> VectorEnv:
     """Make N environments that step together.
 
@@ -56,14 +58,17 @@ def make_vector_env(
             ``ParallelEnv`` (see ``ParallelVectorEnv``), called N times.
         num_envs: N.
         vectorization: ``native`` is the batched class an id may be registered with, ``sync`` N copies in this
-            process, ``async`` one process each (for slow environments), ``envpool`` the pool of that name.
-            ``auto`` takes native where it exists, needs no JAX and knows the arguments given, else sync.
+            process, ``envpool`` the pool of that name. ``async``, for slow environments, gives each Gymnasium
+            environment a process, and divides those of several agents, and the batch of a callable that takes
+            ``num_envs``, over ``num_workers`` processes (see ``WorkerVectorEnv``). ``auto`` takes native
+            where it exists, needs no JAX and knows the arguments given, else sync.
         env_kwargs: Arguments of the environment.
         wrappers: Applied to each single environment, the first one innermost.
         record: Keys of ``info`` to return in ``Step.metrics``.
         render: Make the environments with ``render_mode="rgb_array"``, for ``frame()``.
         autoreset: How sync and async environments restart; ``auto`` is same-step.
         check: Try one throw-away copy first (see ``check_env``); native batches and EnvPool have none.
+        num_workers: Processes of ``async``; None takes one per core that this process may use, at most N.
 
     Raises:
         ValueError: Unknown id, missing package, contradicting or unsupported arguments. One line each.
@@ -71,6 +76,10 @@ def make_vector_env(
     """
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+    if num_workers is not None and vectorization != "async":
+        raise ValueError(
+            f"num_workers={num_workers} needs vectorization='async', got vectorization={vectorization!r}"
+        )
     if not isinstance(env, str) and not callable(env):
         raise TypeError(f"env must be a Gymnasium id or a callable, got {type(env).__name__}")
     kwargs = dict(env_kwargs or {}) | ({"render_mode": "rgb_array"} if render else {})
@@ -80,12 +89,13 @@ def make_vector_env(
         )
     is_plain = not wrappers and autoreset == "auto"
     if not isinstance(env, str) and "num_envs" in _parameters(env):
-        if not is_plain or vectorization not in ("auto", "native"):
+        if not is_plain or vectorization not in ("auto", "native", "async"):
             raise ValueError(
-                f"env={_name(env)!r} takes num_envs, so it makes its own batch: "
-                "leave out wrappers, autoreset and vectorization"
+                f"env={_name(env)!r} takes num_envs, so it makes its own batch: leave out wrappers and "
+                "autoreset, and vectorization must be auto, native or async"
             )
-        return _make_own_batch(env, num_envs, kwargs, record)
+        make = partial(_make_own_batch, env, kwargs=kwargs, record=record)
+        return WorkerVectorEnv(make, num_envs, num_workers) if vectorization == "async" else make(num_envs)
     try:
         how = vectorization if vectorization != "auto" else _choose(env, kwargs, is_plain)
         if how in ("native", "envpool"):
@@ -96,6 +106,12 @@ def make_vector_env(
             envs = (_make_envpool if how == "envpool" else _make_native)(env, num_envs, kwargs)
         else:
             env_fn = _single_env_fn(env, kwargs, wrappers)
+            if num_workers is not None:
+                env_fn().close()  # an environment of several agents shows here
+                raise ValueError(
+                    f"num_workers={num_workers}: env={_name(env)!r} is a Gymnasium environment, and "
+                    "vectorization='async' gives each of these a process of its own; leave num_workers out"
+                )
             if check:
                 check_env(env_fn, name=_name(env))
             envs = _make_copies([env_fn] * num_envs, how, _AUTORESET[autoreset])
@@ -104,8 +120,13 @@ def make_vector_env(
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise ValueError(f"env={_name(env)!r} needs a package that is not installed: {error}") from error
     if envs is None:
-        is_plain &= vectorization in ("auto", "sync")
-        return _make_parallel(env, num_envs, kwargs, record, check, is_plain)
+        if not is_plain or vectorization not in ("auto", "sync", "async"):
+            raise ValueError(
+                f"env={_name(env)!r} makes a PettingZoo ParallelEnv: leave out wrappers and autoreset, and "
+                "vectorization must be auto, sync or async"
+            )
+        make = _parallel_batch_fn(env, kwargs, record, check)
+        return WorkerVectorEnv(make, num_envs, num_workers) if vectorization == "async" else make(num_envs)
     try:
         return GymnasiumVectorEnv(envs, _name(env), record)
     except BaseException:
@@ -133,18 +154,16 @@ class _MakesParallelEnv(Exception):  # noqa: N818  # no error: found out by call
     """A factory makes a PettingZoo environment of several agents."""
 
 
-def _make_parallel(
-    env: Any, num_envs: int, kwargs: dict[str, Any], record: Sequence[str], check: bool, is_plain: bool
-) -> VectorEnv:
-    """Copies of a PettingZoo environment; ``is_plain``: no argument is given that it cannot take."""
-    if not is_plain:
-        raise ValueError(
-            f"env={_name(env)!r} makes a PettingZoo ParallelEnv: leave out wrappers and autoreset, and "
-            "vectorization must be auto or sync"
-        )
+def _parallel_batch_fn(
+    env: Any, kwargs: dict[str, Any], record: Sequence[str], check: bool
+) -> Callable[[int], VectorEnv]:
+    """Function that makes so many copies of a PettingZoo environment, tried once here where ``check``."""
+    from lit_rl.envs.check_parallel import check_parallel
     from lit_rl.envs.pettingzoo import ParallelVectorEnv
 
-    return ParallelVectorEnv(env, num_envs, kwargs, check=check, record=record)
+    if check:
+        check_parallel(partial(env, **kwargs))
+    return partial(ParallelVectorEnv, env, env_kwargs=kwargs, check=False, record=list(record))
 
 
 def _single_env_fn(
