@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # environments check with this file, too, and do without torch
+    from torch import Tensor
 
 AXES = {"T": "step", "K": "step", "N": "environment", "A": "agent", "B": "sample", "C": "critic"}
 """What a letter of an axis suffix counts, for messages; letters not listed speak for themselves."""
@@ -69,6 +69,8 @@ def check_finite(where: str, **tensors: Tensor) -> None:
     Raises:
         FloatingPointError: Names the first bad tensor, its value and where in the tensor it stands.
     """
+    import torch
+
     real = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
     if not real:
         return

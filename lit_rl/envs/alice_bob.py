@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from lit_rl.types import IS_SUCCESS, ActionSpec, EnvSpec, LeafSpec, Step
 
@@ -191,6 +190,8 @@ class AliceAndBob:
 
     def get_state(self) -> dict[str, Any]:
         """Everything an episode and the later ones depend on, as tensors."""
+        import torch
+
         return {name: torch.from_numpy(value.copy()) for name, value in self._arrays().items()}
 
     def set_state(self, state: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
@@ -94,6 +93,8 @@ class AliceAndBobParallel(ParallelEnv[str, np.ndarray, int]):
 
     def get_state(self) -> dict[str, Any]:
         """Everything needed to continue exactly, as tensors."""
+        import torch
+
         obs = {} if self._obs is None else {key: torch.from_numpy(leaf) for key, leaf in self._obs.items()}
         return {"env": self._env.get_state(), "agents": list(self.agents), "obs": obs}
 
