@@ -12,6 +12,7 @@ from lightning.pytorch import Callback
 from lit_rl import PPO, SAC, ReplayDataModule, RolloutDataModule
 from lit_rl.data.environments import Environments, get_rng_state, set_rng_state
 from tests.toys import ContinuousEpisodes57, Episodes57, MatchingPair, fit, make_trainer, parameters_of
+from tests.worker_toys import Uneven
 
 
 def environments(
@@ -51,6 +52,26 @@ def test_seeds_of_ranks_do_not_overlap(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PL_GLOBAL_SEED", "100")  # set by seed_everything
     assert on_rank(environments(), 1, 3).seed == 104
     assert on_rank(environments(seed=7), 1, 3).seed == 11
+
+
+def test_training_in_workers_equals_training_in_one_process():
+    trained = []
+    for arguments in ({}, {"vectorization": "async", "num_workers": 3}):
+        torch.manual_seed(0)
+        module = PPO(batch_size=12, update_epochs=1, threads=1, matmul_precision="highest")
+        data = RolloutDataModule(Uneven, 4, 6, 2, eval_episodes=2, seed=3, **arguments)  # type: ignore[arg-type]
+        trainer = make_trainer(limit_val_batches=1)
+        trainer.fit(module, datamodule=data)
+        trained.append((parameters_of(module), trainer.callback_metrics["eval/return_mean"]))
+    assert torch.equal(trained[0][0], trained[1][0])
+    assert trained[0][1] == trained[1][1]
+
+
+def test_a_wrong_number_of_workers():
+    for num_workers in (0, 9):
+        expected = f"between 1 and num_envs=8, got {num_workers}; set data.init_args.num_workers"
+        with pytest.raises(ValueError, match=expected):
+            RolloutDataModule(Uneven, vectorization="async", num_workers=num_workers)
 
 
 def test_evaluation_has_seeds_of_its_own():
