@@ -32,7 +32,7 @@ class Saves(Uneven):
 
     def set_state(self, state: dict[str, Any]) -> None:
         self.reset(0)
-        self.t, self.number = state["t"], state["number"]
+        self.t, self.number = state["t"], float(state["number"])
         self.last = dict.fromkeys(self.possible_agents, 2 + int(self.number) % 3)
         self.rng.bit_generator.state = state["random"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -206,7 +207,7 @@ class _Worker:
 
     def send(self, message: tuple[Any, ...], name: str, rows: slice) -> None:
         try:
-            self.connection.send(message)
+            self.connection.send_bytes(pickle.dumps(message))  # send() would hand tensors over as open files
         except ConnectionError:
             self._report_end(name, rows)
 
