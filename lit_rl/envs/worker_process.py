@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 import warnings
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -41,8 +42,7 @@ def main() -> None:
     connection, share = Connection(descriptor), _Share(memory)
     try:
         while True:
-            name, *arguments = connection.recv()
-            connection.send_bytes(_answer(share, name, arguments))
+            connection.send_bytes(_answer(share, connection.recv_bytes()))
     except (EOFError, ConnectionError):
         share.close()
 
@@ -54,14 +54,20 @@ def _watch(trainer: int, channel: socket.socket) -> None:
     """
     while os.getppid() == trainer:
         time.sleep(_WATCH_S)
-    channel.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError):
+        channel.shutdown(socket.SHUT_RDWR)
     time.sleep(_GRACE_S)
     os.killpg(0, signal.SIGKILL)
 
 
-def _answer(share: _Share, name: str, arguments: list[Any]) -> bytes:
-    """``(True, result)``, or ``(False, (name of the exception, its text, its traceback))``."""
+def _answer(share: _Share, question: bytes) -> bytes:
+    """Call the method of ``share`` that ``question`` names.
+
+    Returns:
+        ``(True, result)``, or ``(False, (name of the exception, its text, its traceback))``.
+    """
     try:
+        name, *arguments = pickle.loads(question)
         return pickle.dumps((True, getattr(share, name)(*arguments)))
     except BaseException as error:
         return pickle.dumps((False, (type(error).__name__, str(error), traceback.format_exc())))

@@ -314,7 +314,7 @@ def test_make_vector_env_recognises_what_it_makes() -> None:
         assert (env.num_envs, env.spec.state) == (2, 0)
         env.reset(0)
         assert env.step(np.zeros((2, 3), np.int64)).metrics["height"].tolist() == [10, 10]
-    for wrong in ({"wrappers": [ClipReward]}, {"autoreset": "next_step"}, {"vectorization": "native"}):
+    for wrong in ({"wrappers": [ClipReward]}, {"autoreset": "next_step"}):
         with pytest.raises(
             ValueError, match="env='Leavers' makes a PettingZoo ParallelEnv: leave out"
         ) as error:
