@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, seed_everything
 from torch import Tensor
 
-from lit_rl import PPO, SAC, ReplayDataModule, RolloutDataModule
+from lit_rl import HMASD, PPO, SAC, ReplayDataModule, RolloutDataModule
 from lit_rl.algos import ppo as ppo_module
 from lit_rl.algos.module import RLModule
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
@@ -19,8 +19,9 @@ from lit_rl.collect.inline import InlineCollector
 from lit_rl.data.loaders import Batches
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.nested import map_nested
-from lit_rl.types import Rollout
+from lit_rl.types import Rollout, VectorEnv
 from tests.processes import Forked, lit_rl, run_ranks
+from tests.team_toys import Team
 from tests.test_resume import assert_identical, learned, load
 from tests.toys import MemoryLogger, make_trainer, parameters_of
 
@@ -86,7 +87,7 @@ def select_envs(rollout: Rollout, first: int, last: int) -> Rollout:
 
 
 def update(
-    rollouts: list[list[Rollout]], module: PPO, trainer: Any
+    rollouts: list[list[Rollout]], module: RLModule, trainer: Any
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     trainer.fit(module, datamodule=Given(rollouts))
     logger: MemoryLogger = trainer.logger
@@ -97,7 +98,7 @@ def update(
 def update_in_a_rank(case: str) -> Any:
     torch.manual_seed(int(os.environ["LOCAL_RANK"]))  # weights of the second rank must not matter
     given = torch.load(case, weights_only=False)
-    module = PPO(spec=given["spec"], **given["arguments"])
+    module = given["learner"](spec=given["spec"], **given["arguments"])
     module.configure_model()
     if os.environ["LOCAL_RANK"] == "0":
         module.load_state_dict(given["weights"])
@@ -120,14 +121,32 @@ def test_two_ranks_update_like_one_process_with_all_data(arguments: dict[str, An
     arguments = {"hidden": (8,), "update_epochs": 3, "learning_rate": 0.01, **arguments}
     whole = PPO(spec=env.spec, batch_size=4 * 32, **arguments)
     whole.configure_model()
+    compare(tmp_path, whole, {"batch_size": 2 * 32, **arguments}, env)
+
+
+def test_two_ranks_update_all_networks_of_hmasd_like_one_process(tmp_path: Path):
+    env = Team(4, length=7)
+    arguments: dict[str, Any] = {"hidden": (8,), "embedding": 8, "gru": 4, "k": 4, "update_epochs": 3,
+                                 "learning_rate": 0.01, "replay_tolerance": None}  # fmt: skip
+    whole = HMASD(spec=env.spec, **arguments)
+    whole.configure_model()
+    compare(tmp_path, whole, arguments, env)
+
+
+def compare(tmp_path: Path, whole: RLModule, arguments: dict[str, Any], env: VectorEnv) -> None:
+    """Two updates of two ranks with half of the environments each, and of one process with all four."""
     weights = {name: p.clone() if isinstance(p, Tensor) else p for name, p in whole.state_dict().items()}
-    collector = InlineCollector(env, seed=1)
-    rollouts = [collector.collect(whole, 32, version) for version in range(2)]
+    collector, rollouts = InlineCollector(env, seed=1), []
+    for version in range(2):
+        whole.policy_version = version
+        rollouts.append(collector.collect(whole, 32, version))
+    whole.policy_version = 0
     halves = [[select_envs(rollout, first, first + 2) for rollout in rollouts] for first in (0, 2)]
     assert all(len(half["final_index"]) for rank in halves for half in rank)
     case = {
+        "learner": type(whole),
         "spec": env.spec,
-        "arguments": {"batch_size": 2 * 32, **arguments},
+        "arguments": arguments,
         "weights": weights,
         "rollouts": halves,
     }

@@ -165,8 +165,12 @@ class SkillCoordinator(GradientSteps):
         self.flat.attach()
         logged: list[Tensor] = []
         log_ratio = torch.zeros_like(decisions.log_prob)
+        # ranks may have decided differently often: the mean over them shall be that over all decisions
+        tokens = decisions.weight.sum()
+        share = tokens / self.mean_over_ranks(tokens.clone())
         for _ in range(self.update_epochs):
-            policy, value, total, log_ratio = self._loss(decisions, self.clip * factor)
+            *losses, log_ratio = self._loss(decisions, self.clip * factor)
+            policy, value, total = (share * loss for loss in losses)
             self.optimize(optimizer, total, self.flat, self.max_grad_norm)
             logged.append(torch.stack([policy, value, total]).detach())
         policy, value, total = torch.stack(logged).mean(0).unbind()
