@@ -20,7 +20,17 @@ from lit_rl.callbacks.recorder.settings import (
     Settings,
 )
 from lit_rl.loss_log import LOG_DIR
-from lit_rl.metrics import LOSS_CRITIC, LOSS_POLICY, LOSS_TEMPERATURE, LOSS_TOTAL, LOSS_VALUE
+from lit_rl.metrics import (
+    COORDINATOR_POLICY,
+    COORDINATOR_TOTAL,
+    COORDINATOR_VALUE,
+    DISCRIMINATOR_TOTAL,
+    LOSS_CRITIC,
+    LOSS_POLICY,
+    LOSS_TEMPERATURE,
+    LOSS_TOTAL,
+    LOSS_VALUE,
+)
 
 _log = logging.getLogger("lit_rl")
 
@@ -32,7 +42,15 @@ _NAMES = {
     LOSS_TEMPERATURE: "temperature_loss",
     LOSS_TOTAL: "total_loss",
 }
-_LEARNERS = ("ppo", "sac")
+_PARTS = {
+    COORDINATOR_TOTAL: ("attention", "attention_loss"),
+    COORDINATOR_POLICY: ("attention", "policy_loss"),
+    COORDINATOR_VALUE: ("attention", "value_loss"),
+    DISCRIMINATOR_TOTAL: ("discriminator", "discriminator_loss"),
+}
+"""Network and name of what parts of HMASD report; its skill discoverer is PPO."""
+_LEARNERS = ("ppo", "sac", "hmasd")
+_LOW_LEVEL = {"hmasd": "ppo"}
 
 
 class NetworkLossLogger(Callback):
@@ -49,9 +67,10 @@ class NetworkLossLogger(Callback):
       and invalid.
 
     The network of the learner (``ppo``, ``sac``) gets ``actor_loss``, ``critic_loss`` and
-    ``temperature_loss``; ``total`` the scalar that is back-propagated, ``total_loss``. A network without a
-    loss of its own has no file and is missing: nothing is made up. The step is ``env_steps``. The losses of
-    a batch that ends training because they are not finite are recorded too.
+    ``temperature_loss``; ``total`` the scalar that is back-propagated, ``total_loss``. Of HMASD the skill
+    discoverer is ``ppo``, the skill coordinator ``attention``, and there is ``discriminator``. A network
+    without a loss of its own has no file and is missing: nothing is made up. The step is ``env_steps``. The
+    losses of a batch that ends training because they are not finite are recorded too.
 
     A directory of another run is never used: the name gets a suffix ``-2``, ``-3`` and so on. A resumed run
     goes on in its own. Rows beyond its checkpoint stay in the files, but ``resumes`` in ``config.json`` marks
@@ -159,7 +178,7 @@ class NetworkLossLogger(Callback):
         self._recorded = metrics
         rows: dict[str, dict[str, float]] = {}
         for name, value in metrics.items():
-            if name.startswith(_PREFIX):
+            if name.startswith(_PREFIX) or name in _PARTS:
                 network, loss = self._homes.get(name) or self._find_home(name)
                 rows.setdefault(network, {})[loss] = value
         for network, losses in rows.items():
@@ -168,7 +187,8 @@ class NetworkLossLogger(Callback):
     def _find_home(self, name: str) -> tuple[str, str]:
         """Network and name under which a loss is recorded."""
         loss = _NAMES.get(name) or f"{name.removeprefix(_PREFIX)}_loss"
-        self._homes[name] = home = (classify(name, self._algorithm), loss)
+        learner = _LOW_LEVEL.get(self._algorithm, self._algorithm)
+        self._homes[name] = home = _PARTS.get(name) or (classify(name, learner), loss)
         return home
 
     def _close(self) -> None:
@@ -186,7 +206,7 @@ def _reasons(algorithm: str) -> dict[str, str]:
     """Why networks have no loss of their own under this learner."""
     learner = algorithm.upper()
     encoder = f"{learner} trains an encoder through its own losses; this network has none"
-    reasons = {name: f"the learner is {learner}" for name in _LEARNERS if name != algorithm}
+    reasons = {name: f"the learner is {learner}" for name in ("ppo", "sac") if name != algorithm}
     reasons |= {"attention": encoder, "gnn": encoder, "total": f"{learner} reports no {LOSS_TOTAL}"}
     if algorithm == "sac":
         reasons["total"] = "SAC back-propagates its losses one by one, there is no total"

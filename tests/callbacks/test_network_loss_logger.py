@@ -9,11 +9,12 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule
 
-from lit_rl import PPO, SAC, ReplayDataModule, RolloutDataModule
+from lit_rl import HMASD, PPO, SAC, ReplayDataModule, RolloutDataModule
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
 from lit_rl.callbacks.network_loss_logger import NetworkLossLogger
 from lit_rl.callbacks.recorder.reader import read_losses
 from lit_rl.loss_log import find_loss_logs, segments
+from tests.team_toys import Team
 from tests.toys import ContinuousEpisodes57, Episodes57, MemoryLogger, make_trainer, parameters_of
 
 STEPS = 32
@@ -110,6 +111,31 @@ def test_losses_of_sac(run):
     assert table.losses.keys() == {"actor_loss", "critic_loss", "temperature_loss"}
     assert missing(callback)["total"] == "SAC back-propagates its losses one by one, there is no total"
     assert missing(callback)["ppo"] == "the learner is SAC"
+
+
+def test_losses_of_hmasd(run):
+    callback = NetworkLossLogger()
+    module = HMASD(hidden=(4,), embedding=4, gru=None, k=4, update_epochs=1, discriminator_epochs=1)
+    logged = run(module, callback, RolloutDataModule(Team, 2, 16, 2, eval_episodes=1))
+    assert callback.directory is not None
+    assert set(segments(callback.directory)) == {"attention", "discriminator", "ppo", "total"}
+    expected = {
+        "ppo": {"actor_loss": "loss/policy", "critic_loss": "loss/value"},
+        "attention": {
+            "attention_loss": "Losses/Coordinator/Total",
+            "policy_loss": "Losses/Coordinator/Policy",
+            "value_loss": "Losses/Coordinator/Value",
+        },
+        "discriminator": {"discriminator_loss": "Losses/Discriminator/Total"},
+        "total": {"total_loss": "loss/total"},
+    }
+    for network, losses in expected.items():
+        table = read_losses(callback.directory, network)
+        assert table.losses == {loss: logged.column(name) for loss, name in losses.items()}
+    assert missing(callback) == {
+        "gnn": "HMASD trains an encoder through its own losses; this network has none",
+        "sac": "the learner is HMASD",
+    }
 
 
 class Derived(PPO):
