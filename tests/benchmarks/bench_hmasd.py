@@ -79,7 +79,7 @@ def speed(configs: list[str], threads: int, updates: int, rounds: int) -> None:
 def parts(threads: int) -> None:
     """Print the milliseconds of each part of an update with the settings of ``hmasd_uav``: best of three."""
     from lit_rl import HMASD
-    from lit_rl.algos.hmasd.decisions import Seen
+    from lit_rl.algos.hmasd.decisions import Seen, with_skills
     from lit_rl.collect.inline import InlineCollector
     from lit_rl.envs.uav.network import UAVNetwork
 
@@ -100,7 +100,7 @@ def parts(threads: int) -> None:
         rewards, _ = module._rewards(rollout, next_state, next_obs)
         decisions, _ = module._decisions(rollout, seen)
     module.discoverer.batch_size = rewards.numel()
-    given = module._with_skills(rollout, rewards)
+    given = with_skills(rollout, rewards, rollout["carry"]["low"])
     skills = rollout["extras"]["team_skill"], rollout["extras"]["agent_skills"]
     work: dict[str, Callable[[], object]] = {
         "collection": lambda: InlineCollector(UAVNetwork(32), 0).collect(module, 32, 0),

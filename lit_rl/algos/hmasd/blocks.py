@@ -42,6 +42,7 @@ def cut_blocks(
     terminated_TN: Tensor,
     truncated_TN: Tensor,
     valid_TN: Tensor | None = None,
+    last_step_ends: bool = False,
 ) -> Blocks:
     """Cut a rollout where decisions were made.
 
@@ -51,6 +52,8 @@ def cut_blocks(
         terminated_TN: The task ended after this step, bool.
         truncated_TN: The episode was cut after this step, bool.
         valid_TN: False where no transition took place, bool; None: nowhere.
+        last_step_ends: Only an end at the last step of a block ends it, as in the authors' code, where blocks
+            go on through the ends of episodes.
 
     Raises:
         ValueError: Shapes disagree, or there was no decision at step 0.
@@ -69,6 +72,9 @@ def cut_blocks(
 
     counted = torch.ones_like(number) if valid_TN is None else valid_TN.long()
     step = torch.arange(steps, device=number.device).unsqueeze(1).expand_as(number)
+    if last_step_ends:
+        is_last = torch.cat([start_TN[1:], torch.ones_like(start_TN[:1])])
+        terminated_TN, truncated_TN = terminated_TN & is_last, truncated_TN & is_last
     ended = terminated_TN | truncated_TN
     return Blocks(
         number=number,

@@ -5,7 +5,7 @@ Axes: T time, N environments, A agents, K blocks, L = A + 1 tokens of a decision
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from lit_rl.algos.hmasd.blocks import Blocks, cut_blocks, high_level_advantages
 from lit_rl.algos.samples import normalize_advantages
 from lit_rl.normalize import SumOverRanks, ValueNorm
-from lit_rl.types import AGENT_SKILLS, SKILL_START, TEAM_SKILL, Rollout
+from lit_rl.types import AGENT_SKILLS, SKILL_START, TEAM_SKILL, Nested, Rollout
 
 SKILL_LOG_PROB = "skill_log_prob"
 """Key of ``extras``: log-probabilities (N, L) of the decision that each step follows."""
@@ -36,8 +36,10 @@ class Seen(NamedTuple):
     final_obs: Tensor
     final_index: Tensor
 
-    def following(self) -> tuple[Tensor, Tensor]:
-        """What truly follows each step, (T, N, ...): never the first observation of another episode."""
+    def following(self, paper_compat: bool = False) -> tuple[Tensor, Tensor]:
+        """What truly follows each step, (T, N, ...); for ``paper_compat`` what the policy sees next."""
+        if paper_compat:
+            return self.state[1:], self.obs[1:]
         state, obs = self.state[1:].clone(), self.obs[1:].clone()
         state.flatten(0, 1)[self.final_index] = self.final_state
         obs.flatten(0, 1)[self.final_index] = self.final_obs
@@ -68,7 +70,36 @@ class Decisions(NamedTuple):
     weight: Tensor
 
 
-def blocks_of(rollout: Rollout) -> Blocks:
+def as_in_the_paper(rollout: Rollout) -> Rollout:
+    """The rollout with time limits as ends of the task."""
+    ended = rollout["terminated"] | rollout["truncated"]
+    changed: Any = {"terminated": ended, "truncated": torch.zeros_like(ended)}
+    return rollout | changed
+
+
+def with_skills(rollout: Rollout, reward: Tensor, carry: Nested) -> Rollout:
+    """The rollout as the skill discoverer sees it: skills in the observations, the reward of Eq. 4.
+
+    What is seen after the last step is valued under the skill that led there.
+
+    Args:
+        rollout: As it was collected.
+        reward: (T, N, A).
+        carry: The discoverer's part of the carry.
+    """
+    held = {key: rollout["extras"][key] for key in (TEAM_SKILL, AGENT_SKILLS)}
+    after = {key: torch.cat([skill, skill[-1:]]) for key, skill in held.items()}  # (T+1, N, ...)
+    at_end = {key: skill.flatten(0, 1)[rollout["final_index"]] for key, skill in held.items()}
+    changed: Any = {
+        "obs": rollout["obs"] | after,
+        "final_obs": rollout["final_obs"] | at_end,
+        "reward": reward,
+        "carry": carry,
+    }
+    return rollout | changed
+
+
+def blocks_of(rollout: Rollout, paper_compat: bool = False) -> Blocks:
     """Its blocks; the reward is that of the team, or the mean over agents rewarded separately."""
     reward = rollout["reward"]
     return cut_blocks(
@@ -77,6 +108,7 @@ def blocks_of(rollout: Rollout) -> Blocks:
         rollout["terminated"],
         rollout["truncated"],
         rollout["valid"],
+        paper_compat,
     )
 
 

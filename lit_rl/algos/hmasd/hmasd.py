@@ -8,7 +8,6 @@ a high-level decision, L = A + 1 tokens of one (the team's first), F episode end
 from __future__ import annotations
 
 import logging
-import math
 import time
 from functools import partial
 from typing import Any, Literal
@@ -22,14 +21,17 @@ from lit_rl.algos.hmasd.decisions import (
     SKILL_LOG_PROB,
     Decisions,
     Seen,
+    as_in_the_paper,
     blocks_of,
     gather,
     rows_to_value,
+    with_skills,
 )
 from lit_rl.algos.hmasd.individual_discriminator import IndividualDiscriminator
 from lit_rl.algos.hmasd.logged import named_losses
 from lit_rl.algos.hmasd.skill_coordinator import SkillCoordinator
 from lit_rl.algos.hmasd.skill_discoverer import SkillDiscoverer
+from lit_rl.algos.hmasd.skill_rewards import Weights, skill_rewards
 from lit_rl.algos.hmasd.team_discriminator import TeamDiscriminator
 from lit_rl.algos.hmasd.transformer import Reduction
 from lit_rl.algos.module import RLModule
@@ -111,6 +113,9 @@ class HMASD(RLModule):
         max_grad_norm: Of each network.
         normalize_observation: See ``PPO``; for the skill discoverer. All networks normalise each vector.
         agent_ids: See ``PPO``; for the skill discoverer.
+        paper_compat: Do as the authors' code where that differs from what is right: clocks run with the
+            rollout, through the ends of episodes (whose rewards then mix); the discriminators judge an
+            episode's last step by the first observation of the next; a time limit has no value after it.
         replay_tolerance: Before an update all log-probabilities are computed again, at both levels, and may
             differ from those of the collection by no more than this times their size (at least 1). None
             only logs the difference.
@@ -159,6 +164,7 @@ class HMASD(RLModule):
         max_grad_norm: float | None = 10.0,
         normalize_observation: bool = False,
         agent_ids: bool = False,
+        paper_compat: bool = False,
         replay_tolerance: float | None = 1e-4,
         compile: bool = False,
         spec: EnvSpec | None = None,
@@ -172,7 +178,7 @@ class HMASD(RLModule):
         self.skill_baseline, self.skill_sync = skill_baseline, skill_sync
         self.anneal_env_steps, self.minibatches = anneal_env_steps, minibatches
         self.gamma, self.gae_lambda = gamma, gae_lambda
-        self.replay_tolerance = replay_tolerance
+        self.paper_compat, self.replay_tolerance = paper_compat, replay_tolerance
         self.num_decisions = 0
         check_arguments(self.hparams)
         self.normalize_value = value_norm
@@ -259,7 +265,9 @@ class HMASD(RLModule):
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
         """Decide skills where it is time, then act by them; records skills, clocks and log-probabilities."""
-        start = reset | (carry[CLOCK] >= self.k) | (carry[VERSION] != self.policy_version)
+        start = (carry[CLOCK] >= self.k) | (carry[VERSION] != self.policy_version)
+        if not self.paper_compat:
+            start |= reset
         skills = {key: carry[key] for key in (TEAM_SKILL, AGENT_SKILLS, SKILL_LOG_PROB)}
         rows = start.nonzero().squeeze(-1)
         if len(rows):
@@ -311,17 +319,21 @@ class HMASD(RLModule):
         start = time.perf_counter()
         self.begin_batch(rollout["policy_version"])
         check_rollout(rollout, self.k, self.skill_sync)
+        if self.paper_compat:
+            rollout = as_in_the_paper(rollout)
         high, low, team, individual = self.raw_optimizers()
         factor = linear_schedule(self.env_steps, self.anneal_env_steps)
         with torch.no_grad():
             vectors, final = self._vectors(rollout["obs"]), self._vectors(rollout["final_obs"])
             seen = Seen(*vectors, *final, rollout["final_index"])
-            next_state, next_obs = seen.following()
+            next_state, next_obs = seen.following(self.paper_compat)
             rewards, values = self._rewards(rollout, next_state, next_obs)
             decisions, of_decisions = self._decisions(rollout, seen)
         of_coordinator = self.coordinator.learn(decisions, high, factor)
         self.discoverer.batch_size = rewards.numel() // self.minibatches
-        of_discoverer = self.discoverer.learn(self._with_skills(rollout, rewards), low, factor)
+        of_discoverer = self.discoverer.learn(
+            with_skills(rollout, rewards, rollout["carry"][LOW]), low, factor
+        )
         skills = rollout["extras"][TEAM_SKILL], rollout["extras"][AGENT_SKILLS]
         valid, counts = _weights(rollout, self.views, rewards)
         of_team = self.team_discriminator.learn(next_state, skills[0], valid, team)
@@ -339,29 +351,23 @@ class HMASD(RLModule):
         self, rollout: Rollout, next_state: Tensor, next_obs: Tensor
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Rewards (T, N, A) of the skill discoverer, Eq. 4, and what to log of them."""
-        extras, reward = rollout["extras"], rollout["reward"]
-        team = self.team_discriminator(next_state, extras[TEAM_SKILL])  # (T, N)
-        agents = self.individual_discriminator(next_obs, extras[TEAM_SKILL], extras[AGENT_SKILLS])
-        information = team + math.log(self.n_Z), agents + math.log(self.n_z)
-        if self.skill_baseline:
-            team, agents = information
-        team, agents = self.lambda_D * team, self.lambda_d * agents
-        env = (reward if reward.ndim == 3 else reward.unsqueeze(-1)).expand_as(agents)
-        rewards = self.lambda_e * env + team.unsqueeze(-1) + agents
-        self.reward_components = {"env": env.mean(-1), "team_disc": team, "ind_disc": agents.mean(-1)}
-        valid, counts = _weights(rollout, self.views, rewards)
-        return rewards, {
-            metrics.REWARD_LOW: weighted_mean(rewards, counts),
-            metrics.REWARD_ENVIRONMENT: self.lambda_e * weighted_mean(env, counts),
-            metrics.REWARD_TEAM: weighted_mean(team, valid),
-            metrics.REWARD_INDIVIDUAL: weighted_mean(agents, counts),
-            metrics.INFORMATION_TEAM: weighted_mean(information[0], valid),
-            metrics.INFORMATION_AGENTS: weighted_mean(information[1], counts),
-        }
+        extras = rollout["extras"]
+        valid, counts = _weights(rollout, self.views, next_state)
+        rewards, self.reward_components, values = skill_rewards(
+            rollout["reward"],
+            self.team_discriminator(next_state, extras[TEAM_SKILL]),
+            self.individual_discriminator(next_obs, extras[TEAM_SKILL], extras[AGENT_SKILLS]),
+            Weights(self.lambda_e, self.lambda_D, self.lambda_d),
+            (self.n_Z, self.n_z),
+            self.skill_baseline,
+            valid,
+            counts,
+        )
+        return rewards, values
 
     def _decisions(self, rollout: Rollout, seen: Seen) -> tuple[Decisions, dict[str, Tensor | float]]:
         """What the coordinator learns from, and what to log of it."""
-        blocks = blocks_of(rollout)
+        blocks = blocks_of(rollout, self.paper_compat)
         output = self.coordinator.value(self.coordinator.encode(*rows_to_value(seen, blocks)))
         norm = self.high_value_norm
         value = output if norm is None else norm.denormalize(output)
@@ -381,23 +387,6 @@ class HMASD(RLModule):
             metrics.VALUE_STATE: value[:, 0].mean(),
             metrics.VALUE_AGENTS: weighted_mean(value[:, 1:], weight[:, 1:]),
         }
-
-    def _with_skills(self, rollout: Rollout, rewards: Tensor) -> Rollout:
-        """The rollout as the skill discoverer sees it: skills in the observations, the reward of Eq. 4.
-
-        What is seen after the last step is valued under the skill that led there.
-        """
-        extras, index = rollout["extras"], rollout["final_index"]
-        held = {key: extras[key] for key in (TEAM_SKILL, AGENT_SKILLS)}
-        after = {key: torch.cat([skill, skill[-1:]]) for key, skill in held.items()}  # (T+1, N, ...)
-        at_end = {key: skill.flatten(0, 1)[index] for key, skill in held.items()}
-        changed: Any = {
-            "obs": rollout["obs"] | after,
-            "final_obs": rollout["final_obs"] | at_end,
-            "reward": rewards,
-            "carry": rollout["carry"][LOW],
-        }
-        return rollout | changed
 
     def get_extra_state(self) -> dict[str, Any]:
         """Counters, those of decisions too."""

@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from lit_rl import HMASD, PPO, RolloutDataModule, metrics
-from lit_rl.algos.hmasd.decisions import Seen, blocks_of
+from lit_rl.algos.hmasd.decisions import Seen, as_in_the_paper, blocks_of, with_skills
 from lit_rl.algos.module import RLModule
 from lit_rl.collect.evaluate import evaluate
 from lit_rl.collect.inline import InlineCollector
@@ -118,7 +118,7 @@ def audited(module: HMASD, rollout: Rollout) -> dict[str, Any]:
     )
     rewards, _ = module._rewards(rollout, *seen.following())
     _, values = module._decisions(rollout, seen)
-    _, of_discoverer = module.discoverer._samples(module._with_skills(rollout, rewards))
+    _, of_discoverer = module.discoverer._samples(with_skills(rollout, rewards, rollout["carry"]["low"]))
     return values | of_discoverer
 
 
@@ -195,6 +195,36 @@ def test_all_decisions_are_trained_on():
     del env
 
 
+# As the authors' code
+
+
+def test_paper_compat_is_what_the_authors_code_does():
+    """Clocks of the rollout, two episodes in one block, the next one's observation, no value at limits."""
+    env = Team(3, team=True, length=6)
+    module, rollout = collected(env, paper_compat=True)
+    assert rollout["extras"]["skill_start"].all(1).nonzero().flatten().tolist() == [0, 4, 8, 12]
+    assert rollout["extras"]["skill_start"].any(1).sum() == 4
+    ends = rollout["truncated"]
+    changed = as_in_the_paper(rollout)
+    assert torch.equal(changed["terminated"], ends)
+    assert not changed["truncated"].any()
+    blocks = blocks_of(changed, paper_compat=True)
+    torch.testing.assert_close(blocks.reward, rollout["reward"].view(4, 4, 3).sum(1))
+    assert torch.equal(blocks.done, ends[3::4])
+    assert ends.sum() > blocks.done.sum()
+    seen = Seen(
+        *module._vectors(rollout["obs"]), *module._vectors(rollout["final_obs"]), rollout["final_index"]
+    )
+    assert torch.equal(seen.following(paper_compat=True)[0], rollout["obs"]["state"][1:])
+    assert not torch.equal(seen.following()[0], rollout["obs"]["state"][1:])
+
+
+def test_paper_compat_trains():
+    module = HMASD(**SMALL, paper_compat=True, update_epochs=1, discriminator_epochs=1)
+    logger = fit(module, RolloutDataModule(partial(Team, length=6), 4, 16, 2))
+    assert logger.column(metrics.BUFFER_HIGH) == [16.0, 16.0]
+
+
 # MAPPO
 
 
@@ -224,7 +254,7 @@ def test_one_skill_without_discrimination_is_mappo():
         plain: Any = rollout | {"carry": rollout["carry"]["low"]}
         plain["extras"] = {name: rollout["extras"][name] for name in ("hidden_actor", "hidden_critic")}
         learned_by = [
-            module.discoverer.learn(module._with_skills(rollout, rewards), optimizers[0]),
+            module.discoverer.learn(with_skills(rollout, rewards, rollout["carry"]["low"]), optimizers[0]),
             mappo.learn(plain, optimizers[1]),
         ]
         for name in (
@@ -239,8 +269,8 @@ def test_one_skill_without_discrimination_is_mappo():
 
 
 def test_values_after_the_rollout_are_those_of_the_continuing_skill():
-    module, rollout = collected(Team(3, length=50), steps=8)
-    given = module._with_skills(rollout, torch.zeros(8, 3, 2))
+    _, rollout = collected(Team(3, length=50), steps=8)
+    given = with_skills(rollout, torch.zeros(8, 3, 2), rollout["carry"]["low"])
     assert torch.equal(given["obs"]["team_skill"][-1], rollout["extras"]["team_skill"][-1])
     assert given["obs"]["agent_skills"].shape == (9, 3, 2)
     assert given["final_obs"]["team_skill"].shape == (0,)
@@ -294,7 +324,7 @@ def test_nothing_is_learned_from_agents_that_left():
         if change:
             rewards = rewards + 5.0 * gone[:-1]
         module.discoverer.batch_size = rewards.numel()
-        module.discoverer.learn(module._with_skills(rollout, rewards), optimizers[0])
+        module.discoverer.learn(with_skills(rollout, rewards, rollout["carry"]["low"]), optimizers[0])
         module.coordinator.learn(decisions, optimizers[1])
         assert (decisions.weight == 0).any()
         assert len(decisions.weight) == blocks_of(rollout).length.gt(0).sum()
