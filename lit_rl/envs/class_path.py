@@ -11,10 +11,12 @@ _KEYS = {"class_path", "init_args"}
 
 
 def factory(source: str | Mapping[str, Any] | Callable[..., Any], argument: str) -> Any:
-    """What ``{"class_path": "my_package.MyEnv", "init_args": {...}}`` names; anything else as it is.
+    """What a mapping or an entry point names; anything else as it is.
 
     Args:
-        source: That mapping, an id, or a callable.
+        source: ``{"class_path": "my_package.MyEnv", "init_args": {...}}``, an entry point
+            (``"mpe2.simple_spread_v3:parallel_env"``), an id, or a callable. ``"package:Id-v0"`` is an id of
+            Gymnasium, which imports ``package`` first.
         argument: Where it was given, for messages.
 
     Returns:
@@ -23,6 +25,8 @@ def factory(source: str | Mapping[str, Any] | Callable[..., Any], argument: str)
     Raises:
         ValueError: The mapping has other keys, or names nothing that can be imported and called.
     """
+    if isinstance(source, str):
+        return _entry_point(source) or source
     if not isinstance(source, Mapping):
         return source
     path = source.get("class_path")
@@ -40,3 +44,15 @@ def factory(source: str | Mapping[str, Any] | Callable[..., Any], argument: str)
         raise ValueError(f"{argument}.class_path {path!r} must be a class or function, got {found!r}")
     init_args = source.get("init_args") or {}
     return partial(found, **init_args) if init_args else found
+
+
+def _entry_point(text: str) -> Callable[..., Any] | None:
+    """What ``module:name`` names; None where that is an id, or nothing."""
+    module, _, name = text.partition(":")
+    if not name.isidentifier():
+        return None
+    try:
+        found = getattr(import_module(module), name, None)
+    except ImportError:
+        return None  # Gymnasium says what is missing
+    return found if callable(found) else None

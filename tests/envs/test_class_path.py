@@ -4,7 +4,7 @@ import gymnasium
 import pytest
 
 from lit_rl.envs.class_path import factory
-from tests.toys import Mixed
+from tests.toys import Episodes57, Mixed
 
 
 def test_a_class_with_arguments():
@@ -38,3 +38,9 @@ def test_ids_and_callables_stay():
 def test_what_names_nothing_is_refused(source: dict, message: str):
     with pytest.raises(ValueError, match=message):
         factory(source, "env")
+
+
+def test_an_entry_point_names_what_makes_the_environment():
+    assert factory("tests.toys:Episodes57", "env") is Episodes57
+    for an_id in ("CartPole-v1", "tests.toys:Episodes57-v0", "no_such_package:Thing", "tests.toys:nothing"):
+        assert factory(an_id, "env") == an_id
