@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
-from lit_rl import PPO, SAC, ReplayDataModule, RolloutDataModule
+from lit_rl import HMASD, PPO, SAC, ReplayDataModule, RolloutDataModule
 from lit_rl.algos.export import example_observation, export_policy, load_policy
 from lit_rl.algos.module import RLModule
 from lit_rl.nested import map_nested
@@ -104,6 +104,27 @@ def test_exported_recurrent_policy_carries_its_memory(tmp_path: Path, env: Any, 
         action, carry = policy(obs, carry, reset)
         torch.testing.assert_close(action, expected.action)
         torch.testing.assert_close(carry, own_carry, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("skill_last_layer", [False, True])
+def test_exported_skills_have_the_learners_clock(tmp_path: Path, skill_last_layer: bool):
+    """Decided at steps 0 and 2, and where an episode begins; held in between."""
+    module = HMASD(
+        3, 2, k=2, hidden=(8,), embedding=8, gru=4, chunk_length=4, skill_last_layer=skill_last_layer
+    )
+    checkpoint = trained(tmp_path, module, partial(Team, leaves_after=2))
+    policy = torch.export.load(export_policy(checkpoint, tmp_path / "policy.pt2")).module()
+    assert module.spec is not None
+    carry = own_carry = module.initial_carry(3)
+    for t in range(5):
+        obs, reset = observations(module.spec, 3), torch.tensor([t == 0, t == 3, False])
+        with torch.no_grad():
+            expected = module.act(obs, own_carry, reset, greedy=True)
+        own_carry = expected.carry
+        action, carry = policy(obs, carry, reset)
+        torch.testing.assert_close(action, expected.action)
+        torch.testing.assert_close(carry, own_carry, rtol=1e-5, atol=1e-6)
+        assert expected.extras["skill_start"].tolist() == [t in (0, 2, 4), t in (0, 2, 3), t in (0, 2, 4)]
 
 
 @pytest.mark.slow

@@ -269,8 +269,11 @@ class HMASD(RLModule):
         if not self.paper_compat:
             start |= reset
         skills = {key: carry[key] for key in (TEAM_SKILL, AGENT_SKILLS, SKILL_LOG_PROB)}
-        rows = start.nonzero().squeeze(-1)
-        if len(rows):
+        if torch.compiler.is_exporting():  # a program cannot pick rows: decide everywhere, then choose
+            anew = self._decide(obs, skills, torch.arange(start.shape[0]), greedy)
+            chosen = {1: start, 2: start.unsqueeze(-1)}
+            skills = {key: torch.where(chosen[old.ndim], anew[key], old) for key, old in skills.items()}
+        elif len(rows := start.nonzero().squeeze(-1)):
             skills = self._decide(obs, skills, rows, greedy)
         seen = obs | {TEAM_SKILL: skills[TEAM_SKILL], AGENT_SKILLS: skills[AGENT_SKILLS]}
         action, low, extras = self.discoverer.act(seen, carry[LOW], reset, greedy=greedy)

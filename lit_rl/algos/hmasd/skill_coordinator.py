@@ -130,7 +130,7 @@ class SkillCoordinator(GradientSteps):
             Skills (B, L) int64, the team's first, and their log-probabilities (B, L).
         """
         encoded = self.encode(state_BS, obs_BAO)
-        skills = torch.empty(len(encoded), 0, dtype=torch.int64, device=encoded.device)
+        skills = torch.empty(encoded.shape[0], 0, dtype=torch.int64, device=encoded.device)
         for _ in range(encoded.shape[1]):
             logits = (self.logits(encoded, skills)[:, -1],)
             skill = self.skill.mode(logits) if greedy else self.skill.sample(logits)
