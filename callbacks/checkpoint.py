@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from lit_rl.files import unfinished
+from lit_rl.files import keep_as, unfinished
 from lit_rl.metrics import EVAL_RETURN
 
 _log = logging.getLogger("lit_rl")
@@ -31,6 +32,12 @@ class RolloutCheckpoint(Checkpoint):
     - ``step_<env_steps>.ckpt``: each time ``every_env_steps`` more are done.
     - ``interrupted.ckpt``: after an exception in a run of one process, if it can still be saved.
 
+    With ``models`` the same files have a second name (a hard link, so that they take no more room) in
+    ``<default_root_dir>/models``: ``<models>.pt`` is the best, ``<models>_final.pt`` what training ended with
+    (not written when a signal or an exception ended it), and ``<models>_<env_steps>.pt`` the periodic ones.
+    There ``env_steps`` is the multiple of ``every_env_steps`` that was passed, a name known beforehand: with
+    1,024 env steps per batch ``step_320512.ckpt`` is also ``<models>_320000.pt``.
+
     Lightning's ``ModelCheckpoint`` skips saves under manual optimization. Being a ``Checkpoint``, this
     callback runs after all others, and Lightning adds none of its own. A save that falls on the last batch of
     an epoch waits for the validation, because resuming at that batch would skip it.
@@ -42,10 +49,13 @@ class RolloutCheckpoint(Checkpoint):
         monitor: Logged value that decides what is best.
         mode: Whether more or less of it is better.
         save_best: Whether to keep ``best.ckpt``.
-        keep_periodic: How many ``step_*.ckpt`` to keep, the newest; None keeps all.
+        keep_periodic: How many ``step_*.ckpt`` to keep, the newest; None keeps all. Holds for their second
+            names, too.
+        models: How the second names begin; None gives none.
 
     Raises:
-        MisconfigurationException: If a number is not positive, or the validation did not log ``monitor``.
+        MisconfigurationException: If a number is not positive, ``models`` is no file name, or the validation
+            did not log ``monitor``.
     """
 
     def __init__(
@@ -56,6 +66,7 @@ class RolloutCheckpoint(Checkpoint):
         mode: Literal["max", "min"] = "max",
         save_best: bool = True,
         keep_periodic: int | None = None,
+        models: str | None = None,
     ) -> None:
         super().__init__()
         given = {
@@ -66,12 +77,17 @@ class RolloutCheckpoint(Checkpoint):
         for name, value in given.items():
             if value is not None and value <= 0:
                 raise MisconfigurationException(f"RolloutCheckpoint: {name} must be positive, got {value}.")
+        if models is not None and (not models or Path(models).name != models):
+            raise MisconfigurationException(
+                f"RolloutCheckpoint: models must be the beginning of file names, no folder, got {models!r}"
+            )
         self.every_batches = every_batches
         self.every_env_steps = every_env_steps
         self.monitor = monitor
         self.mode = mode
         self.save_best = save_best
         self.keep_periodic = keep_periodic
+        self.models = models
         self.best_value: float | None = None
         self.best_model_path = ""
         self._env_steps = 0  # of the checkpoint being written
@@ -84,6 +100,7 @@ class RolloutCheckpoint(Checkpoint):
         best = _directory(trainer) / BEST
         if best.exists() and self.best_value is not None:
             self.best_model_path = str(best)
+            self._keep_model(trainer, best, "")
         else:
             self.best_value, self.best_model_path = None, ""
         self._periods = self._count_periods(pl_module)
@@ -126,8 +143,13 @@ class RolloutCheckpoint(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the final state; a run stopped by a signal was saved right after its last batch."""
-        if self._has_trained and not _is_stopped_by_signal(trainer):
+        if _is_stopped_by_signal(trainer):
+            return
+        if self._has_trained:
             self._save(trainer, LAST)
+            self._keep_model(trainer, _directory(trainer) / LAST, "_final")
+        elif trainer.ckpt_path is not None:  # its budget was spent: it ends with what it was resumed from
+            self._keep_model(trainer, Path(trainer.ckpt_path), "_final")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save what there is, under its own name: the batch may be half trained."""
@@ -175,23 +197,43 @@ class RolloutCheckpoint(Checkpoint):
             trainer.save_checkpoint(beside, weights_only=False)  # the whole state, not only weights
             if trainer.is_global_zero:
                 beside.replace(path)
-                if name.startswith("step_"):
-                    self._drop_old(path.parent)
+                if name == BEST:
+                    self._keep_model(trainer, path, "")
+                if name.startswith("step_") and self.every_env_steps:
+                    passed = self._env_steps - self._env_steps % self.every_env_steps
+                    self._keep_model(trainer, path, f"_{passed}")
+                    self._drop_old(trainer)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
         trainer.strategy.barrier(f"RolloutCheckpoint {name}")
 
-    def _drop_old(self, directory: Path) -> None:
-        periodic = sorted(
-            directory.glob("step_*.ckpt"), key=lambda path: int(path.stem.removeprefix("step_"))
-        )
-        for path in periodic[: -self.keep_periodic] if self.keep_periodic else []:
-            path.unlink()
+    def _keep_model(self, trainer: Trainer, path: Path, suffix: str) -> None:
+        """Give a checkpoint its second name."""
+        if self.models is not None and trainer.is_global_zero and not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+            keep_as(path, _models(trainer) / f"{self.models}{suffix}.pt")
+
+    def _drop_old(self, trainer: Trainer) -> None:
+        """Remove all periodic files but the newest."""
+        _keep_newest(_directory(trainer), r"step_(\d+)\.ckpt", self.keep_periodic)
+        if self.models is not None:
+            _keep_newest(_models(trainer), rf"{re.escape(self.models)}_(\d+)\.pt", self.keep_periodic)
 
 
 def _directory(trainer: Trainer) -> Path:
     return Path(trainer.default_root_dir) / "checkpoints"
+
+
+def _models(trainer: Trainer) -> Path:
+    return Path(trainer.default_root_dir) / "models"
+
+
+def _keep_newest(directory: Path, pattern: str, number: int | None) -> None:
+    """Of the files whose names match, with their env steps as group 1, keep so many; None keeps all."""
+    found = [(match, path) for path in directory.iterdir() if (match := re.fullmatch(pattern, path.name))]
+    newest_first = sorted(found, key=lambda item: -int(item[0][1]))
+    for _, path in newest_first[number:] if number else []:
+        path.unlink()
 
 
 def _is_stopped_by_signal(trainer: Trainer) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,29 @@ def write_text(path: Path, text: str) -> None:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
         raise
+
+
+def keep_as(path: Path, name: Path) -> None:
+    """Give the file ``path`` a second ``name``: a hard link where the file system has them, else a copy.
+
+    Readers of ``name`` see what it was before or all of ``path``. Replacing ``path`` later leaves ``name`` as
+    it is; a file that is written to in place must not be kept so.
+
+    Raises:
+        OSError: It cannot be written; the old ``name`` is left as it was, and nothing beside it.
+    """
+    name.parent.mkdir(parents=True, exist_ok=True)
+    beside = unfinished(name)
+    try:
+        beside.unlink(missing_ok=True)  # what a killed process left may be a link: a copy would write into it
+        try:
+            os.link(path, beside)
+        except OSError:
+            shutil.copyfile(path, beside)
+        beside.replace(name)
+    finally:
+        with suppress(OSError):  # of two links to one file, replacing one by the other leaves both
+            beside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any], indent: int | None = 2) -> None:

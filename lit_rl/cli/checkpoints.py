@@ -15,7 +15,7 @@ from lit_rl.cli.errors import CommandError
 
 def run_of(path: Path) -> Path | None:
     """The run directory that a checkpoint or ``config.yaml`` lies in; None when it lies in no run."""
-    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    run = path.parent.parent if path.parent.name in ("checkpoints", "models") else path.parent
     return run if (run / "config.yaml").is_file() and (run / "checkpoints").is_dir() else None
 
 
@@ -41,7 +41,8 @@ def resolve(given: str, configs: list[Path]) -> Path:
     else:
         path = Path(given)
     if not path.is_file():
-        there = sorted(file.name for file in path.parent.glob("*.ckpt")) if path.parent.is_dir() else []
+        ending = "*.pt" if path.parent.name == "models" else "*.ckpt"
+        there = sorted(file.name for file in path.parent.glob(ending)) if path.parent.is_dir() else []
         hint = f"{path.parent} holds {', '.join(there)}" if there else f"{path.parent} holds no checkpoint"
         raise CommandError(f"checkpoint {path} does not exist; {hint}")
     real = path.resolve()  # `latest` may point elsewhere by the time something is written beside it

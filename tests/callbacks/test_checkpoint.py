@@ -156,3 +156,133 @@ def test_unknown_monitor_is_named(fit):
 def test_refuses_numbers_that_are_not_positive(name):
     with pytest.raises(MisconfigurationException, match=f"{name} must be positive, got 0"):
         RolloutCheckpoint(**{name: 0})
+
+
+# Second names in models/
+
+
+def models(fit) -> dict[str, float]:
+    """Name and weight, which is the number of batches, of each file in ``models``."""
+    paths = sorted((fit.directory / "models").iterdir())
+    return {path.name: torch.load(path, weights_only=True)["state_dict"]["weight"].item() for path in paths}
+
+
+def test_best_final_and_periodic_models_are_the_checkpoints_under_a_second_name(fit, tmp_path):
+    checkpoint = RolloutCheckpoint(every_env_steps=25, models="hmasd")
+    fit(EnvStepBudget(120), checkpoint, eval_returns=[1.0, 3.0, 2.0])
+    assert models(fit) == {  # 25, 50, 75 and 100 are passed at 30, 50, 80 and 100
+        "hmasd.pt": 8,
+        "hmasd_100.pt": 10,
+        "hmasd_25.pt": 3,
+        "hmasd_50.pt": 5,
+        "hmasd_75.pt": 8,
+        "hmasd_final.pt": 12,
+    }
+    names = {"hmasd.pt": "best", "hmasd_final.pt": "last", "hmasd_25.pt": "step_30", "hmasd_75.pt": "step_80"}
+    for model, saved in names.items():
+        assert (tmp_path / "models" / model).samefile(tmp_path / "checkpoints" / f"{saved}.ckpt")
+
+
+def test_no_models_without_a_name(fit, tmp_path):
+    fit(EnvStepBudget(50), RolloutCheckpoint(every_env_steps=25))
+    assert not (tmp_path / "models").exists()
+
+
+def test_batches_larger_than_the_period_are_named_by_the_last_multiple_they_pass(fit):
+    fit(EnvStepBudget(30), RolloutCheckpoint(every_env_steps=4, save_best=False, models="m"))
+    assert models(fit) == {"m_8.pt": 1, "m_20.pt": 2, "m_28.pt": 3, "m_final.pt": 3}
+
+
+def test_periodic_models_are_thinned_and_other_files_are_left_alone(fit, tmp_path):
+    others = ["m_final_10.pt", "mm_10.pt", "m_10.pth", "m_old.pt"]
+    (tmp_path / "models").mkdir()
+    for name in others:
+        (tmp_path / "models" / name).touch()
+    fit(EnvStepBudget(120), RolloutCheckpoint(every_env_steps=25, keep_periodic=2, models="m"))
+    written = {path.name for path in (tmp_path / "models").iterdir()} - set(others)
+    assert written == {"m.pt", "m_75.pt", "m_100.pt", "m_final.pt"}
+    assert all((tmp_path / "models" / name).exists() for name in others)
+    assert fit.saved == ["best.ckpt", "last.ckpt", "step_100.ckpt", "step_80.ckpt"]
+
+
+class StopAt(Callback):
+    """What ``GracefulStop`` looks like to the checkpoint after a signal in that batch."""
+
+    def __init__(self, policy_version: int) -> None:
+        self.policy_version, self.exit_code = policy_version, None
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if pl_module.policy_version == self.policy_version:
+            self.exit_code, trainer.should_stop = 143, True
+
+
+def test_a_run_that_was_stopped_has_no_final_model(fit):
+    fit(EnvStepBudget(120), RolloutCheckpoint(save_best=False, models="m"), StopAt(3))
+    assert fit.load("last.ckpt")["state_dict"]["weight"].item() == 3
+    assert not (fit.directory / "models").exists()
+
+
+def test_a_run_that_broke_has_no_final_model(fit):
+    with pytest.raises(ValueError, match="broken"):
+        fit(EnvStepBudget(90), RolloutCheckpoint(models="m"), RaiseAt(5, ValueError("broken")))
+    assert list(models(fit)) == ["m.pt"]
+
+
+def test_a_run_stopped_in_its_last_batch_has_a_final_model_once_it_is_resumed(fit):
+    last = fit.directory / "checkpoints" / "last.ckpt"
+    fit(EnvStepBudget(30), RolloutCheckpoint(save_best=False, models="m"), StopAt(3))
+    fit(EnvStepBudget(30), RolloutCheckpoint(save_best=False, models="m"), ckpt_path=last)
+    assert models(fit) == {"m_final.pt": 3}
+
+
+def test_a_resumed_run_gives_the_best_so_far_its_second_name(fit):
+    fit(EnvStepBudget(40), RolloutCheckpoint(), eval_returns=[5.0])
+    last = fit.directory / "checkpoints" / "last.ckpt"
+    fit(EnvStepBudget(80), RolloutCheckpoint(models="m"), eval_returns=[4.0], ckpt_path=last)
+    assert models(fit) == {"m.pt": 4, "m_final.pt": 8}
+
+
+def test_resume_from_a_model_is_resume_from_its_checkpoint(fit, tmp_path):
+    fit(EnvStepBudget(120), RolloutCheckpoint(every_env_steps=50, models="m"))
+    saved = {"m_50.pt": "step_50.ckpt", "m_100.pt": "step_100.ckpt", "m.pt": "best.ckpt"}
+    for model, checkpoint in saved.items():
+        resumed = []
+        for index, path in enumerate((tmp_path / "models" / model, tmp_path / "checkpoints" / checkpoint)):
+            fit.directory = tmp_path / f"{model}-{index}"
+            module, _ = fit(EnvStepBudget(160), RolloutCheckpoint(), ckpt_path=path)
+            resumed.append((module.trained, module.evaluated_at, module.weight.item()))
+        assert resumed[0] == resumed[1]
+        assert resumed[0][0]
+
+
+def test_a_model_in_use_keeps_its_content_while_training_goes_on(fit, tmp_path):
+    """A process that reads the best model has the file that it opened."""
+    fit(EnvStepBudget(40), RolloutCheckpoint(models="m"), eval_returns=[1.0])
+    with (tmp_path / "models" / "m.pt").open("rb") as opened:
+        last = tmp_path / "checkpoints" / "last.ckpt"
+        fit(EnvStepBudget(80), RolloutCheckpoint(models="m"), eval_returns=[2.0], ckpt_path=last)
+        assert torch.load(opened, weights_only=True)["state_dict"]["weight"].item() == 4
+    assert models(fit)["m.pt"] == 8
+
+
+def test_failed_save_keeps_the_old_model(fit, monkeypatch):
+    def break_off(self, filepath, *args, **kwargs):
+        Path(filepath).write_bytes(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    fit(EnvStepBudget(20), RolloutCheckpoint(save_best=False, models="m"))
+    monkeypatch.setattr("lightning.pytorch.Trainer.save_checkpoint", break_off)
+    with pytest.raises(OSError, match="No space left"):
+        fit(EnvStepBudget(20), RolloutCheckpoint(save_best=False, models="m"))
+    assert models(fit) == {"m_final.pt": 2}
+
+
+def test_fast_dev_run_writes_no_models(fit, tmp_path):
+    fit(RolloutCheckpoint(every_batches=1, every_env_steps=1, models="m"), fast_dev_run=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "models/", "."])
+def test_refuses_names_of_models_that_are_no_file_names(name):
+    with pytest.raises(MisconfigurationException, match="models must be the beginning of file names"):
+        RolloutCheckpoint(models=name)
