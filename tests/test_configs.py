@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[1] / "configs"
 EXPERIMENTS = sorted(path.stem for path in ROOT.glob("*.yaml"))
 LAYERS = sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.glob("*/*.yaml"))
 BASE = "ppo_cartpole_fast"
+BASES = {"presets/hmasd_paper": "hmasd_uav", "presets/hmasd_sync": "hmasd_alice_bob"}
+"""Experiments of the learner that a layer is made for; other layers fit any."""
 
 SMOKE = ["--trainer.fast_dev_run", "true", "--seed_everything", "0", "--data.init_args.eval_episodes", "1"]
 SMALL = {"ReplayDataModule": ["--data.init_args.warmup_steps", "256"]}
@@ -56,13 +58,25 @@ def test_experiment_runs(cwd: Path, capsys: pytest.CaptureFixture[str], name: st
     assert not (cwd / "runs").exists()
 
 
-IN_PROCESS = [name for name in LAYERS if name not in ("trainer/gpu", "trainer/two_processes")]
+IN_PROCESS = [name for name in LAYERS if name not in ("trainer/gpu", "trainer/two_processes", *BASES)]
 
 
 @pytest.mark.parametrize("layer", IN_PROCESS)
 def test_layer_runs_on_an_experiment(cwd: Path, capsys: pytest.CaptureFixture[str], layer: str):
     main(arguments(BASE, layer))
     assert "env steps 256" in capsys.readouterr().out  # 8 environments, 32 steps
+
+
+@pytest.mark.parametrize(
+    ("preset", "base", "steps"),
+    [("presets/hmasd_paper", "hmasd_uav", 3200), ("presets/hmasd_sync", "hmasd_alice_bob", 1024)],
+)
+def test_preset_runs_on_an_experiment(
+    cwd: Path, capsys: pytest.CaptureFixture[str], preset: str, base: str, steps: int
+):
+    epochs = ["--model.update_epochs", "1", "--model.discriminator_epochs", "1"]
+    main([*arguments(base, preset), *epochs])
+    assert f"env steps {steps}\n" in capsys.readouterr().out
 
 
 @pytest.mark.ddp
@@ -88,13 +102,34 @@ def parsed(cwd: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_layer_only_adds_its_own_keys(parsed: Callable[..., dict[str, Any]], layer: str):
-    alone, layered = parsed(BASE), parsed(BASE, layer)
+    base = BASES.get(layer, BASE)
+    alone, layered = parsed(base), parsed(base, layer)
     given = flat(yaml.safe_load((ROOT / f"{layer}.yaml").read_text()))
     appended = {key.removesuffix("+"): given.pop(key) for key in list(given) if key.endswith("+")}
     assert given.items() <= layered.items()
     for key, entries in appended.items():
         assert class_paths(layered[key]) == class_paths(alone[key]) + class_paths(entries)
     assert {key for key in layered if layered[key] != alone.get(key)} <= given.keys() | appended.keys()
+
+
+def test_paper_preset_is_what_alice_and_bob_is_trained_with(parsed: Callable[..., dict[str, Any]]):
+    assert parsed("hmasd_alice_bob", "presets/hmasd_paper") == parsed("hmasd_alice_bob")
+
+
+def test_presets_can_follow_each_other(parsed: Callable[..., dict[str, Any]]):
+    alone = parsed("hmasd_uav", "presets/hmasd_sync")
+    both = parsed("hmasd_uav", "presets/hmasd_paper", "presets/hmasd_sync")
+    for key in ("num_envs", "batch_env_steps"):
+        assert both[f"data.init_args.{key}"] == alone[f"data.init_args.{key}"]
+    for key in ("k", "chunk_length", "skill_sync"):
+        assert both[f"model.init_args.{key}"] == alone[f"model.init_args.{key}"]
+
+
+def test_preset_of_another_learner_is_refused(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments(BASE, "presets/hmasd_sync"))
+    assert stop.value.code == 2
+    assert "model.k: PPO has no argument 'k'" in capsys.readouterr().err
 
 
 def test_callbacks_of_several_layers_add_up(parsed: Callable[..., dict[str, Any]]):
