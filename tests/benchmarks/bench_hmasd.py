@@ -6,7 +6,8 @@ over its updates (the first ones left out) of env steps per second, end to end w
 of collection and update; then the median of the runs. Beside it stands what is known of the first
 implementation: 41.4 env steps per second, from the events of a run that it shipped.
 
-``... parts`` prints the milliseconds of each part of an update of ``hmasd_uav``.
+``... one --configs CONFIG`` is a single run, as ``run_all.py`` calls it; ``... parts`` prints milliseconds
+of each part of an update of ``hmasd_uav``.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="?", choices=["speed", "parts"], default="speed")
+    parser.add_argument("what", nargs="?", choices=["speed", "one", "parts"], default="speed")
     parser.add_argument("--configs", nargs="+", default=list(CONFIGS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--updates", type=int, default=20)
@@ -133,6 +134,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.what == "parts":
         parts(args.threads)
+    elif args.what == "one":
+        print(json.dumps(run(args.configs[0], args.threads, args.updates)))
     else:
         speed(args.configs, args.threads, args.updates, args.rounds)
 

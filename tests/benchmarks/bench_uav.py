@@ -13,6 +13,7 @@ baseline and prints means over the episode, and at its last step.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from typing import Any
 
@@ -42,11 +43,14 @@ def steps_per_second(num_envs: int, seconds: float, settings: dict[str, Any], ro
 
 
 def print_speed(networks: list[int], seconds: float) -> None:
-    """One line per number of networks."""
+    """One line per number of networks, then their medians and the least of them as JSON."""
+    medians = {}
     print(f"{'networks':>8} {'env-steps/s':>12} {'slowest round':>14} {'fastest round':>14}")
     for num_envs in networks:
         speeds = steps_per_second(num_envs, seconds, {})
         print(f"{num_envs:8d} {np.median(speeds):12,.0f} {min(speeds):14,.0f} {max(speeds):14,.0f}")
+        medians[num_envs] = float(np.median(speeds))
+    print(json.dumps({"medians": medians, "env_steps_per_s": min(medians.values())}))
 
 
 def print_baselines(num_envs: int, seed: int) -> None:

@@ -92,7 +92,7 @@ def _sac(threads: int, default: float, compiled: float, updates: int) -> Case:
     )
 
 
-def _watch(config: str) -> Case:
+def _watch(config: str, rounds: int) -> Case:
     """Training with every callback that watches, over training without."""
     script = ["bench_watch.py", "one", config]
     return Case(
@@ -103,6 +103,32 @@ def _watch(config: str) -> Case:
         unit="s",
         checks=[Check("watched / unwatched", "watch", "none", "at most", 1.02)],
         quick=["--set", "budget.total_env_steps=2000"],
+        rounds=rounds,
+    )
+
+
+def _hmasd(config: str, limit: float) -> Case:
+    return Case(
+        name=config,
+        title=f"`{config}` end to end, 15 epochs on all samples, 2 threads",
+        sides={"ours": ["bench_hmasd.py", "one", "--configs", config]},
+        metric="env_steps_per_s",
+        unit="env steps/s",
+        checks=[Check(config, "ours", None, "at least", limit)],
+        quick=["--updates", "2"],
+        threads=2,
+    )
+
+
+def _environment(name: str, title: str, script: list[str], quick: list[str], limit: float) -> Case:
+    return Case(
+        name=name,
+        title=f"{title}, random actions, 1 thread",
+        sides={"ours": script},
+        metric="env_steps_per_s",
+        unit="env steps/s",
+        checks=[Check(title, "ours", None, "at least", limit)],
+        quick=quick,
     )
 
 
@@ -170,8 +196,31 @@ CASES = [
     _recorder(
         "recorder_memory", "peak memory of its process, matplotlib included", "process_peak_mb", "MB", 150.0
     ),
-    _watch("ppo_cartpole"),
-    _watch("sac_pendulum"),
+    _environment(
+        "uav_32",
+        "`uav_bs_v0` alone, 32 networks",
+        ["bench_uav.py", "speed", "--networks", "32"],
+        ["--seconds", "0.5"],
+        40_000,
+    ),
+    _environment(
+        "uav_256",
+        "`uav_bs_v0` alone, 256 networks",
+        ["bench_uav.py", "speed", "--networks", "256"],
+        ["--seconds", "0.5"],
+        40_000,
+    ),
+    _environment(
+        "alice_bob",
+        "`AliceAndBob` alone, 1,024 copies",
+        ["bench_alice_bob.py", "--num-envs", "1024"],
+        [],
+        1_000_000,
+    ),
+    _hmasd("hmasd_uav", 2_000),
+    _hmasd("hmasd_alice_bob", 3_000_000 / (40 * 60)),
+    _watch("ppo_cartpole", 9),
+    _watch("sac_pendulum", 3),
     Case(
         name="memory",
         title="growth of the trainer's memory over 2,000,000 env steps with `callbacks/watch`",
@@ -179,6 +228,29 @@ CASES = [
         metric="growth_mib",
         unit="MiB",
         checks=[Check("after warm-up", "watch", None, "at most", 20.0)],
+        quick=["--env-steps", "60000"],
+        rounds=1,
+    ),
+    Case(
+        name="memory_hmasd",
+        title="growth of the trainer's memory over 4,000,000 env steps of HMASD with `callbacks/watch`",
+        sides={
+            "watch": [
+                "bench_watch.py",
+                "memory",
+                "--config",
+                "hmasd_uav",
+                "--env-steps",
+                "4000000",
+                "--set",
+                "model.init_args.discriminator_epochs=1",
+                "model.init_args.embedding=8",
+                "model.init_args.gru=8",
+            ]
+        },
+        metric="growth_mib",
+        unit="MiB",
+        checks=[Check("after warm-up", "watch", None, "at most", 50.0)],
         quick=["--env-steps", "60000"],
         rounds=1,
     ),

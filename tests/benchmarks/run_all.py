@@ -25,7 +25,7 @@ import table
 from cases import CASES, Case
 
 HERE = Path(__file__).parent
-TIMEOUT_S = 600
+TIMEOUT_S = 1800
 DISTURBED = 0.93
 """Share of a core below which a process, which computes all the time, had to wait for others."""
 
