@@ -13,6 +13,7 @@ SHOWS = {
     "01_first_run": ["image/png", "image/gif"],
     "02_your_own_env": ["image/png"],
     "03_watching_a_run": ["image/png"] * 3,
+    "04_hmasd_skills": ["image/png"] * 5,
 }
 """Pictures each notebook shows, in their order."""
 
