@@ -36,7 +36,9 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("sys.path", [*sys.path])
     monkeypatch.delitem(sys.modules, "my_package", raising=False)
     (tmp_path / "my_package.py").write_text(MODULE)
-    (block,) = (text for text in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "my_package" in text)
+    (block,) = (
+        text for text in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "my_package.MyEnv" in text
+    )
     content = yaml.safe_load(block)
     content["data"]["init_args"] |= {"num_envs": 2, "rollout_steps": 16, "eval_episodes": 1}
     content["data"]["init_args"]["wrappers"][0]["init_args"]["max_episode_steps"] = 10
