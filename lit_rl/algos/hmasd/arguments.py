@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lit_rl.types import EnvSpec, Rollout
+from lit_rl.types import EnvSpec
 
 
 def check_arguments(given: Mapping[str, Any]) -> None:
@@ -51,13 +51,12 @@ def check_spec(spec: EnvSpec) -> None:
         )
 
 
-def check_rollout(rollout: Rollout, k: int, skill_sync: str) -> None:
-    """Refuse a ``k`` that does not divide the rollout, where it must.
+def check_rollout_steps(steps: int, k: int, skill_sync: str) -> None:
+    """Refuse a ``k`` that does not divide the steps of a rollout, where it must.
 
     Raises:
         ValueError: It does not; the message names those that do.
     """
-    steps = len(rollout["terminated"])
     if skill_sync == "divide" and steps % k:
         fitting = [str(n) for n in range(1, steps + 1) if steps % n == 0]
         raise ValueError(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lit_rl import metrics
-from lit_rl.algos.hmasd.arguments import check_arguments, check_rollout, check_spec
+from lit_rl.algos.hmasd.arguments import check_arguments, check_rollout_steps, check_spec
 from lit_rl.algos.hmasd.decisions import (
     SKILL_LOG_PROB,
     Decisions,
@@ -308,6 +308,13 @@ class HMASD(RLModule):
     def _parts(self) -> tuple[SkillCoordinator, SkillDiscoverer, TeamDiscriminator, IndividualDiscriminator]:
         return self.coordinator, self.discoverer, self.team_discriminator, self.individual_discriminator
 
+    def on_fit_start(self) -> None:
+        """Refuse a ``k`` that does not fit before anything is collected."""
+        super().on_fit_start()
+        steps = getattr(getattr(self.trainer, "datamodule", None), "rollout_steps", None)
+        if steps is not None:
+            check_rollout_steps(steps, self.k, self.skill_sync)
+
     def on_train_start(self) -> None:
         """Say how skills and rollouts fit together."""
         super().on_train_start()
@@ -321,7 +328,7 @@ class HMASD(RLModule):
         """One synchronous update of all networks: coordinator, discoverer, discriminators."""
         start = time.perf_counter()
         self.begin_batch(rollout["policy_version"])
-        check_rollout(rollout, self.k, self.skill_sync)
+        check_rollout_steps(len(rollout["terminated"]), self.k, self.skill_sync)
         if self.paper_compat:
             rollout = as_in_the_paper(rollout)
         high, low, team, individual = self.raw_optimizers()
