@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,8 @@ SUMMARY = "sync_training_summary.json"
 
 MAX_PENDING = 64
 """Files that may wait to be written: memory does not grow where the disk cannot follow."""
+GIVE_INTERVAL_S = 1.0
+"""Files are written so often, several at once."""
 
 HEADERS = {
     EPISODES: (
@@ -43,6 +46,12 @@ def file_name(kind: str, step: int, suffix: str, rank: int = 0) -> str:
     return f"{kind}_step_{step}{f'_rank{rank}' if rank else ''}{suffix}"
 
 
+class _File(NamedTuple):
+    name: str
+    make_text: Callable[[], str]
+    rows: int
+
+
 class PaperFiles:
     """Writes what one rank exports, in a thread: making a file can take long where the disk is busy.
 
@@ -57,7 +66,9 @@ class PaperFiles:
         self.directory, self.rank = directory, rank
         self._has_warned = False
         self._thread = ThreadPoolExecutor(1, "paper_files")
-        self._pending: deque[tuple[Future[bool], int]] = deque()
+        self._waiting: list[_File] = []  # not given to the thread yet
+        self._given_at = time.monotonic()
+        self._pending: deque[tuple[Future[int], int]] = deque()
 
     def write_rows(self, kind: str, step: int, rows: list[str]) -> None:
         """Write a CSV file with its header, soon; the list is given away."""
@@ -76,13 +87,18 @@ class PaperFiles:
             wait: Until all is written; otherwise only where more than ``MAX_PENDING`` files wait.
         """
         lost = 0
+        if wait or len(self._waiting) + self._num_pending() > MAX_PENDING:
+            self._give()
         while self._pending:
-            future, rows = self._pending[0]
-            if not (wait or len(self._pending) > MAX_PENDING or future.done()):
+            future, _ = self._pending[0]
+            if not (wait or self._num_pending() > MAX_PENDING or future.done()):
                 break
             self._pending.popleft()
-            lost += 0 if future.result() else rows
+            lost += future.result()
         return lost
+
+    def _num_pending(self) -> int:
+        return sum(files for _, files in self._pending)
 
     def close(self) -> int:
         """Write all and end the thread; returns the rows lost since the last :meth:`collect`."""
@@ -91,7 +107,20 @@ class PaperFiles:
         return lost
 
     def _submit(self, name: str, make_text: Callable[[], str], rows: int) -> None:
-        self._pending.append((self._thread.submit(self._write, name, make_text), rows))
+        self._waiting.append(_File(name, make_text, rows))
+        if time.monotonic() - self._given_at >= GIVE_INTERVAL_S:
+            self._give()
+
+    def _give(self) -> None:
+        """Hand the thread what waits: to wake it for every file would hold up training."""
+        self._given_at = time.monotonic()
+        if self._waiting:
+            files, self._waiting = self._waiting, []
+            self._pending.append((self._thread.submit(self._write_all, files), len(files)))
+
+    def _write_all(self, files: list[_File]) -> int:
+        """Rows lost."""
+        return sum(file.rows for file in files if not self._write(file.name, file.make_text))
 
     def _write(self, name: str, make_text: Callable[[], str]) -> bool:
         path = self.directory / name

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
+import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from lit_rl.callbacks import companion
+from lit_rl.callbacks.companion import Channel
 from lit_rl.callbacks.low_priority import lower_children
 from lit_rl.metrics import ACTOR_STEPS, LEARNER_UPDATES
 
@@ -36,6 +40,7 @@ def main() -> None:
     _, options = next(received, (None, None))
     if options is None:
         return
+    received = chain(wait(channel, options["start_delay_s"]), received)
     try:
         run = start(options, trainer)
         lower_children()  # the process that wandb has started
@@ -45,6 +50,18 @@ def main() -> None:
         companion.reply(channel, "finished")
     except Exception as error:
         companion.reply(channel, "failed", companion.describe(error))
+
+
+def wait(channel: Channel, seconds: float) -> list[tuple[str, Any]]:
+    """What comes in within ``seconds``, or until training is over."""
+    kept: list[tuple[str, Any]] = []
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0 and channel.is_open:
+        select.select([channel.socket], [], [], left)
+        kept += channel.receive()
+        if any(kind == "finish" for kind, _ in kept[-1:]):
+            break
+    return kept
 
 
 def start(options: dict[str, Any], trainer: int) -> Any:

@@ -19,6 +19,7 @@ from lit_rl.checks import is_plain
 
 _log = logging.getLogger("lit_rl")
 
+DELAY_S = 10.0
 PUSH_INTERVAL_S = 0.25
 """Rows are handed over so often; a trainer that is killed loses the rows of the last such time."""
 
@@ -55,6 +56,9 @@ class WandbRun(Callback):
         id: Identity of the run within the project. None draws one, and keeps it when the training goes on.
         mode: ``offline`` only writes files into the run directory, ``online`` also uploads them (the account
             is that of ``wandb login``), ``disabled`` starts and writes nothing.
+        start_delay_s: ``wandb`` is loaded, and the run started, so many seconds after training began, or at
+            its end; until then its process only keeps the rows. Loading takes a core for seconds, which a
+            short run feels. None is 10 offline and 0 online.
         finish_timeout_s: After the training, a thread gives W&B so many seconds for the last rows, and online
             for their upload. What was not uploaded stays on disk, for ``wandb sync``.
     """
@@ -70,6 +74,7 @@ class WandbRun(Callback):
         entity: str | None = None,
         id: str | None = None,
         mode: Literal["online", "offline", "disabled"] = "offline",
+        start_delay_s: float | None = None,
         finish_timeout_s: float = 30.0,
     ) -> None:
         if mode not in ("online", "offline", "disabled"):
@@ -78,6 +83,7 @@ class WandbRun(Callback):
         self.mode = mode
         self.finish_timeout_s = finish_timeout_s
         self._options: dict[str, Any] = {
+            "start_delay_s": start_delay_s if start_delay_s is not None else DELAY_S * (mode == "offline"),
             "project": project,
             "group": group,
             "job_type": job_type,

@@ -27,7 +27,7 @@ from lit_rl.callbacks.recorder.settings import Settings
 _log = logging.getLogger("lit_rl")
 
 BATCH_ROWS = 512
-BATCH_S = 0.05
+BATCH_S = 0.2
 MAX_RESTARTS = 3
 RETRY_S = 1.0
 WARN_S = 60.0

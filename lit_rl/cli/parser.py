@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
+import lit_rl
 from lit_rl.cli import shipped
 from lit_rl.cli.errors import CommandError
 
@@ -127,9 +128,13 @@ def _known_classes(message: str) -> Iterator[str]:
         module, _, name = path.rpartition(".")
         base = getattr(import_module(module), name, None) if module else None
         if isinstance(base, type):
-            yield from (
-                found.__name__ for found in _subclasses(base) if found.__module__.startswith("lit_rl.")
-            )
+            yield from (found.__name__ for found in _subclasses(base) if _is_for_users(found))
+
+
+def _is_for_users(found: type) -> bool:
+    """Of the learners only those that are exported: others are parts of them."""
+    of_learners = found.__module__.startswith("lit_rl.algos.")
+    return found.__name__ in lit_rl.__all__ if of_learners else found.__module__.startswith("lit_rl.")
 
 
 def _subclasses(base: type) -> set[type]:
