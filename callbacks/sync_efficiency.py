@@ -154,7 +154,7 @@ class _TextLog:
 
     def __init__(self) -> None:
         self._path: Path | None = None
-        self._lines: list[tuple[float, str]] = []
+        self._lines: list[tuple[int, str]] = []
         self._written_at = 0.0
 
     def open(self, path: Path) -> None:
@@ -166,7 +166,7 @@ class _TextLog:
 
     def write(self, line: str) -> None:
         if self._path is not None:
-            self._lines.append((time.time(), line))
+            self._lines.append((int(time.time()), line))
             if time.monotonic() - self._written_at >= 1.0:
                 self._flush()
 
@@ -177,8 +177,8 @@ class _TextLog:
 
     def _flush(self) -> None:
         lines, self._lines, self._written_at = self._lines, [], time.monotonic()
-        stamp = "%Y-%m-%d %H:%M:%S"
-        text = "".join(f"{time.strftime(stamp, time.localtime(at))} {line}\n" for at, line in lines)
+        stamps = {second: _stamp(second) for second in {second for second, _ in lines}}
+        text = "".join(f"{stamps[second]} {line}\n" for second, line in lines)
         try:
             with cast("Path", self._path).open("a", encoding="utf-8") as file:
                 file.write(text)
@@ -189,6 +189,10 @@ class _TextLog:
         reason = error.strerror or error
         _log.warning("SyncEfficiency: %s cannot be written (%s); its lines are lost", self._path, reason)
         self._path, self._lines = None, []
+
+
+def _stamp(second: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
 
 
 def _new_steps(batch: Any) -> int:
