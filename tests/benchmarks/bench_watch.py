@@ -8,6 +8,11 @@ every fit in a process of its own, and prints for each round and as the median o
 - ``fit``: wall seconds of ``trainer.fit``, in which the callbacks also start and end their processes,
 - ``cpu``: CPU seconds of the trainer's process in ``training``; the load of other processes hardly moves it.
 
+Runs on a shared machine differ by more than 2 %, so each round also prints what the watched run itself
+counted: ``in callbacks``, seconds of the training thread inside callbacks and loggers, more than without
+the layers, as a share of ``training``; and ``helpers``, CPU seconds by its end of the processes that the
+callbacks had started.
+
 Both fits must end with the same weights, or the callbacks changed what was learned.
 
 ``... memory`` runs a long PPO run with cheap settings and prints how much the trainer's memory grew after its
@@ -45,6 +50,7 @@ CHEAP = {
 }
 """Settings of the memory run: many batches in little time. What they learn does not matter."""
 MIB = 2**20
+HOOKS = ("on_train_batch_start", "on_train_batch_end", "on_train_epoch_end", "on_validation_end")
 
 
 class Watch(Callback):
@@ -56,11 +62,32 @@ class Watch(Callback):
         self.memory: list[tuple[int, float]] = []
         self.weights = ""
         self.env_steps = 0
-        self.fit_seconds = 0.0
+        self.fit_seconds = self.in_callbacks = self.helpers = 0.0
+        self._depth = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clocks."""
+        for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+            for hook in HOOKS if callback is not self else ():
+                self._count(callback, hook)
+        for logger in trainer.loggers:
+            self._count(logger, "log_metrics")
         self.start = clocks()
+
+    def _count(self, owner: Any, name: str) -> None:
+        """Add the seconds of this method to ``in_callbacks``, unless it is called by another such."""
+        method = getattr(owner, name)
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self._depth += 1
+            start = time.perf_counter()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self._depth -= 1
+                self.in_callbacks += (time.perf_counter() - start) * (self._depth == 0)
+
+        setattr(owner, name, counted)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
         """Read the clocks, and the memory now and then."""
@@ -71,6 +98,8 @@ class Watch(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Remember what was learned."""
         self.env_steps = pl_module.env_steps
+        times = [process.cpu_times() for process in psutil.Process().children(recursive=True)]
+        self.helpers = sum(each.user + each.system for each in times)
         digest = hashlib.sha256()
         for parameter in pl_module.parameters():
             digest.update(parameter.detach().cpu().numpy().tobytes())
@@ -122,6 +151,8 @@ def one(config: str, layers: list[str], options: dict[str, Any]) -> dict[str, An
         "training": wall,
         "fit": watch.fit_seconds,
         "cpu": cpu,
+        "in_callbacks": watch.in_callbacks,
+        "helpers": watch.helpers,
         "cores_used": cpu / wall,
         "env_steps": watch.env_steps,
         "weights": watch.weights,
@@ -157,6 +188,7 @@ def compare(config: str, layers: list[str], rounds: int, options: list[str]) -> 
     """
     keys = ("training", "fit", "cpu")
     ratios: dict[str, list[float]] = {key: [] for key in keys}
+    shares: list[float] = []
     print(f"{config}: with {', '.join(layers)} over without", flush=True)
     for number in range(rounds):
         sides = [[], layers] if number % 2 == 0 else [layers, []]  # whoever is second may be slower
@@ -167,11 +199,16 @@ def compare(config: str, layers: list[str], rounds: int, options: list[str]) -> 
         for key in keys:
             ratios[key].append(runs[True][key] / runs[False][key])
             texts.append(f"{key} {runs[True][key]:.2f} / {runs[False][key]:.2f} s = {ratios[key][-1]:.4f}")
+        more = runs[True]["in_callbacks"] - runs[False]["in_callbacks"]
+        shares.append(more / runs[True]["training"])
+        texts.append(f"in callbacks {more:.3f} s = {shares[-1]:.2%}, helpers {runs[True]['helpers']:.2f} s")
         cores = min(run["cores_used"] for run in runs.values())
         print(f"  round {number + 1}: {', '.join(texts)}; at least {cores:.2f} of a core", flush=True)
     medians = {key: statistics.median(ratios[key]) for key in keys}
-    print("  median ratios: " + ", ".join(f"{key} {value:.4f}" for key, value in medians.items()), flush=True)
-    return {"config": config, "layers": layers, "ratios": ratios, "medians": medians}
+    share = statistics.median(shares)
+    told = ", ".join(f"{key} {value:.4f}" for key, value in medians.items())
+    print(f"  median ratios: {told}; in callbacks {share:.2%} of training", flush=True)
+    return {"config": config, "layers": layers, "ratios": ratios, "medians": medians, "in_callbacks": shares}
 
 
 def memory(

@@ -60,7 +60,8 @@ def run_case(case: Case, quick: bool) -> table.Runs:
     runs: table.Runs = {side: [] for side in case.sides}
     print(f"\n{case.title}", flush=True)
     for number in range(1 if quick else case.rounds):
-        for side, argv in case.sides.items():
+        sides = list(case.sides.items())
+        for side, argv in sides if number % 2 == 0 else reversed(sides):  # who is later may be slower
             if number < case.only_rounds.get(side, case.rounds):
                 result = run([*argv, *(case.quick if quick else [])], case.threads)
                 runs[side].append(result)
