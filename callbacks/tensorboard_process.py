@@ -20,7 +20,7 @@ PORTS = 21
 def main() -> None:
     """Serve until the trainer says that it is over, or is gone.
 
-    TensorBoard itself starts when its page is first asked for: that takes seconds of a core which the trainer
+    TensorBoard itself starts when its page is first asked for: loading it takes a core, which the trainer
     would miss, and most runs nobody looks at while they last.
     """
     channel, trainer = companion.attach()

@@ -57,8 +57,8 @@ class WandbRun(Callback):
         mode: ``offline`` only writes files into the run directory, ``online`` also uploads them (the account
             is that of ``wandb login``), ``disabled`` starts and writes nothing.
         start_delay_s: ``wandb`` is loaded, and the run started, so many seconds after training began, or at
-            its end; until then its process only keeps the rows. Loading takes a core for seconds, which a
-            short run feels. None is 10 offline and 0 online.
+            its end; until then its process only keeps the rows. Loading takes a core, which a short run
+            feels. None is 10 offline and 0 online.
         finish_timeout_s: After the training, a thread gives W&B so many seconds for the last rows, and online
             for their upload. What was not uploaded stays on disk, for ``wandb sync``.
     """

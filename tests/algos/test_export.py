@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from lit_rl.algos.export import example_observation, export_policy, load_policy
 from lit_rl.algos.module import RLModule
 from lit_rl.nested import map_nested
 from lit_rl.nets import Flatten
-from lit_rl.types import EnvSpec
+from lit_rl.types import Decision, EnvSpec
 from tests.team_toys import Team
 from tests.toys import ContinuousEpisodes57, Episodes57, MatchingPair, Mixed, make_trainer
 
@@ -94,16 +95,23 @@ def test_exported_recurrent_policy_carries_its_memory(tmp_path: Path, env: Any, 
     policy = torch.export.load(
         export_policy(trained(tmp_path, module, env), tmp_path / "policy.pt2")
     ).module()
+    for _ in played_alike(policy, module, steps=4, restart=2):
+        pass
+
+
+def played_alike(policy: Any, module: RLModule, steps: int, restart: int) -> Iterator[Decision]:
+    """Decisions of the learner for 3 environments, the second of which begins anew at ``restart``."""
     assert module.spec is not None
     carry = own_carry = module.initial_carry(3)
-    for t in range(4):
-        obs, reset = observations(module.spec, 3), torch.tensor([t == 0, t == 2, False])
+    for t in range(steps):
+        obs, reset = observations(module.spec, 3), torch.tensor([t == 0, t == restart, False])
         with torch.no_grad():
             expected = module.act(obs, own_carry, reset, greedy=True)
         own_carry = expected.carry
         action, carry = policy(obs, carry, reset)
         torch.testing.assert_close(action, expected.action)
         torch.testing.assert_close(carry, own_carry, rtol=1e-5, atol=1e-6)
+        yield expected
 
 
 @pytest.mark.parametrize("skill_last_layer", [False, True])
@@ -114,16 +122,7 @@ def test_exported_skills_have_the_learners_clock(tmp_path: Path, skill_last_laye
     )
     checkpoint = trained(tmp_path, module, partial(Team, leaves_after=2))
     policy = torch.export.load(export_policy(checkpoint, tmp_path / "policy.pt2")).module()
-    assert module.spec is not None
-    carry = own_carry = module.initial_carry(3)
-    for t in range(5):
-        obs, reset = observations(module.spec, 3), torch.tensor([t == 0, t == 3, False])
-        with torch.no_grad():
-            expected = module.act(obs, own_carry, reset, greedy=True)
-        own_carry = expected.carry
-        action, carry = policy(obs, carry, reset)
-        torch.testing.assert_close(action, expected.action)
-        torch.testing.assert_close(carry, own_carry, rtol=1e-5, atol=1e-6)
+    for t, expected in enumerate(played_alike(policy, module, steps=5, restart=3)):
         assert expected.extras["skill_start"].tolist() == [t in (0, 2, 4), t in (0, 2, 3), t in (0, 2, 4)]
 
 
