@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from lit_rl.envs.uav.arrays import NUMPY, Array, Library
 from lit_rl.envs.uav.ranking import rank_down, smallest
 
 
-def associate(sinr_NAM: np.ndarray, min_sinr: float, capacity: int) -> np.ndarray:
+def associate(sinr_NAM: Array, min_sinr: float, capacity: int, xp: Library = NUMPY) -> Array:
     """Serve each user by at most one station, and at most ``capacity`` users by each station.
 
     Args:
@@ -20,6 +21,7 @@ def associate(sinr_NAM: np.ndarray, min_sinr: float, capacity: int) -> np.ndarra
             user.
         min_sinr: Above 0; pairs below it are never served. Not in dB.
         capacity: Users per station.
+        xp: The library that computes.
 
     Returns:
         ``(N, A, M)`` bool: station a serves user m.
@@ -29,14 +31,18 @@ def associate(sinr_NAM: np.ndarray, min_sinr: float, capacity: int) -> np.ndarra
     # choice, and asking once is enough.
     ask_once = min_sinr >= 1.0
     while True:
-        asks = _ask_best(wish)
-        if not _refuse_surplus(wish, asks, capacity) or ask_once:
+        asks = _ask_best(wish, xp)
+        if xp.is_host:
+            is_refused = _refuse_surplus(wish, asks, capacity)
+        else:
+            is_refused = _refuse_surplus_everywhere(wish, asks, capacity, xp)
+        if ask_once or not is_refused:  # waits for a device only where users may ask more than once
             return asks
 
 
-def _ask_best(wish_NAM: np.ndarray) -> np.ndarray:
+def _ask_best(wish_NAM: Array, xp: Library) -> Array:
     """Each user asks its best station, the lower one of equals; ``(N, A, M)`` bool."""
-    best_NM = wish_NAM.max(1)
+    best_NM = xp.max(wish_NAM, 1)
     asks = wish_NAM == best_NM[:, None]
     is_free = best_NM > 0.0
     for station in range(wish_NAM.shape[1]):
@@ -57,3 +63,18 @@ def _refuse_surplus(wish_NAM: np.ndarray, asks_NAM: np.ndarray, capacity: int) -
     wish[asks & ~keeps] = 0.0
     wish_NAM[full], asks_NAM[full] = wish, keeps
     return True
+
+
+def _refuse_surplus_everywhere(wish_NAM: Array, asks_NAM: Array, capacity: int, xp: Library) -> Array:
+    """As :func:`_refuse_surplus`, ranked at all stations, so that no shape depends on who is full.
+
+    Returns:
+        One bool on the device.
+    """
+    order = smallest(rank_down(wish_NAM * asks_NAM, xp), min(capacity, wish_NAM.shape[2]), xp)
+    keeps = xp.zeros(wish_NAM.shape, xp.bool_)
+    xp.put_along_axis(keeps, order, True, 2)
+    refused = asks_NAM & ~keeps
+    wish_NAM *= ~refused
+    asks_NAM &= keeps
+    return refused.any()

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lit_rl.envs.uav.arrays import NUMPY, Array, Library
+
 
 class Routes(NamedTuple):
     """The best route of each UAV.
@@ -22,22 +24,22 @@ class Routes(NamedTuple):
         via: Entry ``h - 2`` is ``(N, A)`` int64: the next UAV on the widest path of exactly h links.
     """
 
-    capacity: np.ndarray
-    hops: np.ndarray
-    relay: np.ndarray
-    via: tuple[np.ndarray, ...]
+    capacity: Array
+    hops: Array
+    relay: Array
+    via: tuple[Array, ...]
 
 
 @lru_cache(maxsize=16)
-def peers(num_uavs: int) -> np.ndarray:
+def peers(num_uavs: int, xp: Library = NUMPY) -> Array:
     """Indices of the P = A - 1 other UAVs of each UAV, ascending: ``(A, P)`` int64."""
     everyone = np.arange(num_uavs)
     others = np.array([everyone[everyone != i] for i in everyone], np.int64).reshape(num_uavs, num_uavs - 1)
     others.setflags(write=False)
-    return others
+    return xp.asarray(others)
 
 
-def widest_paths(direct_NA: np.ndarray, links_NAP: np.ndarray, max_hops: int) -> Routes:
+def widest_paths(direct_NA: Array, links_NAP: Array, max_hops: int, xp: Library = NUMPY) -> Routes:
     """Best route of each UAV over at most ``max_hops`` links.
 
     With W_1 = ``direct`` and W_h(i) = max(W_{h-1}(i), max_p min(link(i, p), W_{h-1}(p))), a max-min product,
@@ -47,24 +49,26 @@ def widest_paths(direct_NA: np.ndarray, links_NAP: np.ndarray, max_hops: int) ->
         direct_NA: Capacity of the link to the best gateway, 0 without one.
         links_NAP: Capacity of the links to the peers (see :func:`peers`), 0 without one.
         max_hops: H, at least 1.
+        xp: The library that computes.
     """
-    num_uavs = direct_NA.shape[1]
-    others, own = peers(num_uavs), np.arange(num_uavs)
+    num_envs, num_uavs = direct_NA.shape
+    others, own = peers(num_uavs, xp), xp.arange(num_uavs)
     width = capacity = direct_NA
-    hops = (direct_NA > 0.0).astype(np.int64)
-    first = np.arange(direct_NA.size).reshape(direct_NA.shape) * (num_uavs - 1)
-    via: list[np.ndarray] = []
+    hops = xp.astype(direct_NA > 0.0, xp.int64)
+    first = xp.arange(num_envs * num_uavs).reshape(num_envs, num_uavs) * (num_uavs - 1)
+    via: list[Array] = []
     for length in range(2, min(max_hops, num_uavs) + 1):
-        through = np.minimum(links_NAP, width.take(others, axis=1))
+        through = xp.minimum(links_NAP, xp.take(width, others, 1))
         peer = through.argmax(2)
         via.append(peer + (peer >= own))  # the index among all UAVs
-        widest = through.reshape(-1).take(first + peer)  # far quicker than through.max(2)
-        width = np.maximum(width, widest)
+        widest = xp.take(through, first + peer)  # far quicker than through.max(2)
+        width = xp.maximum(width, widest)
         shared = width / length
         is_better = shared > capacity
-        capacity = np.where(is_better, shared, capacity)
+        capacity = xp.where(is_better, shared, capacity)
         hops[is_better] = length
-    return Routes(capacity, hops, _relays(hops, via), tuple(via))
+    relay = _relays(hops, via) if xp.is_host else _relays_everywhere(hops, via, xp)
+    return Routes(capacity, hops, relay, tuple(via))
 
 
 def _relays(hops_NA: np.ndarray, via: list[np.ndarray]) -> np.ndarray:
@@ -78,6 +82,19 @@ def _relays(hops_NA: np.ndarray, via: list[np.ndarray]) -> np.ndarray:
             at = network + via[left - 2].reshape(-1)[at]
             relay[at] = True
     return relay.reshape(hops_NA.shape)
+
+
+def _relays_everywhere(hops_NA: Array, via: list[Array], xp: Library) -> Array:
+    """As :func:`_relays`, for all UAVs at every length, so that no shape depends on the routes."""
+    relay = xp.zeros(hops_NA.shape, xp.bool_)
+    own = xp.arange(hops_NA.shape[1])
+    for length in range(2, len(via) + 2):
+        at = own + 0 * hops_NA
+        for left in range(length, 1, -1):
+            at = xp.take_along_axis(via[left - 2], at, 1)
+            is_on_route = (at[..., None] == own) & (hops_NA == length)[..., None]
+            relay |= is_on_route.any(1)
+    return relay
 
 
 def path(routes: Routes, network: int, uav: int) -> list[int]:

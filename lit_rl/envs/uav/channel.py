@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lit_rl.envs.uav.arrays import NUMPY, Array, Library
+
 LIGHT_SPEED_M_S = 299_792_458.0
 
 
@@ -61,21 +63,26 @@ def from_db(decibel: float) -> float:
 
 
 def free_space_snr(
-    squared_m2: np.ndarray, frequency_hz: float, power_dbm: float, noise_level_dbm: float
-) -> np.ndarray:
+    squared_m2: Array,
+    frequency_hz: float,
+    power_dbm: float,
+    noise_level_dbm: float,
+    xp: Library = NUMPY,
+) -> Array:
     """Signal-to-noise ratio (not in dB) in free space at a squared distance."""
     at_1_m = from_db(power_dbm - float(free_space_loss_db(1.0, frequency_hz)) - noise_level_dbm)
-    return at_1_m / np.maximum(squared_m2, 1.0)
+    return at_1_m / xp.maximum(squared_m2, 1.0)
 
 
 def air_to_ground_snr(
-    flat2_NAM: np.ndarray,
-    height_NA: np.ndarray,
+    flat2_NAM: Array,
+    height_NA: Array,
     frequency_hz: float,
     place: Surrounding,
     power_dbm: float,
     noise_level_dbm: float,
-) -> np.ndarray:
+    xp: Library = NUMPY,
+) -> Array:
     """Signal-to-noise ratio (not in dB) of :func:`air_to_ground_loss_db`, in one pass of cheap operations.
 
     Everything that does not depend on the geometry is folded into three constants.
@@ -87,26 +94,27 @@ def air_to_ground_snr(
         place: What surrounds the users.
         power_dbm: Transmit power.
         noise_level_dbm: Noise in the band.
+        xp: The library that computes.
 
     Returns:
         ``(N, A, M)``.
     """
     height_NA1 = height_NA[..., None]
-    odds = np.arctan2(height_NA1, np.sqrt(flat2_NAM))
+    odds = xp.arctan2(height_NA1, xp.sqrt(flat2_NAM))
     odds *= -place.b * 180.0 / math.pi
     odds += place.a * place.b + math.log(place.a)
-    np.exp(odds, out=odds)  # of being blocked to being in sight
+    xp.exp(odds, out=odds)  # of being blocked to being in sight
     odds += 1.0
-    gain = np.divide(math.log(10.0) / 10.0 * (place.blocked_db - place.line_of_sight_db), odds, out=odds)
-    np.exp(gain, out=gain)
-    squared_m2 = flat2_NAM + np.square(height_NA1)
-    gain *= free_space_snr(squared_m2, frequency_hz, power_dbm - place.blocked_db, noise_level_dbm)
+    gain = math.log(10.0) / 10.0 * (place.blocked_db - place.line_of_sight_db) / odds
+    xp.exp(gain, out=gain)
+    squared_m2 = flat2_NAM + xp.square(height_NA1)
+    gain *= free_space_snr(squared_m2, frequency_hz, power_dbm - place.blocked_db, noise_level_dbm, xp)
     return gain
 
 
-def signal_to_interference(snr_NAM: np.ndarray) -> np.ndarray:
+def signal_to_interference(snr_NAM: Array, xp: Library = NUMPY) -> Array:
     """SINR (not in dB) of user m at UAV a, all others disturbing: S_a / (1 + sum of the other S)."""
     disturbance = snr_NAM.sum(1, keepdims=True) - snr_NAM
-    np.maximum(disturbance, 0.0, out=disturbance)  # a difference of rounded numbers
+    xp.maximum(disturbance, 0.0, out=disturbance)  # a difference of rounded numbers
     disturbance += 1.0
-    return np.divide(snr_NAM, disturbance, out=disturbance)
+    return xp.divide(snr_NAM, disturbance, out=disturbance)

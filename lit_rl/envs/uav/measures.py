@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from lit_rl.checks import nearest
+from lit_rl.envs.uav.arrays import Array, Library
 from lit_rl.envs.uav.radio import Signals
 from lit_rl.envs.uav.rewards import term_names
 from lit_rl.envs.uav.scenario import Scenario
@@ -24,36 +24,40 @@ class Outcome(NamedTuple):
         world: After the step.
         signals: Of the world.
         used_j: ``(N,)`` energy of all UAVs in this step.
+        xp: The library that computes.
     """
 
     world: World
     signals: Signals
-    used_j: np.ndarray
+    used_j: Array
+    xp: Library
 
 
-def _jain_index(outcome: Outcome) -> np.ndarray:
+def _jain_index(outcome: Outcome) -> Array:
     """Fairness of the rates (Jain 1984): (sum r)^2 / (M sum r^2), 1 when all are equal; 0 when all are 0."""
-    rate = outcome.signals.rate_mbps
-    squares = rate.shape[1] * np.square(rate).sum(1)
-    return np.square(rate.sum(1)) / np.where(squares > 0.0, squares, 1.0)
+    xp, rate = outcome.xp, outcome.signals.rate_mbps
+    squares = rate.shape[1] * xp.square(rate).sum(1)
+    return xp.square(rate.sum(1)) / xp.where(squares > 0.0, squares, 1.0)
 
 
-def _mean_hops(outcome: Outcome) -> np.ndarray:
+def _mean_hops(outcome: Outcome) -> Array:
     """Mean over the UAVs that have a route; NaN (not reported) where none has."""
-    hops = outcome.signals.routes.hops
+    xp, hops = outcome.xp, outcome.signals.routes.hops
     num_linked = (hops > 0).sum(1)
-    return np.where(num_linked > 0, hops.sum(1) / np.maximum(num_linked, 1), np.nan)
+    return xp.where(num_linked > 0, hops.sum(1) / xp.maximum(num_linked, 1), math.nan)
 
 
-MEASURES: dict[str, Callable[[Outcome], np.ndarray]] = {
+MEASURES: dict[str, Callable[[Outcome], Array]] = {
     "system_throughput_mbps": lambda outcome: outcome.signals.throughput_mbps,
     "connected_users": lambda outcome: outcome.signals.num_connected,
     "coverage_ratio": lambda outcome: outcome.signals.num_connected / outcome.signals.is_connected.shape[1],
-    "connectivity_ratio": lambda outcome: (outcome.signals.routes.hops > 0).mean(1),
+    "connectivity_ratio": lambda outcome: (
+        (outcome.signals.routes.hops > 0).sum(1) / outcome.signals.load.shape[1]
+    ),
     "jain_index": _jain_index,
     "mean_hops": _mean_hops,
     "energy_j": lambda outcome: outcome.used_j,
-    "min_user_rate_mbps": lambda outcome: outcome.signals.rate_mbps.min(1),
+    "min_user_rate_mbps": lambda outcome: outcome.xp.min(outcome.signals.rate_mbps, 1),
     "mean_user_rate_mbps": lambda outcome: outcome.signals.rate_mbps.mean(1),
     IS_SUCCESS: lambda outcome: outcome.world.reached,
 }
@@ -77,12 +81,11 @@ def check_record(scenario: Scenario, record: Sequence[str]) -> tuple[str, ...]:
     return tuple(record)
 
 
-def measure(
-    scenario: Scenario, record: Sequence[str], outcome: Outcome, terms: np.ndarray
-) -> dict[str, np.ndarray]:
+def measure(scenario: Scenario, record: Sequence[str], outcome: Outcome, terms: Array) -> dict[str, Array]:
     """Values of the names in ``record``, each ``(N,)`` float32."""
+    xp = outcome.xp
     by_term = {REWARD_PREFIX + name: term for name, term in zip(term_names(scenario), terms, strict=True)}
     return {
-        name: (by_term[name] if name in by_term else MEASURES[name](outcome)).astype(np.float32)
+        name: xp.astype(by_term[name] if name in by_term else MEASURES[name](outcome), xp.float32)
         for name in record
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lit_rl.envs.uav.arrays import NUMPY, Array, Library
 from lit_rl.envs.uav.backhaul import peers
 from lit_rl.envs.uav.radio import Signals
 from lit_rl.envs.uav.ranking import rank_up, smallest
@@ -30,38 +31,41 @@ class Observer:
 
     Args:
         scenario: Sizes and the ranges that become [-1, 1].
+        xp: The library that computes.
     """
 
-    def __init__(self, scenario: Scenario) -> None:
-        self._scenario = scenario
+    def __init__(self, scenario: Scenario, xp: Library = NUMPY) -> None:
+        self._scenario, self._xp = scenario, xp
         self._num_near = min(scenario.num_nearest_users, scenario.num_users)
         half, middle = scenario.area_m / 2, (scenario.max_height_m + scenario.min_height_m) / 2
         height_range = scenario.max_height_m - scenario.min_height_m
-        self._centre_31 = np.array([[half], [half], [middle]], np.float32)
-        self._half_31 = np.array([[half], [half], [height_range / 2]], np.float32)
+        self._centre_31 = xp.asarray([[half], [half], [middle]], xp.float32)
+        self._half_31 = xp.asarray([[half], [half], [height_range / 2]], xp.float32)
         speeds = [scenario.max_speed_m_s, scenario.max_speed_m_s, scenario.max_climb_m_s]
-        self._speed_31 = np.array(speeds, np.float32)[:, None]
-        self._peer_scale = np.array([scenario.area_m, scenario.area_m, height_range], np.float32)
-        self._gateway_scale = np.array([scenario.area_m, scenario.area_m, scenario.max_height_m], np.float32)
+        self._speed_31 = xp.asarray(speeds, xp.float32)[:, None]
+        self._peer_scale = xp.asarray([scenario.area_m, scenario.area_m, height_range], xp.float32)
+        gateway_scale = np.array([scenario.area_m, scenario.area_m, scenario.max_height_m], np.float32)
+        self._gateway_scale = xp.asarray(gateway_scale)
         self._energy_j = energy_budget_j(scenario)
         gateways = np.array(scenario.gateways, np.float32)
-        self._gateways = (gateways / self._gateway_scale * [2, 2, 1] - [1, 1, 0]).astype(np.float32).ravel()
+        gateways = gateways / gateway_scale * [2, 2, 1] - [1, 1, 0]
+        self._gateways = xp.asarray(gateways.astype(np.float32).ravel())
 
-    def observe(self, world: World, signals: Signals) -> dict[str, np.ndarray]:
+    def observe(self, world: World, signals: Signals) -> dict[str, Array]:
         """``observation`` ``(N, A, O)`` and ``state`` ``(N, S)``, float32; new arrays."""
-        scenario = self._scenario
+        scenario, xp = self._scenario, self._xp
         num_envs, uavs = signals.load.shape
         position = (world.position - self._centre_31) / self._half_31
         velocity = world.velocity / self._speed_31
         flight = [*position.swapaxes(0, 1), *velocity.swapaxes(0, 1)]  # six of (N, A)
         energy = 1.0 - world.energy_j / self._energy_j
         load = signals.load / scenario.max_users_per_uav
-        hops = (signals.routes.hops / scenario.max_hops).astype(np.float32)
-        time = (world.step_count / scenario.num_steps).astype(np.float32)
+        hops = xp.astype(signals.routes.hops / scenario.max_hops, xp.float32)
+        time = xp.astype(world.step_count / scenario.num_steps, xp.float32)
         shared = [*flight, energy, load]
 
-        obs = np.zeros((num_envs, uavs, scenario.num_observed), np.float32)
-        state = np.empty((num_envs, scenario.num_state), np.float32)
+        obs = xp.zeros((num_envs, uavs, scenario.num_observed), xp.float32)
+        state = xp.empty((num_envs, scenario.num_state), xp.float32)
         self._write_own(obs[..., :OWN], shared, signals, hops, time)
         end = OWN + 3 * len(scenario.gateways)
         _write(
@@ -74,47 +78,45 @@ class Observer:
         self._write_users(_split(near, USER), signals)
         self._write_state(state, [*shared, hops], world, signals, time)
         return {
-            "observation": np.clip(obs, -1.0, 1.0, out=obs),
-            "state": np.clip(state, -1.0, 1.0, out=state),
+            "observation": xp.clip(obs, -1.0, 1.0, out=obs),
+            "state": xp.clip(state, -1.0, 1.0, out=state),
         }
 
-    def _write_own(
-        self, out: np.ndarray, shared: list[np.ndarray], signals: Signals, hops: np.ndarray, time: np.ndarray
-    ) -> None:
+    def _write_own(self, out: Array, shared: list[Array], signals: Signals, hops: Array, time: Array) -> None:
         relay = signals.routes.relay
         is_busy = signals.load > 0.0
         capacity = signals.routes.capacity / self._scenario.target_throughput_mbps
         role = (~(is_busy | relay), is_busy & ~relay, relay)
         _write(out, *shared, *role, hops, capacity, time[:, None])
 
-    def _write_peers(self, out: np.ndarray, signals: Signals, load: np.ndarray, hops: np.ndarray) -> None:
-        scenario = self._scenario
-        others = peers(scenario.num_uavs)
-        above_db = 10.0 * np.log10(signals.peer_snr) - scenario.min_snr_db
+    def _write_peers(self, out: Array, signals: Signals, load: Array, hops: Array) -> None:
+        scenario, xp = self._scenario, self._xp
+        others = peers(scenario.num_uavs, xp)
+        above_db = 10.0 * xp.log10(signals.peer_snr) - scenario.min_snr_db
         _write(
             out,
             *(signals.to_peer.swapaxes(0, 1) / self._peer_scale[:, None, None, None]),
             above_db / _SNR_RANGE_DB,
             signals.is_linked,
-            load.take(others, axis=1),
-            hops.take(others, axis=1),
+            xp.take(load, others, 1),
+            xp.take(hops, others, 1),
         )
 
-    def _write_users(self, out: np.ndarray, signals: Signals) -> None:
+    def _write_users(self, out: Array, signals: Signals) -> None:
         """The nearest users; gathered by flat indices, which is what numpy does fastest."""
+        xp = self._xp
         num_envs, uavs, users = signals.flat2.shape
-        near = smallest(rank_up(signals.flat2), self._num_near)  # (N, A, K)
-        pair = np.arange(num_envs * uavs).reshape(num_envs, uavs, 1) * users + near
-        network = np.arange(num_envs)[:, None, None]
+        near = smallest(rank_up(signals.flat2, xp), self._num_near, xp)  # (N, A, K)
+        pair = xp.arange(num_envs * uavs).reshape(num_envs, uavs, 1) * users + near
+        network = xp.arange(num_envs)[:, None, None]
         east = pair + network * (uavs * users)  # in the flat (N, 2, A, M)
-        to_user = signals.to_user.reshape(-1) / self._scenario.area_m
-        mine = signals.serves.reshape(-1).take(pair)
-        served = signals.serves.sum(1).reshape(-1).take(network * users + near)
-        _write(out, to_user.take(east), to_user.take(east + uavs * users), mine, served - mine)
+        to_user = signals.to_user / self._scenario.area_m
+        mine = xp.take(signals.serves, pair)
+        served = xp.take(signals.serves.sum(1), network * users + near)
+        north = east + uavs * users
+        _write(out, xp.take(to_user, east), xp.take(to_user, north), mine, served - mine)
 
-    def _write_state(
-        self, out: np.ndarray, uav: list[np.ndarray], world: World, signals: Signals, time: np.ndarray
-    ) -> None:
+    def _write_state(self, out: Array, uav: list[Array], world: World, signals: Signals, time: Array) -> None:
         scenario = self._scenario
         end = STATE_UAV * scenario.num_uavs
         _write(_split(out[:, :end], STATE_UAV), *uav)
@@ -141,12 +143,12 @@ def users_in(scenario: Scenario, state: np.ndarray) -> np.ndarray:
     return (users.reshape(-1, scenario.num_users, STATE_USER)[..., :2] + 1.0) * (scenario.area_m / 2)
 
 
-def _split(block: np.ndarray, size: int) -> np.ndarray:
+def _split(block: Array, size: int) -> Array:
     """A view of the last axis as items of ``size`` features: ``(..., items, size)``."""
     return block.reshape(*block.shape[:-1], -1, size)
 
 
-def _write(out: np.ndarray, *features: np.ndarray) -> None:
+def _write(out: Array, *features: Array) -> None:
     """Feature f becomes ``out[..., f]``."""
     for index, feature in enumerate(features):
         out[..., index] = feature

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lit_rl.envs.uav.arrays import NUMPY, Array, Library
 from lit_rl.envs.uav.association import associate
 from lit_rl.envs.uav.backhaul import Routes, peers, widest_paths
 from lit_rl.envs.uav.channel import (
@@ -39,19 +40,19 @@ class Signals(NamedTuple):
         routes: Backhaul of each UAV, in Mbit/s.
     """
 
-    to_user: np.ndarray
-    flat2: np.ndarray
-    to_peer: np.ndarray
-    peer2: np.ndarray
-    peer_snr: np.ndarray
-    is_linked: np.ndarray
-    to_gateway: np.ndarray
-    serves: np.ndarray
-    load: np.ndarray
-    rate_mbps: np.ndarray
-    is_connected: np.ndarray
-    num_connected: np.ndarray
-    throughput_mbps: np.ndarray
+    to_user: Array
+    flat2: Array
+    to_peer: Array
+    peer2: Array
+    peer_snr: Array
+    is_linked: Array
+    to_gateway: Array
+    serves: Array
+    load: Array
+    rate_mbps: Array
+    is_connected: Array
+    num_connected: Array
+    throughput_mbps: Array
     routes: Routes
 
 
@@ -60,18 +61,17 @@ class RadioModel:
 
     Args:
         scenario: Powers, bands, thresholds and gateways.
+        xp: The library that computes.
     """
 
-    def __init__(self, scenario: Scenario) -> None:
-        self._scenario = scenario
+    def __init__(self, scenario: Scenario, xp: Library = NUMPY) -> None:
+        self._scenario, self._xp = scenario, xp
         self._place = SURROUNDINGS[scenario.surroundings]
         self._noise_dbm = noise_dbm(scenario.bandwidth_hz, scenario.noise_figure_db)
         self._backhaul_noise_dbm = noise_dbm(scenario.backhaul_bandwidth_hz, scenario.noise_figure_db)
-        self._gateways_31G = np.array(scenario.gateways, np.float32).T[:, None]
+        self._gateways_31G = xp.asarray(np.array(scenario.gateways, np.float32).T[:, None])
 
-    def evaluate(
-        self, position_N3A: np.ndarray, users_N2M: np.ndarray, is_on_NA: np.ndarray | None = None
-    ) -> Signals:
+    def evaluate(self, position_N3A: Array, users_N2M: Array, is_on_NA: Array | None = None) -> Signals:
         """Channels, association, routes and rates.
 
         Args:
@@ -79,16 +79,16 @@ class RadioModel:
             users_N2M: Users in m, float32.
             is_on_NA: False where a UAV does not transmit; None: all do.
         """
-        scenario = self._scenario
+        scenario, xp = self._scenario, self._xp
         to_user = users_N2M[:, :, None] - position_N3A[:, :2, :, None]
-        squared = np.square(to_user)
+        squared = xp.square(to_user)
         flat2 = squared[:, 0] + squared[:, 1]
         serves, bits_per_hz = self._access(flat2, position_N3A[:, 2], is_on_NA)
         load = serves.sum(2)
 
-        to_peer = position_N3A.take(peers(scenario.num_uavs), axis=2) - position_N3A[..., None]
+        to_peer = xp.take(position_N3A, peers(scenario.num_uavs, xp), 2) - position_N3A[..., None]
         to_gateway = self._gateways_31G - position_N3A[..., None]
-        peer2, gateway2 = np.square(to_peer).sum(1), np.square(to_gateway).sum(1).min(2)
+        peer2, gateway2 = xp.square(to_peer).sum(1), xp.min(xp.square(to_gateway).sum(1), 2)
         peer_snr = self._backhaul_snr(peer2, scenario.backhaul_power_dbm)
         is_linked = peer_snr >= from_db(scenario.min_snr_db)
         gateway_snr = self._backhaul_snr(gateway2, scenario.gateway_power_dbm)
@@ -113,49 +113,46 @@ class RadioModel:
             routes=routes,
         )
 
-    def _access(
-        self, flat2_NAM: np.ndarray, height_NA: np.ndarray, is_on_NA: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _access(self, flat2_NAM: Array, height_NA: Array, is_on_NA: Array | None) -> tuple[Array, Array]:
         """Who serves whom, ``(N, A, M)`` float32, and the bit/s per Hz of each user, ``(N, M)``."""
-        scenario = self._scenario
+        scenario, xp = self._scenario, self._xp
         snr = air_to_ground_snr(
-            flat2_NAM, height_NA, scenario.frequency_hz, self._place, scenario.power_dbm, self._noise_dbm
+            flat2_NAM, height_NA, scenario.frequency_hz, self._place, scenario.power_dbm, self._noise_dbm, xp
         )
         if is_on_NA is not None:
             snr *= is_on_NA[..., None]
-        sinr = signal_to_interference(snr)
-        serves = associate(sinr, from_db(scenario.min_sinr_db), scenario.max_users_per_uav).astype(np.float32)
-        return serves, np.log2(
-            1.0 + np.einsum("N A M, N A M -> N M", serves, sinr)
-        )  # at most one term per user
+        sinr = signal_to_interference(snr, xp)
+        serves = associate(sinr, from_db(scenario.min_sinr_db), scenario.max_users_per_uav, xp)
+        serves = xp.astype(serves, xp.float32)
+        heard = xp.einsum("N A M, N A M -> N M", serves, sinr)  # at most one term per user
+        return serves, xp.log2(1.0 + heard)
 
-    def _rates(
-        self, serves_NAM: np.ndarray, bits_per_hz_NM: np.ndarray, load_NA: np.ndarray, routes: Routes
-    ) -> np.ndarray:
+    def _rates(self, serves_NAM: Array, bits_per_hz_NM: Array, load_NA: Array, routes: Routes) -> Array:
         """``(N, M)`` Mbit/s: a UAV shares its band equally; all its users are slowed by a narrow backhaul."""
-        per_user = 1e-6 * self._scenario.bandwidth_hz / np.maximum(load_NA, 1.0)  # MHz
-        demand = per_user * np.einsum("N A M, N M -> N A", serves_NAM, bits_per_hz_NM)  # Mbit/s
-        per_user *= np.minimum(1.0, routes.capacity / np.maximum(demand, 1e-9))
-        return bits_per_hz_NM * np.einsum("N A M, N A -> N M", serves_NAM, per_user)
+        xp = self._xp
+        per_user = 1e-6 * self._scenario.bandwidth_hz / xp.maximum(load_NA, 1.0)  # MHz
+        demand = per_user * xp.einsum("N A M, N M -> N A", serves_NAM, bits_per_hz_NM)  # Mbit/s
+        per_user *= xp.minimum(routes.capacity / xp.maximum(demand, 1e-9), 1.0)
+        return bits_per_hz_NM * xp.einsum("N A M, N A -> N M", serves_NAM, per_user)
 
-    def _backhaul_snr(self, squared_m2: np.ndarray, power_dbm: float) -> np.ndarray:
+    def _backhaul_snr(self, squared_m2: Array, power_dbm: float) -> Array:
         frequency_hz = self._scenario.backhaul_frequency_hz
-        return free_space_snr(squared_m2, frequency_hz, power_dbm, self._backhaul_noise_dbm)
+        return free_space_snr(squared_m2, frequency_hz, power_dbm, self._backhaul_noise_dbm, self._xp)
 
     def _routes(
         self,
-        gateway_snr_NA: np.ndarray,
-        peer_snr_NAP: np.ndarray,
-        is_linked_NAP: np.ndarray,
-        is_on_NA: np.ndarray | None,
+        gateway_snr_NA: Array,
+        peer_snr_NAP: Array,
+        is_linked_NAP: Array,
+        is_on_NA: Array | None,
     ) -> Routes:
         """Shannon capacity of the links that exist, then the widest paths over them."""
-        scenario = self._scenario
+        scenario, xp = self._scenario, self._xp
         bandwidth_mhz = 1e-6 * scenario.backhaul_bandwidth_hz
         is_direct = gateway_snr_NA >= from_db(scenario.min_snr_db)
         if is_on_NA is not None:
             is_direct &= is_on_NA
-            is_linked_NAP &= is_on_NA[..., None] & is_on_NA.take(peers(scenario.num_uavs), axis=1)
-        direct = bandwidth_mhz * np.log2(1.0 + gateway_snr_NA) * is_direct
-        links = bandwidth_mhz * np.log2(1.0 + peer_snr_NAP) * is_linked_NAP
-        return widest_paths(direct, links, scenario.max_hops)
+            is_linked_NAP &= is_on_NA[..., None] & xp.take(is_on_NA, peers(scenario.num_uavs, xp), 1)
+        direct = bandwidth_mhz * xp.log2(1.0 + gateway_snr_NA) * is_direct
+        links = bandwidth_mhz * xp.log2(1.0 + peer_snr_NAP) * is_linked_NAP
+        return widest_paths(direct, links, scenario.max_hops, xp)

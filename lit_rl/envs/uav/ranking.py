@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import numpy as np
+from lit_rl.envs.uav.arrays import NUMPY, Array, Library
 
 _LOW_BITS = (1 << 32) - 1
 
 
-def rank_up(values: np.ndarray) -> np.ndarray:
+def rank_up(values: Array, xp: Library = NUMPY) -> Array:
     """int32 keys in the order of ``values``, float32 numbers of at least 0 (their bits are in order)."""
-    return values.view(np.int32)
+    return values.view(xp.int32)
 
 
-def rank_down(values: np.ndarray) -> np.ndarray:
+def rank_down(values: Array, xp: Library = NUMPY) -> Array:
     """int32 keys in the opposite order of ``values``."""
-    return -values.view(np.int32)
+    return -values.view(xp.int32)
 
 
-def smallest(keys: np.ndarray, k: int) -> np.ndarray:
+def smallest(keys: Array, k: int, xp: Library = NUMPY) -> Array:
     """Indices of the k smallest keys of each row, ascending; among equals the lower index comes first.
 
     Args:
         keys: ``(..., M)`` int32.
         k: At most M.
+        xp: The library that computes.
 
     Returns:
         ``(..., k)`` int64.
     """
-    packed = keys.astype(np.int64)
+    packed = xp.astype(keys, xp.int64)
     packed <<= 32
-    packed |= np.arange(keys.shape[-1])
-    packed.sort(-1)
-    return packed[..., :k] & _LOW_BITS
+    packed |= xp.arange(keys.shape[-1])
+    return xp.lowest(packed, k) & _LOW_BITS

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lit_rl.envs.uav.arrays import NUMPY, Array, Library
 from lit_rl.envs.uav.energy import min_power_w, propulsion_power_w
 from lit_rl.envs.uav.radio import Signals
 from lit_rl.envs.uav.scenario import Scenario
@@ -26,7 +27,9 @@ def term_names(scenario: Scenario) -> tuple[str, ...]:
     return SPARSE_TERMS if scenario.sparse else DENSE_TERMS
 
 
-def reward_terms(scenario: Scenario, world: World, signals: Signals, has_succeeded: np.ndarray) -> np.ndarray:
+def reward_terms(
+    scenario: Scenario, world: World, signals: Signals, has_succeeded: Array, xp: Library = NUMPY
+) -> Array:
     """The terms ``(terms, N)`` float32 in the order of :func:`term_names`; their sum is the reward.
 
     Dense: ``0.5 coverage + 0.3 min(1, throughput / target) + 0.2 fraction of UAVs with a route
@@ -38,24 +41,25 @@ def reward_terms(scenario: Scenario, world: World, signals: Signals, has_succeed
         world: After the step.
         signals: Of the world.
         has_succeeded: ``(N,)`` bool, the goal was reached in this very step.
+        xp: The library that computes.
     """
     if scenario.sparse:
-        return has_succeeded[None].astype(np.float32)
-    excess_w = np.maximum(world.power_w - min_power_w(), 0.0).mean(1)
+        return xp.astype(has_succeeded[None], xp.float32)
+    excess_w = xp.maximum(world.power_w - min_power_w(), 0.0).mean(1)
     is_close = signals.peer2 < scenario.safe_distance_m**2
-    terms = np.empty((len(DENSE_TERMS), len(excess_w)), np.float32)
+    terms = xp.empty((len(DENSE_TERMS), len(excess_w)), xp.float32)
     terms[0] = COVERAGE / scenario.num_users * signals.num_connected
-    terms[1] = THROUGHPUT * np.minimum(1.0, signals.throughput_mbps / scenario.target_throughput_mbps)
+    terms[1] = THROUGHPUT * xp.minimum(signals.throughput_mbps / scenario.target_throughput_mbps, 1.0)
     terms[2] = CONNECTIVITY / scenario.num_uavs * (signals.routes.hops > 0).sum(1)
     terms[3] = -ENERGY / _FULL_SPEED_W * excess_w
     terms[4] = -COLLISION * is_close.any((1, 2))
     terms *= _GRID
-    np.rint(terms, out=terms)
+    xp.rint(terms, out=terms)
     terms /= _GRID
     return terms
 
 
-def update_goal(scenario: Scenario, world: World, signals: Signals) -> np.ndarray:
+def update_goal(scenario: Scenario, world: World, signals: Signals) -> Array:
     """Count how long the goal coverage has been held; ``(N,)`` bool, the goal was reached in this step."""
     world.streak[:] += 1
     world.streak[signals.num_connected < scenario.goal_users] = 0

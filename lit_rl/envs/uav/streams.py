@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from lit_rl.envs.uav.arrays import NUMPY, Array, Library
+
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # odd, 2**64 / golden ratio
 
 
@@ -33,12 +35,14 @@ class Streams:
         bits = _mix(self._key[rows, None] + index * _STEP)
         return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
+    def uniform_where(self, has_N: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray]:
+        """The K streams where ``has_N``, and their next ``num`` numbers: ``(K, num)`` float64."""
+        rows = np.flatnonzero(has_N)
+        return rows, self.uniform(rows, num) if len(rows) else np.empty((0, num))
+
     def normal(self, rows: np.ndarray, num: int) -> np.ndarray:
-        """The next ``num`` standard normal numbers (Box and Muller 1958): ``(K, num)`` float64."""
-        pairs = (num + 1) // 2
-        first, second = np.split(self.uniform(rows, 2 * pairs), 2, axis=1)
-        radius, angle = np.sqrt(-2.0 * np.log1p(-first)), 2.0 * math.pi * second
-        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], 1)[:, :num]
+        """The next ``num`` standard normal numbers: ``(K, num)`` float64."""
+        return box_muller(self.uniform(rows, 2 * ((num + 1) // 2)), num, NUMPY)
 
     def get_state(self) -> dict[str, Any]:
         """Keys and counters, as tensors."""
@@ -53,6 +57,22 @@ class Streams:
         """Continue from :meth:`get_state`."""
         self._key = state["key"].numpy().view(np.uint64).copy()
         self._count = state["count"].numpy().view(np.uint64).copy()
+
+
+def make_streams(seed: int, num: int, xp: Library) -> Any:
+    """:class:`Streams`, or the same numbers on a device."""
+    if xp.is_host:
+        return Streams(seed, num)
+    from lit_rl.envs.uav.torch_streams import TorchStreams
+
+    return TorchStreams(seed, num, xp)
+
+
+def box_muller(uniform: Array, num: int, xp: Library) -> Array:
+    """``num`` standard normal numbers of each row of uniform ones (Box and Muller 1958): ``(K, num)``."""
+    pairs = uniform.shape[1] // 2
+    radius, angle = xp.sqrt(-2.0 * xp.log1p(-uniform[:, :pairs])), 2.0 * math.pi * uniform[:, pairs:]
+    return xp.concatenate([radius * xp.cos(angle), radius * xp.sin(angle)], 1)[:, :num]
 
 
 def _mix(bits: np.ndarray) -> np.ndarray:
