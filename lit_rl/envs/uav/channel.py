@@ -105,7 +105,7 @@ def air_to_ground_snr(
     odds += place.a * place.b + math.log(place.a)
     xp.exp(odds, out=odds)  # of being blocked to being in sight
     odds += 1.0
-    gain = math.log(10.0) / 10.0 * (place.blocked_db - place.line_of_sight_db) / odds
+    gain = xp.divide(math.log(10.0) / 10.0 * (place.blocked_db - place.line_of_sight_db), odds, out=odds)
     xp.exp(gain, out=gain)
     squared_m2 = flat2_NAM + xp.square(height_NA1)
     gain *= free_space_snr(squared_m2, frequency_hz, power_dbm - place.blocked_db, noise_level_dbm, xp)

@@ -36,12 +36,12 @@ class UAVNetwork:
         num_envs: N.
         render_mode: ``rgb_array`` or None; :meth:`frame` works with both.
         record: Names to report in ``Step.metrics``, of ``measures.py`` or ``reward_<term>``.
-        device: Where everything is computed: ``cpu``, ``cuda`` or ``cuda:<number>``. On a GPU numpy arrays
-            come in and go out, one transfer each way per step; :meth:`step_tensors` does without. The random
-            numbers are the same; rounding differs, so that now and then a user at a threshold is decided
-            otherwise. Tested with torch on the CPU, not yet on a GPU.
+        device: Where everything is computed: ``cpu``, ``cuda`` (the current GPU) or ``cuda:<number>``. On a
+            GPU numpy arrays come in and go out, one transfer each way per step; :meth:`step_tensors` does
+            without. The random numbers are the same; rounding differs, so that now and then a user at a
+            threshold is decided otherwise. Tested with torch on the CPU, not yet on a GPU.
         backend: ``auto`` is numpy on the CPU and torch on a GPU; ``torch`` computes with torch on the CPU,
-            too (slower for few networks; for tests and for loops on tensors).
+            too (slower than numpy; for tests and for loops on tensors).
         **settings: Fields of ``Scenario`` (``scenario.py``).
 
     Raises:

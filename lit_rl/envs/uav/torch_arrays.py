@@ -15,7 +15,7 @@ class TorchArrays:
     """The functions that the formulas use; nothing here waits for the device unless it says so.
 
     Args:
-        device: As torch names it.
+        device: As torch names it; ``cuda`` is the current one.
     """
 
     is_host = False
@@ -26,12 +26,14 @@ class TorchArrays:
     sin, cos = staticmethod(torch.sin), staticmethod(torch.cos)
     arctan2, hypot = staticmethod(torch.arctan2), staticmethod(torch.hypot)
     floor, rint, where = staticmethod(torch.floor), staticmethod(torch.round), staticmethod(torch.where)
-    subtract, divide = staticmethod(torch.subtract), staticmethod(torch.divide)
-    concatenate, take_along_axis = staticmethod(torch.cat), staticmethod(torch.take_along_dim)
+    subtract, concatenate = staticmethod(torch.subtract), staticmethod(torch.cat)
+    take_along_axis = staticmethod(torch.take_along_dim)
     min, max = staticmethod(torch.amin), staticmethod(torch.amax)
 
     def __init__(self, device: str) -> None:
         self.device = torch.device(device)
+        if device == "cuda":  # by its number, whatever becomes the current one later
+            self.device = torch.device("cuda", torch.cuda.current_device())
 
     @torch.inference_mode(False)  # what lives from step to step is written to outside of that mode, too
     def zeros(self, shape: int | Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -71,6 +73,11 @@ class TorchArrays:
     def minimum(x: Tensor, y: Tensor | float, out: Tensor | None = None) -> Tensor:
         """``y`` may be a number."""
         return torch.minimum(x, y, out=out) if isinstance(y, Tensor) else torch.clamp(x, max=y, out=out)
+
+    @staticmethod
+    def divide(x: Tensor | float, y: Tensor, out: Tensor | None = None) -> Tensor:
+        """``x`` may be a number."""
+        return torch.divide(x if isinstance(x, Tensor) else y.new_full((), x), y, out=out)
 
     @staticmethod
     def clip(

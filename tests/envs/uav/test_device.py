@@ -100,6 +100,7 @@ def test_cuda_equals_numpy(name: str) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 def test_cuda_steps_do_not_wait_but_for_the_ends() -> None:
     env = UAVNetwork(4, device="cuda")
     env.reset_tensors(0)
