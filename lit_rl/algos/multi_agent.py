@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from lit_rl.types import ALIVE, OBSERVATION, STATE, EnvSpec, LeafSpec, Nested, R
 
 AGENT_ID = "agent_id"
 """Key of the agent's number, a discrete leaf: encoders append it as a one-hot vector."""
+
+AgentIds: TypeAlias = bool | Literal["actor"]
+"""Which networks see the agent's number: none, all, or the actor alone."""
 
 
 class Rows(NamedTuple):
@@ -46,8 +49,8 @@ class Views:
     Args:
         spec: Of the environment.
         agent_ids: Append to each observation which agent it is.
-        central_critic: The critic sees the global state instead, once for all agents; with ``agent_ids`` once
-            for each.
+        central_critic: The critic sees the global state instead, once for all agents; with ``agent_ids`` true
+            once for each, with its number.
 
     Attributes:
         num_agents: A; 0 when there is no agent axis.
@@ -60,11 +63,11 @@ class Views:
         ValueError: The environment has no agent axis, or no global state, that an argument needs.
     """
 
-    def __init__(self, spec: EnvSpec, agent_ids: bool = False, central_critic: bool = False) -> None:
+    def __init__(self, spec: EnvSpec, agent_ids: AgentIds = False, central_critic: bool = False) -> None:
         if agent_ids and not spec.agents:
             raise ValueError(
-                f"agent_ids = true needs an environment of several agents, {spec.name} has no agent axis; "
-                "leave it false"
+                f"agent_ids = {str(agent_ids).lower()} needs an environment of several agents, "
+                f"{spec.name} has no agent axis; leave it false"
             )
         if central_critic and not spec.state:
             raise ValueError(
@@ -72,7 +75,7 @@ class Views:
                 "leave it false"
             )
         self.num_agents = len(spec.agents)
-        self._agent_ids = agent_ids
+        self._agent_ids = bool(agent_ids)
         identity = LeafSpec([], "int64", [self.num_agents])
         self.may_leave = (
             bool(spec.agents) and isinstance(spec.observation, dict) and ALIVE in spec.observation
@@ -81,9 +84,9 @@ class Views:
         self._leaf, first = next(named_leaves(own))  # any will do: it tells the leading axes
         self._axes = len(first.shape)
         self.actor = replace(spec, observation=own | {AGENT_ID: identity} if agent_ids else own)
-        seen = {STATE: state, AGENT_ID: identity} if agent_ids else state
+        self.shared_value = central_critic and agent_ids is not True
+        seen = state if self.shared_value else {STATE: state, AGENT_ID: identity}
         self.critic = replace(spec, observation=seen) if central_critic else None
-        self.shared_value = central_critic and not agent_ids
 
     @property
     def observation(self) -> LeafSpec | dict[str, Any]:

@@ -18,7 +18,7 @@ from lit_rl import metrics
 from lit_rl.algos.actor_critic import ActorCritic
 from lit_rl.algos.advantages import estimate
 from lit_rl.algos.module import RLModule
-from lit_rl.algos.multi_agent import Views
+from lit_rl.algos.multi_agent import AgentIds, Views
 from lit_rl.algos.ppo_arguments import check_arguments
 from lit_rl.algos.samples import (
     Samples,
@@ -84,7 +84,8 @@ class PPO(RLModule):
             2020).
         central_critic: The critic sees the global state of an environment of several agents: MAPPO. False
             is IPPO.
-        agent_ids: Append to what the shared networks see which agent it is, as a one-hot vector.
+        agent_ids: Append to what the shared networks see which agent it is, as a one-hot vector. With
+            ``actor`` a central critic keeps to one value of a state for all agents, which costs less.
         encoder: Builds the network in front of actor and critic, ``class_path`` in YAML. None flattens
             observations.
         critic_encoder: The same for what a central critic sees. None flattens the state.
@@ -123,7 +124,7 @@ class PPO(RLModule):
         normalize_observation: bool = False,
         normalize_return: bool = False,
         central_critic: bool = False,
-        agent_ids: bool = False,
+        agent_ids: AgentIds = False,
         encoder: EncoderFactory | None = None,
         critic_encoder: EncoderFactory | None = None,
         share_encoder: bool = False,
@@ -147,7 +148,8 @@ class PPO(RLModule):
         self.max_grad_norm, self.target_kl = max_grad_norm, target_kl
         self.normalize_advantage = normalize_advantage
         self.normalize_observation, self.normalize_return = normalize_observation, normalize_return
-        self.central_critic, self.agent_ids = central_critic, agent_ids
+        self.central_critic = central_critic
+        self.agent_ids: AgentIds = agent_ids
         self.encoder, self.critic_encoder, self.share_encoder = encoder, critic_encoder, share_encoder
         self.gru, self.chunk_length = gru, chunk_length
         self.compile_update = compile

@@ -37,6 +37,8 @@ def _problems(learner: PPO) -> Iterator[str]:
         yield "share_encoder = true contradicts central_critic = true, which sees something else"
     if learner.critic_encoder is not None and not learner.central_critic:
         yield "critic_encoder is of a central critic, but central_critic = false; give encoder alone"
+    if learner.agent_ids == "actor" and not learner.central_critic:
+        yield "agent_ids = actor needs a central critic, but central_critic = false; give agent_ids = true"
     if learner.clip_value is not None and learner.clip_value <= 0:
         yield f"clip_value must be above 0, got {learner.clip_value}; null does not clip the value"
     if learner.huber_delta is not None and learner.huber_delta <= 0:

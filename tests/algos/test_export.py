@@ -88,9 +88,10 @@ def test_exported_file_acts_like_the_learner(tmp_path: Path, module: RLModule, e
         (MatchingPair, {}),
         (Team, {"central_critic": True}),
         (Team, {"central_critic": True, "agent_ids": True}),
+        (Team, {"central_critic": True, "agent_ids": "actor"}),
     ],
 )
-def test_exported_recurrent_policy_carries_its_memory(tmp_path: Path, env: Any, arguments: dict[str, bool]):
+def test_exported_recurrent_policy_carries_its_memory(tmp_path: Path, env: Any, arguments: dict[str, Any]):
     module = PPO(hidden=(8,), gru=6, chunk_length=8, batch_size=32, **arguments)
     policy = torch.export.load(
         export_policy(trained(tmp_path, module, env), tmp_path / "policy.pt2")

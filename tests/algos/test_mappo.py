@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lit_rl import PPO, RolloutDataModule
 from lit_rl.algos.module import RLModule
+from lit_rl.algos.multi_agent import AgentIds
 from lit_rl.algos.samples import normalize_advantages
 from lit_rl.collect.evaluate import evaluate
 from lit_rl.collect.inline import InlineCollector
@@ -65,9 +66,10 @@ def collected(env: Any, steps: int = 12, **arguments: Any) -> tuple[Recording, R
         (MatchingPair, {"value_norm": True, "huber_delta": 10.0, "agent_ids": True}),
         (Team, MAPPO),
         (partial(Team, team=True), {**MAPPO, "agent_ids": True, "normalize_observation": True}),
+        (partial(Team, team=True), {**MAPPO, "agent_ids": "actor"}),
         (Team, {**MAPPO, "gru": 8, "chunk_length": 4}),
     ],
-    ids=["ippo", "mappo", "numbered", "memory"],
+    ids=["ippo", "mappo", "numbered", "numbered actor", "memory"],
 )
 def test_agents_learn_to_match(env: Any, arguments: dict[str, Any]):
     """Each sees both bits and must say the other's: 4 per episode of 4 steps, 2 by chance."""
@@ -88,8 +90,8 @@ def test_only_numbers_tell_agents_apart_that_see_the_same(agent_ids: bool):
 
 
 @pytest.mark.parametrize("gru", [None, 6])
-@pytest.mark.parametrize("agent_ids", [False, True])
-def test_every_update_starts_at_ratio_one(gru: int | None, agent_ids: bool):
+@pytest.mark.parametrize("agent_ids", [False, True, "actor"])
+def test_every_update_starts_at_ratio_one(gru: int | None, agent_ids: AgentIds):
     module = WatchedPPO(hidden=(8,), gru=gru, chunk_length=4, batch_size=32, update_epochs=2, clip_value=0.2,
                         normalize_observation=True, agent_ids=agent_ids, **MAPPO)  # fmt: skip
     env = partial(Team, length=5, leaves_after=2)
@@ -130,17 +132,17 @@ def slow_values(module: PPO, states: Tensor) -> Tensor:
     values = []
     for state in states.reshape(-1, 3):
         for a in range(2):
-            number = torch.eye(2)[a] if module.agent_ids else torch.zeros(0)
+            number = torch.eye(2)[a] if module.agent_ids is True else torch.zeros(0)
             values.append(module.network.critic(torch.cat([state, number])))
     return torch.stack(values).view(*states.shape[:-1], 2)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("team", [False, True])
-@pytest.mark.parametrize("agent_ids", [False, True])
+@pytest.mark.parametrize("agent_ids", [False, True, "actor"])
 @pytest.mark.parametrize("leaves_after", [None, 2])
 def test_advantages_of_a_central_critic_against_a_slow_twin(
-    team: bool, agent_ids: bool, leaves_after: int | None
+    team: bool, agent_ids: AgentIds, leaves_after: int | None
 ):
     env = Team(3, team=team, length=5, leaves_after=leaves_after)
     module, rollout = collected(env, agent_ids=agent_ids, central_critic=True, gae_lambda=0.8)
@@ -167,7 +169,7 @@ def test_advantages_of_a_central_critic_against_a_slow_twin(
     assert alive.all() == (leaves_after is None)
     torch.testing.assert_close(samples["advantage"].view(12, 3, 2)[alive], advantage[alive])
     torch.testing.assert_close(samples["return"].view(12, 3, 2)[alive], (advantage + value[:-1])[alive])
-    if team and not agent_ids:
+    if team and agent_ids is not True:
         assert torch.equal(samples["advantage"][..., 0], samples["advantage"][..., 1])
 
 

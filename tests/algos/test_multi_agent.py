@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lit_rl.algos.multi_agent import Views
+from lit_rl.algos.multi_agent import AgentIds, Views
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.collect.uniform import UniformPolicy
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, Rollout
@@ -76,29 +76,42 @@ def test_an_agents_number_is_one_more_discrete_leaf(is_dict: bool):
         assert seen["agent_id"].tolist() == np.broadcast_to([0, 1, 2], lead).tolist()
 
 
-def test_a_central_critic_sees_the_state_once_or_with_each_number():
+@pytest.mark.parametrize("agent_ids", [False, "actor"])
+def test_a_central_critic_sees_the_state_once(agent_ids: AgentIds):
     spec, obs = full()
-    shared, each = Views(spec, central_critic=True), Views(spec, agent_ids=True, central_critic=True)
-    assert (shared.shared_value, each.shared_value) == (True, False)
+    shared = Views(spec, agent_ids, central_critic=True)
+    assert shared.shared_value
     assert shared(obs)["critic"] is obs["state"]
     assert shared.observation["critic"] == LeafSpec([7])  # type: ignore[index]
+    assert ("agent_id" in shared(obs)["actor"]) == (agent_ids == "actor")
+    without = {name: leaf for name, leaf in obs.items() if name != "state"}
+    assert list(shared(without, with_critic=False)) == ["actor"]  # acting needs no state
+
+
+def test_a_central_critic_sees_the_state_with_each_number():
+    spec, obs = full()
+    each = Views(spec, agent_ids=True, central_critic=True)
+    assert not each.shared_value
     critic = each(obs)["critic"]
     assert critic["state"].shape == (5, 3, 7)
     assert (critic["state"] == obs["state"][:, None]).all()
     assert critic["agent_id"].tolist() == [[0, 1, 2]] * 5
     assert list(each(obs, with_critic=False)) == ["actor"]
-    without = {name: leaf for name, leaf in obs.items() if name != "state"}
-    assert list(shared(without, with_critic=False)) == ["actor"]  # acting needs no state
 
 
 @pytest.mark.parametrize(
     ("spec", "arguments", "message"),
     [
         (spec_of(LeafSpec([1]), ()), {"agent_ids": True}, "agent_ids = true needs .* Toy has no agent axis"),
+        (
+            spec_of(LeafSpec([1]), ()),
+            {"agent_ids": "actor"},
+            "agent_ids = actor needs .* Toy has no",
+        ),
         (spec_of(LeafSpec([1])), {"central_critic": True}, "central_critic = true needs .* Toy has none"),
     ],
 )
-def test_arguments_that_do_not_fit_the_environment(spec: EnvSpec, arguments: dict[str, bool], message: str):
+def test_arguments_that_do_not_fit_the_environment(spec: EnvSpec, arguments: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         Views(spec, **arguments)
 

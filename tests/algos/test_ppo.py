@@ -323,6 +323,7 @@ def test_a_loss_that_is_not_finite_is_named():
         ({"gamma": 1.1}, "PPO: gamma = 1.1 is outside its range"),
         ({"gae_lambda": -0.1}, "PPO: gae_lambda = -0.1 is outside its range"),
         ({"clip": 1.0}, "PPO: clip = 1.0 is outside its range"),
+        ({"agent_ids": "actor"}, "PPO: agent_ids = actor needs a central critic"),
         ({"share_encoder": True}, "PPO: share_encoder = true contradicts encoder = null"),
         ({"clip_value": 0.0}, "PPO: clip_value must be above 0, got 0.0; null does not clip"),
         ({"batch_size": 1}, "PPO: batch_size = 1 contradicts normalize_advantage = true"),

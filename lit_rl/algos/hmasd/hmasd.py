@@ -112,7 +112,7 @@ class HMASD(RLModule):
         value_norm: See ``PPO``; for both levels, each with its own statistics.
         max_grad_norm: Of each network.
         normalize_observation: See ``PPO``; for the skill discoverer. All networks normalise each vector.
-        agent_ids: See ``PPO``; for the skill discoverer.
+        agent_ids: Append to what the actor of the skill discoverer sees which agent it is.
         paper_compat: Do as the authors' code where that differs from what is right: clocks run with the
             rollout, through the ends of episodes (whose rewards then mix); the discriminators judge an
             episode's last step by the first observation of the next; a time limit has no value after it.

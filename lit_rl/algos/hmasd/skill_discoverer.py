@@ -13,7 +13,7 @@ from torch import Tensor
 from lit_rl import metrics
 from lit_rl.algos.actor_critic import ACTOR_CONTEXT, CRITIC_CONTEXT
 from lit_rl.algos.hmasd.transformer import one_hot
-from lit_rl.algos.multi_agent import Views
+from lit_rl.algos.multi_agent import AgentIds, Views
 from lit_rl.algos.ppo import LOG_PROB, PPO
 from lit_rl.algos.replay_audit import audit
 from lit_rl.losses import weighted_mean
@@ -31,11 +31,11 @@ class SkillViews(Views):
         n_Z: Number of team skills.
         n_z: Number of skills of an agent.
         is_last: Skills join after encoder and GRU instead of before them.
-        agent_ids: See ``Views``.
+        agent_ids: Append to an agent's observation which one it is. The critic is V_l(s, Z): of the team.
     """
 
-    def __init__(self, spec: EnvSpec, n_Z: int, n_z: int, is_last: bool, agent_ids: bool) -> None:
-        super().__init__(spec, agent_ids, central_critic=True)
+    def __init__(self, spec: EnvSpec, n_Z: int, n_z: int, is_last: bool, agent_ids: AgentIds) -> None:
+        super().__init__(spec, "actor" if agent_ids else False, central_critic=True)
         self.n_Z, self.n_z, self.is_last = n_Z, n_z, is_last
         if self.critic is None:
             raise TypeError("the critic of the skill discoverer is central")
@@ -52,8 +52,6 @@ class SkillViews(Views):
         """``{"actor": ..., "critic": ...}``, and the skills that join late beside them."""
         seen = super().__call__(obs, with_critic)
         team, agents = obs[TEAM_SKILL], obs[AGENT_SKILLS]
-        if not self.shared_value:
-            team = team.unsqueeze(-1).expand_as(agents)
         if self.is_last:
             dtype = obs[STATE].dtype
             late = {ACTOR_CONTEXT: one_hot(agents, self.n_z, dtype)} if self.n_z > 1 else {}

@@ -99,11 +99,13 @@ def test_evaluation_has_the_same_clock():
 @pytest.mark.parametrize("gru", [None, 4])
 @pytest.mark.parametrize("skill_last_layer", [False, True])
 @pytest.mark.parametrize("sizes", [(3, 2), (1, 4), (2, 1)])
-def test_both_levels_replay(gru: int | None, skill_last_layer: bool, sizes: tuple[int, int]):
-    env = Team(4, length=6)
+@pytest.mark.parametrize("agent_ids", [False, True])
+def test_both_levels_replay(gru: int | None, skill_last_layer: bool, sizes: tuple[int, int], agent_ids: bool):
     module, rollout = collected(
-        env, gru=gru, skill_last_layer=skill_last_layer, n_Z=sizes[0], n_z=sizes[1], skill_sync="truncate"
-    )
+        Team(4, length=6), gru=gru, skill_last_layer=skill_last_layer, n_Z=sizes[0], n_z=sizes[1],
+        skill_sync="truncate", agent_ids=agent_ids,
+    )  # fmt: skip
+    assert module.discoverer.views.shared_value  # V_l(s, Z), whatever the actor sees
     values = audited(module, rollout)
     assert values[metrics.REPLAY_ERROR] < 1e-6
     assert values[metrics.REPLAY_ERROR_HIGH] < 1e-6
@@ -228,17 +230,20 @@ def test_paper_compat_trains():
 # MAPPO
 
 
-def test_one_skill_without_discrimination_is_mappo():
+@pytest.mark.parametrize("agent_ids", [False, True])
+def test_one_skill_without_discrimination_is_mappo(agent_ids: bool):
     """Two updates of the same rollouts give the same losses and the same weights."""
     arguments: dict[str, Any] = {"gru": 4, "chunk_length": 4, "activation": "relu", "learning_rate": 0.01,
                                  "update_epochs": 3, "clip_value": 0.2, "huber_delta": 10.0,
                                  "value_coef": 1.0,
                                  "value_norm": True, "max_grad_norm": 10.0}  # fmt: skip
     env = Team(4, length=6)
-    module = make(env, n_Z=1, n_z=1, lambda_D=0.0, lambda_d=0.0, lambda_l=0.05, **arguments)
+    module = make(env, n_Z=1, n_z=1, lambda_D=0.0, lambda_d=0.0, lambda_l=0.05, agent_ids=agent_ids,
+                  **arguments)  # fmt: skip
     encoder = partial(PerceptronEncoder, hidden=(8,), activation="relu", layer_norm=True)
     mappo = PPO(hidden=(), encoder=encoder, critic_encoder=encoder, central_critic=True, entropy_coef=0.05,
-                batch_size=16 * 4 * 2, spec=env.spec, **arguments)  # fmt: skip
+                batch_size=16 * 4 * 2, agent_ids="actor" if agent_ids else False, spec=env.spec,
+                **arguments)  # fmt: skip
     mappo.configure_model()
     mappo.network.load_state_dict(module.discoverer.network.state_dict())
     optimizers = module.discoverer.configure_optimizers(), mappo.configure_optimizers()
