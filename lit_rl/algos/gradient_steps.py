@@ -1,4 +1,4 @@
-"""``GradientSteps``: optimizer steps that are the same on all ranks, for learners and their parts."""
+"""Optimizer steps that are the same on all ranks, for learners and their parts, and their learning rate."""
 
 from __future__ import annotations
 
@@ -58,3 +58,8 @@ class GradientSteps(LightningModule):
     @property
     def _world_size(self) -> int:
         return self._trainer.world_size if self._trainer is not None else 1
+
+
+def linear_schedule(env_steps: int, anneal_env_steps: int | None) -> float:
+    """Factor from 1 at the start to 0 at ``anneal_env_steps``; 1 forever when that is None."""
+    return 1.0 if anneal_env_steps is None else max(0.0, 1.0 - env_steps / anneal_env_steps)

@@ -17,16 +17,12 @@ from torch import Tensor
 from lit_rl import metrics
 from lit_rl.algos.actor_critic import ActorCritic
 from lit_rl.algos.advantages import estimate
+from lit_rl.algos.compiled_gradient import compile_gradient
+from lit_rl.algos.gradient_steps import linear_schedule
 from lit_rl.algos.module import RLModule
 from lit_rl.algos.multi_agent import AgentIds, Views
 from lit_rl.algos.ppo_arguments import check_arguments
-from lit_rl.algos.samples import (
-    Samples,
-    cut_chunks,
-    normalized_epochs,
-    rows_per_minibatch,
-    shuffled_epochs,
-)
+from lit_rl.algos.samples import Samples, cut_chunks, normalized_epochs, rows_per_minibatch, shuffled_epochs
 from lit_rl.compute import MatmulPrecision
 from lit_rl.losses import (
     approximate_kl,
@@ -37,7 +33,7 @@ from lit_rl.losses import (
 )
 from lit_rl.losses import value_loss as mean_value_loss
 from lit_rl.nested import map_nested
-from lit_rl.nets import Activation, EncoderFactory, FlatAdam, FlatParameters, clip_factor, zero_where
+from lit_rl.nets import Activation, EncoderFactory, FlatAdam, FlatParameters, zero_where
 from lit_rl.normalize import ObservationNorm, ReturnScale, ValueNorm
 from lit_rl.types import Decision, EnvSpec, Nested, Rollout
 
@@ -208,7 +204,10 @@ class PPO(RLModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Fused Adam over one flat parameter, epsilon 1e-5 as in the reference implementation."""
         self.flat = FlatParameters(self.network)
-        self._minibatch_gradient = self._gradient_function() if self.compile_update else None
+        self._minibatch_gradient = None
+        if self.compile_update:  # over several ranks the mean gradient is clipped, outside
+            clip_inside = self.max_grad_norm if self._world_size == 1 else None
+            self._minibatch_gradient = compile_gradient(self._loss, clip_inside, self.device)
         return FlatAdam(self.flat, self.learning_rate, epsilon=1e-5)
 
     def training_step(self, rollout: Rollout, batch_idx: int) -> None:
@@ -381,22 +380,6 @@ class PPO(RLModule):
         log_ratio = (log_prob - old_log_prob).detach()
         return total, (policy_loss.detach(), value_loss.detach(), log_ratio, total.detach())
 
-    def _gradient_function(self) -> Any:
-        """Gradient of ``_loss`` over the flat parameter, clipped, as one compiled graph."""
-        clip_inside = self.max_grad_norm if self._world_size == 1 else None
-
-        def gradient(flat: Tensor, minibatch: Samples, clip: float | Tensor) -> tuple[Tensor, Logged]:
-            grad, (_, logged) = torch.func.grad_and_value(self._loss, has_aux=True)(flat, minibatch, clip)
-            if clip_inside is not None:
-                grad = grad * clip_factor(grad, clip_inside)
-            return grad, logged
-
-        # torch's own float32 tanh is slower than its decomposition on CPUs other than Intel's
-        options: dict[str, Any] = {"cpp.use_decompose_tanh": True} if self.device.type == "cpu" else {}
-        # what is not a tensor (coefficients, layout) is fixed by now: checking it at each step costs time
-        options["guard_filter_fn"] = torch.compiler.keep_tensor_guards_unsafe
-        return torch.compile(gradient, fullgraph=True, dynamic=False, options=options)
-
     def local_state(self) -> dict[str, Any]:
         """Running returns of this rank's environments."""
         return {} if self.return_scale is None else {"return_scale": self.return_scale.get_state()}
@@ -409,8 +392,3 @@ class PPO(RLModule):
 
 def _weight(valid: Tensor | None, like: Tensor) -> Tensor:
     return torch.ones_like(like) if valid is None else valid.to(like.dtype)
-
-
-def linear_schedule(env_steps: int, anneal_env_steps: int | None) -> float:
-    """Factor from 1 at the start to 0 at ``anneal_env_steps``; 1 forever when that is None."""
-    return 1.0 if anneal_env_steps is None else max(0.0, 1.0 - env_steps / anneal_env_steps)

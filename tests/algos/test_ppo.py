@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_rl import PPO, RolloutDataModule
-from lit_rl.algos.ppo import linear_schedule
+from lit_rl.algos.gradient_steps import linear_schedule
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.nets import Flatten

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lit_rl import metrics
+from lit_rl.algos.gradient_steps import linear_schedule
 from lit_rl.algos.hmasd.arguments import check_arguments, check_rollout_steps, check_spec
 from lit_rl.algos.hmasd.decisions import (
     SKILL_LOG_PROB,
@@ -36,7 +37,6 @@ from lit_rl.algos.hmasd.team_discriminator import TeamDiscriminator
 from lit_rl.algos.hmasd.transformer import Reduction
 from lit_rl.algos.module import RLModule
 from lit_rl.algos.multi_agent import Views
-from lit_rl.algos.ppo import linear_schedule
 from lit_rl.algos.replay_audit import audit
 from lit_rl.compute import MatmulPrecision
 from lit_rl.encoders.perceptron import PerceptronEncoder
@@ -44,16 +44,7 @@ from lit_rl.losses import weighted_mean
 from lit_rl.nested import map_nested
 from lit_rl.nets import Activation, Flatten
 from lit_rl.normalize import ValueNorm
-from lit_rl.types import (
-    AGENT_SKILLS,
-    SKILL_START,
-    STATE,
-    TEAM_SKILL,
-    Decision,
-    EnvSpec,
-    Nested,
-    Rollout,
-)
+from lit_rl.types import AGENT_SKILLS, SKILL_START, STATE, TEAM_SKILL, Decision, EnvSpec, Nested, Rollout
 
 log = logging.getLogger("lit_rl")
 
@@ -203,25 +194,11 @@ class HMASD(RLModule):
         )
         encoder = partial(PerceptronEncoder, hidden=tuple(hidden), activation=activation, layer_norm=True)
         self.discoverer = SkillDiscoverer(
-            n_Z,
-            n_z,
-            skill_last_layer,
-            replay_tolerance,
-            hidden=(),
-            activation=activation,
-            encoder=encoder,
-            critic_encoder=encoder,
-            gru=gru,
-            chunk_length=chunk_length,
-            gamma=gamma,
-            gae_lambda=gae_lambda,
-            entropy_coef=lambda_l,
-            value_norm=value_norm,
-            normalize_observation=normalize_observation,
-            agent_ids=agent_ids,
-            compile=compile,
-            **both_levels,
-        )
+            n_Z, n_z, skill_last_layer, replay_tolerance, hidden=(), activation=activation, encoder=encoder,
+            critic_encoder=encoder, gru=gru, chunk_length=chunk_length, gamma=gamma, gae_lambda=gae_lambda,
+            entropy_coef=lambda_l, value_norm=value_norm, normalize_observation=normalize_observation,
+            agent_ids=agent_ids, compile=compile, **both_levels,
+        )  # fmt: skip
         classifier: dict[str, Any] = {
             "hidden": hidden,
             "learning_rate": learning_rate,

@@ -25,7 +25,7 @@ class NumpyArrays:
     """Numpy under its own names; what has no function there is a method of the array."""
 
     is_host = True
-    """Library can be looked at without waiting for a device."""
+    """Results can be looked at without waiting for a device."""
     float32, int32, int64, bool_ = np.float32, np.int32, np.int64, np.bool_
 
     sqrt, square, exp = staticmethod(np.sqrt), staticmethod(np.square), staticmethod(np.exp)
