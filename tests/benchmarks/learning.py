@@ -28,7 +28,6 @@ VARIANTS = {
     "float32": ["--model.matmul_precision", "highest"],
     "compile": ["--model.compile", "true"],
     "no_agent_ids": ["--model.agent_ids", "false", "--model.learning_rate", "3e-4"],  # UAV, as it first was
-    "critic_ids": ["--model.agent_ids", "true"],
 }
 TARGETS = {
     ("ppo_cartpole", "return"): 475.0,
