@@ -7,8 +7,6 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-_KEYS = {"class_path", "init_args"}
-
 
 def factory(source: str | Mapping[str, Any] | Callable[..., Any], argument: str) -> Any:
     """What a mapping or an entry point names; anything else as it is.
@@ -16,21 +14,23 @@ def factory(source: str | Mapping[str, Any] | Callable[..., Any], argument: str)
     Args:
         source: ``{"class_path": "my_package.MyEnv", "init_args": {...}}``, an entry point
             (``"mpe2.simple_spread_v3:parallel_env"``), an id, or a callable. ``"package:Id-v0"`` is an id of
-            Gymnasium, which imports ``package`` first.
+            Gymnasium, which imports ``package`` first. Other keys of a mapping count as ``init_args``: so
+            jsonargparse delivers ``--data.env.init_args.name value``.
         argument: Where it was given, for messages.
 
     Returns:
         The id, or a callable; ``init_args`` are its keyword arguments.
 
     Raises:
-        ValueError: The mapping has other keys, or names nothing that can be imported and called.
+        ValueError: The mapping names nothing that can be imported and called.
     """
     if isinstance(source, str):
         return _entry_point(source) or source
     if not isinstance(source, Mapping):
         return source
-    path = source.get("class_path")
-    if not isinstance(path, str) or not set(source) <= _KEYS:
+    given = dict(source)
+    path, init_args = given.pop("class_path", None), given.pop("init_args", None) or {}
+    if not isinstance(path, str):
         raise ValueError(f"{argument} must have class_path and perhaps init_args, got {dict(source)}")
     module, _, name = path.rpartition(".")
     try:
@@ -42,8 +42,8 @@ def factory(source: str | Mapping[str, Any] | Callable[..., Any], argument: str)
         ) from error
     if not callable(found):
         raise ValueError(f"{argument}.class_path {path!r} must be a class or function, got {found!r}")
-    init_args = source.get("init_args") or {}
-    return partial(found, **init_args) if init_args else found
+    arguments = {**init_args, **given}
+    return partial(found, **arguments) if arguments else found
 
 
 def _entry_point(text: str) -> Callable[..., Any] | None:

@@ -57,6 +57,21 @@ def test_the_block_of_the_readme_trains(run, config: Path, capsys: pytest.Captur
     assert run("test", "--config", config.parent / "run" / "config.yaml", "--ckpt_path", "last") == 0
 
 
+@pytest.mark.parametrize("key", ["data.env.init_args", "data.env_kwargs"])
+def test_a_setting_of_an_environment_is_changed_on_the_command_line(
+    run, config: Path, key: str, capsys: pytest.CaptureFixture[str]
+):
+    content = yaml.safe_load(config.read_text())
+    content["data"]["init_args"] |= {"env_kwargs": None}
+    content["data"]["init_args"]["env"]["init_args"] = {"difficulty": 2}
+    config.write_text(yaml.safe_dump(content))
+    assert run("fit", "--config", config, "--run_dir", config.parent / "run", f"--{key}.difficulty", "3") == 0
+    assert "return 30.0" in capsys.readouterr().out
+    saved = config.parent / "run" / "config.yaml"
+    assert run("test", "--config", saved, "--ckpt_path", "last") == 0
+    assert "return 30.0" in capsys.readouterr().out
+
+
 def test_a_class_that_is_not_there_is_named(run, config: Path, capsys: pytest.CaptureFixture[str]):
     assert run("fit", "--config", config, "--data.env.class_path", "my_package.Other") == 2
     message = capsys.readouterr().err.splitlines()[-1]

@@ -32,7 +32,6 @@ def test_ids_and_callables_stay():
         ({"class_path": "Env"}, "env.class_path 'Env' cannot be imported .*; write package.module.Name"),
         ({"class_path": "tests.toys.__doc__"}, "must be a class or function, got 'Tiny environments"),
         ({"init_args": {}}, "env must have class_path and perhaps init_args, got {'init_args': {}}"),
-        ({"class_path": "a.B", "args": 1}, "env must have class_path and perhaps init_args"),
     ],
 )
 def test_what_names_nothing_is_refused(source: dict, message: str):
