@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RESULTS = Path(__file__).parent / "results"
@@ -43,6 +44,9 @@ MEAN_TARGETS = {
     ("hmasd_uav", "system_throughput_mbps"): 98.0,
 }
 """For the mean over seeds: task and value to the least it shall be."""
+RIVALS = {"hmasd_uav_sparse": "mappo_uav_sparse"}
+"""Tasks whose success shall exceed, on average over seeds, that of another after as many env steps."""
+SUCCESS, SUCCESS_ON_THE_WAY = "eval/success_rate", "success_rate, mean of all evaluations"
 OTHERS = ("eval/success_rate", "eval/env/coverage_ratio", "eval/env/system_throughput_mbps")
 """What is kept beside the return, at the same steps."""
 STUDENT_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
@@ -99,22 +103,27 @@ def run(task: str, variant: str, seeds: list[int], threads: int, env_steps: int 
         print(json.dumps(line), flush=True)
 
 
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def summary(path: Path) -> list[str]:
     """Table rows of one curve file: the greedy return of all seeds at the end, then other values that count.
 
     Each with mean and 95 % interval (Student), every seed, and the target.
     """
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = _read(path)
     first = lines[0]
     name = f"lit_rl, {first['variant']}" if "variant" in first else first["library"]
     steps = " ".join(dict.fromkeys(str(line["curve"][-1][0]) for line in lines))
-    finals = {"return": [line["curve"][-1][1] for line in lines]}
-    finals |= {key: [line[key][-1] for line in lines] for key in OTHERS if all(key in line for line in lines)}
+    keys = ["return", *(key for key in OTHERS if all(key in line for line in lines))]
+    if SUCCESS in keys:
+        keys.insert(keys.index(SUCCESS) + 1, SUCCESS_ON_THE_WAY)
     rows = []
-    for key, values in finals.items():
-        label = key.rpartition("/")[2]
+    for key in keys:
+        label, values = key.rpartition("/")[2], [_of(line, key) for line in lines]
         each = " ".join(f"{value:.4g}" for value in values)
-        verdict = _verdict(first["task"], label, values) if first.get("variant") == "default" else ""
+        verdict = _verdict(first["task"], key, lines) if first.get("variant") == "default" else ""
         rows.append(
             f"| {first['task']} | {name} | {steps} | {label} | {_mean(values)} | {each} | {verdict} |"
         )
@@ -129,8 +138,24 @@ def _mean(values: list[float]) -> str:
     return f"{mean} +- {half:.{0 if half >= 100 else 1 if half >= 1 else 3}f}"
 
 
-def _verdict(task: str, label: str, values: list[float]) -> str:
+def _of(line: dict[str, Any], key: str) -> float:
+    """A value at the end of a run, or on the way."""
+    if key == SUCCESS_ON_THE_WAY:
+        return statistics.fmean(line[SUCCESS])
+    return line["curve"][-1][1] if key == "return" else line[key][-1]
+
+
+def _verdict(task: str, key: str, lines: list[dict[str, Any]]) -> str:
+    label, values = key.rpartition("/")[2], [_of(line, key) for line in lines]
     every, mean = TARGETS.get((task, label)), MEAN_TARGETS.get((task, label))
+    rival = RIVALS.get(task)
+    if rival is not None and key in (SUCCESS, SUCCESS_ON_THE_WAY):
+        theirs = _read(LEARNING / f"{rival}_default.jsonl")
+        if {line["curve"][-1][0] for line in lines + theirs} != {lines[0]["curve"][-1][0]}:
+            return f"not compared with {rival}: other numbers of env steps"
+        least = statistics.fmean(_of(line, key) for line in theirs)
+        word = "above" if statistics.fmean(values) > least else "not above"
+        return f"{word} {rival} ({least:.4g} on average)"
     if every is not None:
         return f"{'reached' if min(values) >= every else 'missed'} ({every:g} in every seed)"
     if mean is not None:
