@@ -28,6 +28,7 @@ VARIANTS = {
     "default": [],
     "float32": ["--model.matmul_precision", "highest"],
     "compile": ["--model.compile", "true"],
+    "rate_3e-4": ["--model.learning_rate", "3e-4"],
     "no_agent_ids": ["--model.agent_ids", "false", "--model.learning_rate", "3e-4"],  # UAV, as it first was
 }
 TARGETS = {
