@@ -26,6 +26,15 @@ torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the suite runs in the background
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none; with ``-m gpu``, which asks for it, it fails."""
+    if torch.cuda.is_available() or "gpu" in config.option.markexpr:
+        return
+    for item in items:
+        if item.get_closest_marker("gpu") is not None:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU with CUDA"))
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed() -> Iterator[None]:
     """Every test starts from the same random streams, whatever ran before it."""

@@ -73,7 +73,7 @@ def draw(snapshot: dict[str, Any], path: Path) -> None:
         _draw_legend(figure, notes_inches / height)
         style = {"fontsize": 7.5, "color": GREY, "va": "bottom", "linespacing": 1.4}
         figure.text(0.01, 0.06 / height, "\n".join(notes), **style)
-        figure.savefig(path, format="png", pil_kwargs={"compress_level": 1})  # the fastest
+        figure.savefig(path, format="png", pil_kwargs={"compress_level": 1})
 
 
 def _draw_legend(figure: Figure, bottom: float) -> None:

@@ -72,6 +72,16 @@ def test_a_setting_of_an_environment_is_changed_on_the_command_line(
     assert "return 30.0" in capsys.readouterr().out
 
 
+def test_a_setting_that_an_environment_does_not_have_is_named(
+    run, config: Path, capsys: pytest.CaptureFixture[str]
+):
+    directory = config.parent / "run"
+    assert run("fit", "--config", config, "--run_dir", directory, "--data.env.init_args.dificulty", "3") != 0
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message == "lit-rl: error: MyEnv.__init__() got an unexpected keyword argument 'dificulty'"
+    assert not directory.exists()
+
+
 def test_a_class_that_is_not_there_is_named(run, config: Path, capsys: pytest.CaptureFixture[str]):
     assert run("fit", "--config", config, "--data.env.class_path", "my_package.Other") == 2
     message = capsys.readouterr().err.splitlines()[-1]
