@@ -76,9 +76,9 @@ def test_a_setting_that_an_environment_does_not_have_is_named(
     run, config: Path, capsys: pytest.CaptureFixture[str]
 ):
     directory = config.parent / "run"
-    assert run("fit", "--config", config, "--run_dir", directory, "--data.env.init_args.dificulty", "3") != 0
+    assert run("fit", "--config", config, "--run_dir", directory, "--data.env.init_args.hardness", "3") != 0
     message = capsys.readouterr().err.splitlines()[-1]
-    assert message == "lit-rl: error: MyEnv.__init__() got an unexpected keyword argument 'dificulty'"
+    assert message == "lit-rl: error: MyEnv.__init__() got an unexpected keyword argument 'hardness'"
     assert not directory.exists()
 
 
