@@ -197,7 +197,7 @@ class HMASD(RLModule):
             n_Z, n_z, skill_last_layer, replay_tolerance, hidden=(), activation=activation, encoder=encoder,
             critic_encoder=encoder, gru=gru, chunk_length=chunk_length, gamma=gamma, gae_lambda=gae_lambda,
             entropy_coef=lambda_l, value_norm=value_norm, normalize_observation=normalize_observation,
-            agent_ids=agent_ids, compile=compile, **both_levels,
+            agent_ids="actor" if agent_ids else False, compile=compile, **both_levels,
         )  # fmt: skip
         classifier: dict[str, Any] = {
             "hidden": hidden,

@@ -31,11 +31,11 @@ class SkillViews(Views):
         n_Z: Number of team skills.
         n_z: Number of skills of an agent.
         is_last: Skills join after encoder and GRU instead of before them.
-        agent_ids: Append to an agent's observation which one it is. The critic is V_l(s, Z): of the team.
+        agent_ids: See ``Views``. ``actor``, or none, leaves the critic as the paper's V_l(s, Z), of the team.
     """
 
     def __init__(self, spec: EnvSpec, n_Z: int, n_z: int, is_last: bool, agent_ids: AgentIds) -> None:
-        super().__init__(spec, "actor" if agent_ids else False, central_critic=True)
+        super().__init__(spec, agent_ids, central_critic=True)
         self.n_Z, self.n_z, self.is_last = n_Z, n_z, is_last
         if self.critic is None:
             raise TypeError("the critic of the skill discoverer is central")
