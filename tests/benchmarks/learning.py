@@ -30,6 +30,10 @@ VARIANTS = {
     "compile": ["--model.compile", "true"],
     "rate_3e-4": ["--model.learning_rate", "3e-4"],
     "entropy_3e-3": ["--model.entropy_coef", "3e-3"],
+    "as_dense": [  # the sparse UAV network with what else hmasd_uav has
+        *("--model.gru", "64", "--model.chunk_length", "8", "--model.n_z", "3"),
+        *("--model.lambda_h", "0.001", "--model.lambda_l", "0.001"),
+    ],
     "no_agent_ids": ["--model.agent_ids", "false", "--model.learning_rate", "3e-4"],  # UAV, as it first was
 }
 TARGETS = {
