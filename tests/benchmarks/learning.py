@@ -2,9 +2,8 @@
 
 ``python tests/benchmarks/learning.py run sac_halfcheetah --seeds 0 1 2`` trains the config with the command a
 user types, once per seed, and appends one JSON line each to ``results/learning/<task>_<variant>.jsonl``: the
-greedy returns that
-``metrics.csv`` recorded. ``... learning.py table`` prints and writes the table of all results,
-``results/learning.md``.
+greedy returns that ``metrics.csv`` recorded. ``... learning.py table`` prints the table of all results and
+writes it into ``results/learning.md``, and all curves into ``results/learning_curves.csv``.
 """
 
 from __future__ import annotations
@@ -137,6 +136,19 @@ def summary(path: Path) -> list[str]:
     return rows
 
 
+def write_curves(paths: list[Path]) -> None:
+    """``results/learning_curves.csv``: a row for each evaluation, empty where a value was not recorded."""
+    names = [key.rpartition("/")[2] for key in OTHERS]
+    with (RESULTS / "learning_curves.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["task", "library", "variant", "seed", "env_steps", "return", *names])
+        for line in (line for path in paths for line in _read(path)):
+            run = [line["task"], line["library"], line.get("variant", ""), line["seed"]]
+            for index, (env_steps, value) in enumerate(line["curve"]):
+                others = [f"{line[key][index]:.6g}" if key in line else "" for key in OTHERS]
+                writer.writerow([*run, env_steps, f"{value:.6g}", *others])
+
+
 def _mean(values: list[float]) -> str:
     mean = f"{statistics.fmean(values):.4g}"
     if len(values) == 1:
@@ -174,15 +186,18 @@ def _verdict(task: str, key: str, lines: list[dict[str, Any]]) -> str:
 
 
 def table() -> None:
-    """Print and write the table of every curve file."""
+    """Print and write the table of every curve file, and the curves."""
     head = "| task | who | env steps | value | mean +- 95 % interval | seeds | target |"
     head += "\n|---|---|---|---|---|---|---|"
-    rows = [row for path in sorted(LEARNING.glob("*.jsonl")) for row in summary(path)]
+    paths = sorted(LEARNING.glob("*.jsonl"))
+    rows = [row for path in paths for row in summary(path)]
+    write_curves(paths)
     text = "\n".join([head, *rows])
     print(text)
     (RESULTS / "learning.md").write_text(
         "# Learning\n\nThe greedy policy at the end of training, one value per random seed. Written by "
-        "`python tests/benchmarks/learning.py table`;\nthe curves lie in `learning/*.jsonl`, made by "
+        "`python tests/benchmarks/learning.py table`;\nthe curves lie in `learning_curves.csv` and, with "
+        "commits and seconds, in `learning/*.jsonl`, made by\n"
         "`python tests/benchmarks/learning.py run TASK --variant VARIANT --seeds ...`\nand "
         "`python tests/benchmarks/learn_sb3.py TASK --seeds ...`.\nThe seconds in the curve files are of a "
         "machine shared with other work, partly with the run paused: they are no measure of speed.\n\n"
