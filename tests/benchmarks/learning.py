@@ -169,15 +169,14 @@ def _verdict(task: str, key: str, lines: list[dict[str, Any]]) -> str:
     every, mean = TARGETS.get((task, label)), MEAN_TARGETS.get((task, label))
     rival = RIVALS.get(task)
     if rival is not None and key in (SUCCESS, SUCCESS_ON_THE_WAY):
-        seeds = {line["seed"] for line in lines}
-        theirs = [line for line in _read(LEARNING / f"{rival}_default.jsonl") if line["seed"] in seeds]
-        if {line["seed"] for line in theirs} != seeds:
+        theirs = {line["seed"]: line for line in _read(LEARNING / f"{rival}_default.jsonl")}
+        if any(line["seed"] not in theirs for line in lines):
             return f"not compared with {rival}: other seeds"
-        if len({line["curve"][-1][0] for line in lines + theirs}) > 1:
+        if any(line["curve"][-1][0] != theirs[line["seed"]]["curve"][-1][0] for line in lines):
             return f"not compared with {rival}: other numbers of env steps"
-        least = statistics.fmean(_of(line, key) for line in theirs)
-        word = "above" if statistics.fmean(values) > least else "not above"
-        return f"{word} {rival} ({least:.4g} on average with the same seeds)"
+        more = [value - _of(theirs[line["seed"]], key) for value, line in zip(values, lines, strict=True)]
+        word = "above" if statistics.fmean(more) > 0 else "not above"
+        return f"{word} {rival}, with the same seeds by {_mean(more)}"
     if every is not None:
         return f"{'reached' if min(values) >= every else 'missed'} ({every:g} in every seed)"
     if mean is not None:
