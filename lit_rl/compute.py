@@ -11,7 +11,10 @@ from typing import Literal, TypeAlias
 import torch
 
 WIDE = 256
-"""Layers at least this wide gain from more threads and from another product route; narrower ones lose."""
+"""Layers at least this wide gain from more threads and from another product route."""
+
+LARGE = WIDE * 256
+"""Narrower layers gain from more threads, too, with so many values (rows times width) in a minibatch."""
 
 TOLERANCE = 1e-5
 """Relative error of a product that still counts as float32. Rounding to bfloat16 gives some 1e-3."""
@@ -19,15 +22,18 @@ TOLERANCE = 1e-5
 MatmulPrecision: TypeAlias = Literal["auto", "highest", "high", "medium"]
 
 
-def choose_threads(width: int, local_world_size: int, requested: int | Literal["auto"]) -> tuple[int, str]:
+def choose_threads(
+    width: int, rows: int, local_world_size: int, requested: int | Literal["auto"]
+) -> tuple[int, str]:
     """Number of OpenMP threads, and the reason for it.
 
-    ``auto`` takes 1 for networks narrower than ``WIDE``, otherwise this rank's share of the idle cores. The
-    load of the last minute, this process included, counts as busy cores: one thread too few costs little,
-    one too many on a busy machine costs several times.
+    ``auto`` takes 1 for networks narrower than ``WIDE`` with minibatches smaller than ``LARGE``, otherwise
+    this rank's share of the idle cores. The load of the last minute, this process included, counts as busy
+    cores: one thread too few costs little, one too many on a busy machine costs several times.
 
     Args:
         width: Width of the widest layer.
+        rows: Of a minibatch; 1 where it is not known.
         local_world_size: Number of ranks on this machine.
         requested: A number of threads, or ``auto``.
 
@@ -38,8 +44,8 @@ def choose_threads(width: int, local_world_size: int, requested: int | Literal["
         if not isinstance(requested, int) or requested < 1:
             raise ValueError(f"The number of threads must be 'auto' or at least 1, got {requested!r}.")
         return requested, "as set"
-    if width < WIDE:
-        return 1, f"auto: layers of width {width} are too narrow to share (below {WIDE})"
+    if width < WIDE and rows * width < LARGE:
+        return 1, f"auto: layers of width {width} and minibatches of {rows} rows are too small to share"
     allowed, total = _allowed_cores(), os.cpu_count() or 1
     idle = max(1, min(allowed, round(total - _load())))
     threads = max(1, idle // local_world_size)

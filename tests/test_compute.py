@@ -35,11 +35,16 @@ def probe(monkeypatch):
     return pretend
 
 
-def test_narrow_networks_get_one_thread(machine):
+def test_narrow_networks_with_small_minibatches_get_one_thread(machine):
     machine(8, 8, 0.0)
-    threads, reason = choose_threads(64, 1, "auto")
+    threads, reason = choose_threads(64, 1023, 1, "auto")
     assert threads == 1
-    assert "width 64 are too narrow" in reason
+    assert reason == "auto: layers of width 64 and minibatches of 1023 rows are too small to share"
+
+
+def test_narrow_networks_with_large_minibatches_share_the_idle_cores(machine):
+    machine(8, 8, 0.0)
+    assert choose_threads(64, 1024, 1, "auto")[0] == 8
 
 
 @pytest.mark.parametrize(
@@ -55,19 +60,19 @@ def test_narrow_networks_get_one_thread(machine):
 )
 def test_wide_networks_share_the_idle_cores(machine, allowed, total, load, ranks, expected):
     machine(allowed, total, load)
-    threads, reason = choose_threads(256, ranks, "auto")
+    threads, reason = choose_threads(256, 1, ranks, "auto")
     assert threads == expected
     assert f"{ranks} ranks" in reason
 
 
 def test_requested_threads_win():
-    assert choose_threads(64, 1, 3) == (3, "as set")
+    assert choose_threads(64, 1, 1, 3) == (3, "as set")
     with pytest.raises(ValueError, match="must be 'auto' or at least 1, got 0"):
-        choose_threads(64, 1, 0)
+        choose_threads(64, 1, 1, 0)
 
 
 def test_this_machine_answers():
-    assert choose_threads(1024, 1, "auto")[0] >= 1
+    assert choose_threads(1024, 1, 1, "auto")[0] >= 1
     assert choose_matmul_precision(256, "auto")[0] in ("highest", "medium")
 
 

@@ -45,8 +45,8 @@ class RLModule(GradientSteps):
 
     Args:
         spec: The environment's observation and action. None takes it from the trainer's data module.
-        threads: OpenMP threads of this process while fitting; ``auto`` takes 1 for narrow networks and
-            otherwise the idle cores divided by the ranks of this machine.
+        threads: OpenMP threads of this process while fitting; ``auto`` takes 1 for narrow networks with
+            small minibatches and otherwise the idle cores divided by the ranks of this machine.
         matmul_precision: ``torch.set_float32_matmul_precision`` while fitting; ``auto`` measures at the start
             whether ``medium`` is faster and still exact to float32 on this CPU, for networks of width 256
             and above.
@@ -99,6 +99,11 @@ class RLModule(GradientSteps):
         """Width of the widest layer: decides threads and the matmul route."""
         return max((max(p.shape[-2:]) for p in self.parameters() if p.ndim >= 2), default=1)
 
+    @property
+    def rows(self) -> int:
+        """Rows of a minibatch, which decide threads too; 1 where they are not known."""
+        return 1
+
     def local_state(self) -> dict[str, Any]:
         """State that differs between ranks (no buffers: DDP broadcasts those); tensors and plain types."""
         return {}
@@ -149,7 +154,7 @@ class RLModule(GradientSteps):
         """Threads and matmul route; a resumed run keeps its own, so that its numbers stay the same."""
         if self._resumed_settings is None:
             local_ranks = self.trainer.num_devices if self.device.type == "cpu" else 1
-            threads, why = choose_threads(self.width, local_ranks, self._threads)
+            threads, why = choose_threads(self.width, self.rows, local_ranks, self._threads)
             precision, why_precision = choose_matmul_precision(
                 self.width, self._matmul_precision, self.device.type
             )

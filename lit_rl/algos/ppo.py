@@ -168,6 +168,11 @@ class PPO(RLModule):
         self.return_scale = ReturnScale(self.gamma) if self.normalize_return else None
         self.value_norm = ValueNorm() if self.normalize_value else None
 
+    @property
+    def rows(self) -> int:
+        """Of a minibatch."""
+        return self.batch_size
+
     def make_views(self, spec: EnvSpec) -> Views:
         """What actor and critic see."""
         return Views(spec, self.agent_ids, self.central_critic)

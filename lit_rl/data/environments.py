@@ -83,7 +83,7 @@ class Environments:
                 f"num_workers must be between 1 and num_envs={num_envs}, got {num_workers}; set "
                 "data.init_args.num_workers"
             )
-        self._env, self._num_envs, self._num_workers = factory(env, "env"), num_envs, num_workers
+        self._env, self.num_envs, self._num_workers = factory(env, "env"), num_envs, num_workers
         self._vectorization: Vectorization = vectorization
         self._env_kwargs, self._wrappers = (
             dict(env_kwargs or {}),
@@ -121,7 +121,7 @@ class Environments:
     @property
     def seed(self) -> int:
         """Seed of this rank's first training environment."""
-        return self._base_seed + self.rank * self._num_envs
+        return self._base_seed + self.rank * self.num_envs
 
     @property
     def _base_seed(self) -> int:
@@ -162,7 +162,7 @@ class Environments:
     def collector(self) -> InlineCollector:
         """The collector of the training environments."""
         if self._collector is None:
-            self._collector = InlineCollector(self._make(self._num_envs), self.seed)
+            self._collector = InlineCollector(self._make(self.num_envs), self.seed)
             self._continues = self._collector.set_state(self._left)
         return self._collector
 

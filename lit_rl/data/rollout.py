@@ -85,6 +85,11 @@ class RolloutDataModule(LightningDataModule):
         """Observation and action of the environments."""
         return self.environments.spec
 
+    @property
+    def rollout_rows(self) -> int:
+        """Transitions in a rollout of a rank, those of each agent counted."""
+        return self.rollout_steps * self.environments.num_envs * max(1, len(self.spec.agents))
+
     def setup(self, stage: str) -> None:
         """Bind the environments to the trainer, whose rank offsets the seeds."""
         self.environments.bind(self.trainer)

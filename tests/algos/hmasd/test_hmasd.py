@@ -396,6 +396,19 @@ def test_k_must_divide_the_rollout():
     assert logger.column(metrics.BUFFER_HIGH)
 
 
+@pytest.mark.parametrize(("minibatches", "rows"), [(1, 4 * 16 * 2), (2, 4 * 8 * 2)])
+def test_threads_are_chosen_by_the_rows_of_a_minibatch(monkeypatch, minibatches: int, rows: int):
+    asked = []
+
+    def choose(width: int, rows: int, *others: Any) -> tuple[int, str]:
+        asked.append(rows)
+        return 1, "asked"
+
+    monkeypatch.setattr("lit_rl.algos.module.choose_threads", choose)
+    fit(HMASD(**SMALL, minibatches=minibatches, update_epochs=1), RolloutDataModule(Team, 4, 16, 1))
+    assert asked == [rows]
+
+
 def test_environments_without_agents_or_state_are_refused():
     with pytest.raises(ValueError, match="HMASD needs an environment of several agents, CartPole-v1 has no"):
         fit(HMASD(**SMALL), RolloutDataModule("CartPole-v1", 4, 16, 1))
