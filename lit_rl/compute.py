@@ -14,7 +14,8 @@ WIDE = 256
 """Layers at least this wide gain from more threads and from another product route."""
 
 LARGE = WIDE * 256
-"""Narrower layers gain from more threads, too, with so many values (rows times width) in a minibatch."""
+"""Narrower layers gain from more threads, too, with so many values (rows times width) in a minibatch: see
+``tests/benchmarks/bench_threads.py``."""
 
 TOLERANCE = 1e-5
 """Relative error of a product that still counts as float32. Rounding to bfloat16 gives some 1e-3."""

@@ -284,20 +284,18 @@ class HMASD(RLModule):
     @property
     def rows(self) -> int:
         """Of a minibatch of the skill discoverer."""
-        return self.discoverer.rows
+        datamodule = getattr(self.trainer, "datamodule", None)
+        return getattr(datamodule, "rollout_rows", self.minibatches) // self.minibatches
 
     @property
     def _parts(self) -> tuple[SkillCoordinator, SkillDiscoverer, TeamDiscriminator, IndividualDiscriminator]:
         return self.coordinator, self.discoverer, self.team_discriminator, self.individual_discriminator
 
     def on_fit_start(self) -> None:
-        """Refuse a ``k`` that does not fit before anything is collected; say how large minibatches are."""
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if steps := getattr(datamodule, "rollout_steps", None):
-            check_rollout_steps(steps, self.k, self.skill_sync)
-        if rows := getattr(datamodule, "rollout_rows", None):
-            self.discoverer.batch_size = rows // self.minibatches
+        """Refuse a ``k`` that does not fit before anything is collected."""
         super().on_fit_start()
+        if steps := getattr(getattr(self.trainer, "datamodule", None), "rollout_steps", None):
+            check_rollout_steps(steps, self.k, self.skill_sync)
 
     def on_train_start(self) -> None:
         """Say how skills and rollouts fit together."""
