@@ -19,8 +19,8 @@ RECENT = 100
 class SkillCounter:
     """Counts assignments of skills, not the env steps they last.
 
-    A policy says by ``extras`` (``TEAM_SKILL``, ``AGENT_SKILLS`` and ``SKILL_START`` of ``types.py``) which
-    skills each step belongs to and where they were assigned; of a policy that does not, nothing is counted.
+    A policy says by ``extras`` (``TEAM_SKILL``, ``AGENT_SKILLS`` and ``SKILL_START`` of ``lit_rl.types``)
+    which skills each step belongs to and where they were assigned; of any other policy nothing is counted.
 
     Attributes:
         has_skills: Whether any batch so far came from a policy with skills.

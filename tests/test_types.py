@@ -9,7 +9,7 @@ from lit_rl import PPO
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.collect.uniform import UniformPolicy
 from lit_rl.envs.vector import make_vector_env
-from lit_rl.types import ActionSpec, Collector, EnvSpec, LeafSpec, Policy, VectorEnv
+from lit_rl.types import ActionSpec, Collector, EnvSpec, LeafSpec, Policy, VectorEnv, as_learner
 from tests.toys import Episodes57, MatchingPair
 
 NESTED = EnvSpec(
@@ -52,3 +52,13 @@ def test_protocols_are_met():
     assert isinstance(UniformPolicy(envs.spec), Policy)
     assert isinstance(InlineCollector(envs, 0), Collector)
     assert not isinstance(envs, Policy)
+
+
+def test_a_module_that_is_no_learner_is_told_what_it_lacks():
+    class Half:
+        spec, gamma, env_steps, policy_version = None, 0.9, 0, 0
+
+    with pytest.raises(TypeError, match=r"EpisodeStats needs a learner .* got Half, which has no updates,"):
+        as_learner(Half(), "EpisodeStats")
+    module = PPO()
+    assert as_learner(module, "EpisodeStats") is module

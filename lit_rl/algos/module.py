@@ -91,7 +91,7 @@ class RLModule(GradientSteps):
         return {}
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
-        """Decide for N environments; see ``Policy`` in ``types.py``."""
+        """Decide for N environments; see ``Policy`` in ``lit_rl.types``."""
         raise TypeError(f"{type(self).__name__} must implement act(obs, carry, reset, greedy=...)")
 
     @property

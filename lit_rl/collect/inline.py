@@ -16,7 +16,7 @@ from lit_rl.types import Episodes, Nested, NestedArray, Policy, Rollout, Step, V
 
 
 class InlineCollector:
-    """Plays a policy in a ``VectorEnv`` and remembers where it stopped. See ``Collector`` in ``types.py``.
+    """Plays a policy in a ``VectorEnv`` and remembers where it stopped (a ``Collector`` of ``lit_rl.types``).
 
     Args:
         env: The environments. The collector closes them.
@@ -221,6 +221,8 @@ class _Storage:
             "final_obs": final_obs,
             "extras": self.extras,
             "carry": carry,
+            "new_steps": self.terminated.size,
+            "num_envs": self.num_envs,
             "metrics": {key: tensor(value) for key, value in self.metrics.items()},
             "episodes": {},  # type: ignore[typeddict-item]  # the collector adds them
             "policy_version": policy_version,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_rl.files import write_json
-from lit_rl.types import AGENT_SKILLS, SKILL_START, TEAM_SKILL, Decision, HasSnapshot, Step, VectorEnv
+from lit_rl.types import AGENT_SKILLS, SKILL_START, TEAM_SKILL, Decision, Drawable, Step, VectorEnv
 
 _log = logging.getLogger("lit_rl")
 
@@ -22,11 +22,11 @@ def check_snapshot(env: VectorEnv) -> None:
     Raises:
         ValueError: It has no ``snapshot``.
     """
-    if not isinstance(env, HasSnapshot):
+    if not isinstance(env, Drawable):
         env.close()
         raise ValueError(
             f"replay=True needs an environment with snapshot(env) -> dict, {env.spec.name} has none: set "
-            "data.init_args.replay to false, or give the environment that method (HasSnapshot in types.py)"
+            "data.init_args.replay to false, or give the environment that method (Drawable of lit_rl.types)"
         )
 
 

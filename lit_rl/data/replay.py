@@ -49,7 +49,7 @@ class ReplayDataModule(LightningDataModule):
         seed: Of the first environment; None takes the run's seed.
         check: Try the environment once and say in plain words what is wrong with it.
         replay: After each evaluation write its first episode into ``replay.json`` of the run directory, for
-            ``lit-rl report``. The environment must have ``snapshot`` (see ``types.py``).
+            ``lit-rl report``. The environment must have ``snapshot`` (see ``lit_rl.types``).
         num_workers: See ``RolloutDataModule``.
     """
 
@@ -163,6 +163,7 @@ class ReplayDataModule(LightningDataModule):
         batch: Any = {
             **sampled,
             "new_steps": sum(sizes),
+            "num_envs": self.num_envs,
             "random_steps": sum(sizes[:-1]),
             "replay_size": len(self.ring),
             "metrics": played[-1]["metrics"],

@@ -24,7 +24,7 @@ _CLOSE_TIMEOUT_S = 5.0
 
 
 class GymnasiumVectorEnv:
-    """A ``gymnasium.vector.VectorEnv`` seen as the ``VectorEnv`` of ``types.py``. It returns new arrays only.
+    """A ``gymnasium.vector.VectorEnv`` seen as a ``VectorEnv``; it returns new arrays only.
 
     Args:
         envs: The batched environments, whatever their autoreset mode.

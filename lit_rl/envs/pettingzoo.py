@@ -24,9 +24,9 @@ from lit_rl.types import (
     STATE,
     ActionSpec,
     EnvSpec,
+    ExactState,
     LeafSpec,
     NestedArray,
-    Snapshot,
     Step,
 )
 
@@ -247,10 +247,10 @@ class ParallelVectorEnv:
     def unknown_class(self) -> str | None:
         """Name of the class when its state cannot be saved; None when ``get_state`` works."""
         kind = type(self.envs[0])
-        return None if issubclass(kind, Snapshot) else f"{kind.__module__}.{kind.__qualname__}"
+        return None if issubclass(kind, ExactState) else f"{kind.__module__}.{kind.__qualname__}"
 
     def get_state(self) -> dict[str, Any] | None:
-        """State of all environments; None unless their class offers it (``Snapshot`` of ``types.py``)."""
+        """State of all environments; None unless their class offers it (``ExactState``)."""
         if self.unknown_class:
             return None
         return {"envs": [env.get_state() for env in self._snapshots()]}

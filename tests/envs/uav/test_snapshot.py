@@ -7,12 +7,12 @@ import json
 import numpy as np
 
 from lit_rl.envs.uav.network import UAVNetwork
-from lit_rl.types import HasSnapshot
+from lit_rl.types import Drawable
 
 
 def test_says_what_the_signals_say() -> None:
     env = UAVNetwork(2, gateways=[[0, 0, 25], [1000, 1000, 25]], num_users=20)
-    assert isinstance(env, HasSnapshot)
+    assert isinstance(env, Drawable)
     env.reset(0)
     for _ in range(15):
         env.step(np.ones((2, 5, 3), np.float32))

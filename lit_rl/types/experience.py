@@ -1,0 +1,165 @@
+"""Experience: what one step returns, what one decision holds, and the batches that learners train on.
+
+Axes: T time, N environments, A agents, M minibatches, B transitions of a minibatch, K finished episodes.
+
+An *observation* is a tensor or a (nested) dict of tensors. Without agents it is ``(N, ...)``; with agents
+``(N, A, ...)``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypedDict
+
+import numpy as np
+
+if TYPE_CHECKING:  # processes that step environments do without the second and the 180 MB of torch
+    from torch import Tensor
+
+Nested: TypeAlias = Any
+"""A tensor, or a dict of such: recursive aliases make type checkers refuse every honest use."""
+NestedArray: TypeAlias = Any
+"""A numpy array, or a dict of such, as environments speak."""
+
+
+class Step(NamedTuple):
+    """What one call of ``VectorEnv.step`` returns, as numpy arrays.
+
+    Attributes:
+        obs: ``(N, ...)`` what the policy acts on next.
+        reward: ``(N,)``, or ``(N, A)`` when agents are rewarded separately; float32.
+        terminated: ``(N,)`` bool, the episode ended by the rules of the task: no value after it.
+        truncated: ``(N,)`` bool, the episode was cut (time limit): its last observation has a value.
+        final_obs: ``(K, ...)`` true last observations of the K environments where ``terminated | truncated``,
+            in the order of the environment axis; None when no episode ended.
+        valid: ``(N,)`` bool, False where this call only reset the environment (next-step autoreset) and no
+            transition took place; None when every row is a transition.
+        metrics: Named values the environment reports, each ``(N,)`` float32; only the names asked for.
+    """
+
+    obs: NestedArray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    final_obs: NestedArray | None
+    valid: np.ndarray | None
+    metrics: dict[str, np.ndarray]
+
+
+class Decision(NamedTuple):
+    """What a policy answers for N environments.
+
+    Attributes:
+        action: ``(N, ...)`` or ``(N, A, ...)``, in the units of the environment.
+        carry: What the policy wants back at the next step (hidden states, skills and their clocks), each leaf
+            ``(N, ...)``.
+        extras: What its learner wants recorded of this step, each ``(N, ...)``.
+    """
+
+    action: Tensor
+    carry: Nested
+    extras: dict[str, Tensor]
+
+
+class Episodes(TypedDict):
+    """Episodes that ended within one batch, in the order of their end. Tensors of shape ``(K,)``.
+
+    They may have begun in an earlier batch.
+    """
+
+    episode_return: Tensor
+    """Undiscounted sum of rewards (mean over agents when they are rewarded separately), float64."""
+    episode_length: Tensor
+    """Number of transitions, int64."""
+    env_index: Tensor
+    """Which environment, int64."""
+    end_step: Tensor
+    """Env steps of this rank from the start of the batch to the episode's end, int64."""
+    action_norm: Tensor
+    """Mean over the episode (and the agents) of the Euclidean norm of the action, float64; NaN unless box."""
+    values: dict[str, Tensor]
+    """What the environment reported, float64: mean over the steps that report it; NaN where none did."""
+    last_values: dict[str, Tensor]
+    """The same at the last step of the episode."""
+
+
+class Batch(TypedDict):
+    """What every batch of training experience says, whatever else it holds."""
+
+    new_steps: int
+    """Env steps of this rank taken since the last batch."""
+    num_envs: int
+    """Environments N of this rank."""
+    metrics: dict[str, Tensor]
+    """What the environment reported in the newest steps, each ``(T, N)`` float32."""
+    episodes: Episodes
+    """The episodes that ended within these steps."""
+    policy_version: int
+    """The learner's number of trained batches when this was collected."""
+    collect_s: float
+    """Wall seconds of the collection."""
+    env_s: float
+    """Seconds of these inside ``VectorEnv.step``."""
+
+
+class Rollout(Batch):
+    """T steps of N environments, collected with one version of the policy.
+
+    One Lightning batch of on-policy learning.
+    """
+
+    obs: Nested
+    """``(T+1, N, ...)``: entry t is what the policy saw at step t; entry T is what it will see next."""
+    reset: Tensor
+    """``(T+1, N)`` bool: entry t of ``obs`` is the first of an episode."""
+    action: Tensor
+    """``(T, N, ...)``."""
+    reward: Tensor
+    """``(T, N)`` or ``(T, N, A)`` float32."""
+    terminated: Tensor
+    """``(T, N)`` bool."""
+    truncated: Tensor
+    """``(T, N)`` bool."""
+    valid: Tensor | None
+    """``(T, N)`` bool: False where the environment only reset itself (never train on it). None: all valid."""
+    final_index: Tensor
+    """``(K,)`` int64: ``t * N + n`` of each episode end, ascending."""
+    final_obs: Nested
+    """``(K, ...)``: the true last observation of those episodes (never the one after the reset)."""
+    extras: dict[str, Tensor]
+    """What the policy recorded, each ``(T, N, ...)``."""
+    carry: Nested
+    """``(N, ...)``: the policy's carry before step 0."""
+
+
+class ReplayBatch(Batch):
+    """M minibatches of B transitions, sampled after the matching number of env steps.
+
+    One batch of off-policy learning.
+    """
+
+    obs: Nested
+    """``(M, B, ...)``."""
+    action: Tensor
+    """``(M, B, ...)`` in the units of the environment."""
+    reward: Tensor
+    """``(M, B)``: discounted sum over the n steps of the transition."""
+    next_obs: Nested
+    """``(M, B, ...)``: the observation n steps later (the last one of the episode if it ended before)."""
+    discount: Tensor
+    """``(M, B)``: factor of the value of ``next_obs``: gamma^steps, 0 where the episode terminated."""
+    random_steps: int
+    """The first so many of ``new_steps`` were played with uniformly random actions (warm-up)."""
+    replay_size: int
+    """Transitions in the ring of this rank."""
+    sample_s: float
+    """Wall seconds of sampling the minibatches."""
+
+
+class EvalEpisodes(TypedDict):
+    """Episodes played by the greedy policy on the evaluation environments.
+
+    One batch of the validation loop.
+    """
+
+    episodes: Episodes
+    seconds: float

@@ -1,0 +1,122 @@
+"""What a policy must know of an environment, and the keys of what environments and policies report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+ACTION_MASK = "action_mask"
+"""Key of a Dict observation that says which discrete actions are allowed (PettingZoo's convention)."""
+
+OBSERVATION, STATE, ALIVE = "observation", "state", "alive"
+"""Keys of an observation of several agents that is a dict: what each agent sees ``(N, A, ...)``, the global
+state ``(N, S)``, and which agents act ``(N, A)`` (1, or 0 for one that left the episode early)."""
+
+IS_SUCCESS = "is_success"
+"""Key of ``info`` by which an environment reports 1 at the last step of an episode that reached its goal."""
+
+TEAM_SKILL, AGENT_SKILLS, SKILL_START = "team_skill", "agent_skills", "skill_start"
+"""Keys of ``extras`` by which a policy with skills says which skill each step belongs to: ``(N,)`` int64,
+``(N, A)`` int64, and ``(N,)`` bool, True where the skills were assigned at this step."""
+
+
+@dataclass(frozen=True)
+class LeafSpec:
+    """One array of an observation.
+
+    Args:
+        shape: Shape without the environment and agent axes.
+        dtype: Name of the dtype the environment delivers; policies receive float32 for boxes, int64
+            otherwise.
+        categories: Empty for real values; for (multi-)discrete values the number of categories per entry.
+    """
+
+    shape: list[int]
+    dtype: str = "float32"
+    categories: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """What an agent may do.
+
+    Args:
+        kind: ``discrete`` (one integer), ``multi_discrete`` (a vector of integers) or ``box`` (a vector of
+            reals).
+        shape: Shape of one action without environment and agent axes; ``[]`` for ``discrete``.
+        categories: Number of choices per entry of a (multi-)discrete action.
+        low: Lower bounds of a box, flat; ``-inf`` where unbounded.
+        high: Upper bounds of a box, flat.
+    """
+
+    kind: Literal["discrete", "multi_discrete", "box"]
+    shape: list[int] = field(default_factory=list)
+    categories: list[int] = field(default_factory=list)
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Number of reals of a box action, or of integers of a discrete one."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What a policy must know of an environment to build its networks; plain types, for checkpoints.
+
+    Args:
+        name: Id or class of the environment, used in messages.
+        observation: A ``LeafSpec``, or a nested dict of them for Dict observations.
+        action: The action of one agent.
+        agents: Names of the agents in the order of the agent axis; empty means that there is no agent axis.
+        state: Number of features of the global state of a multi-agent environment; 0 when it has none.
+    """
+
+    name: str
+    observation: LeafSpec | dict[str, Any]
+    action: ActionSpec
+    agents: list[str] = field(default_factory=list)
+    state: int = 0
+
+    @property
+    def has_action_mask(self) -> bool:
+        """Whether observations carry the key ``action_mask``."""
+        return isinstance(self.observation, dict) and ACTION_MASK in self.observation
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dict, safe for ``torch.load(weights_only=True)``."""
+        return asdict(self)
+
+    def check_same(self, other: EnvSpec | None) -> None:
+        """Refuse an environment that weights trained on this one do not fit; None fits.
+
+        Raises:
+            ValueError: Observation, action, agents or state differ.
+        """
+        for what in ("observation", "action", "agents", "state"):
+            if other is not None and getattr(self, what) != getattr(other, what):
+                raise ValueError(
+                    f"checkpoint was trained on {self.name} with {what} {getattr(self, what)}, the data has "
+                    f"{other.name} with {what} {getattr(other, what)}; give the environment of the checkpoint"
+                )
+
+    @staticmethod
+    def from_dict(plain: Mapping[str, Any]) -> EnvSpec:
+        """Inverse of :meth:`to_dict`."""
+        return EnvSpec(
+            name=plain["name"],
+            observation=_leaf_from_dict(plain["observation"]),
+            action=ActionSpec(**plain["action"]),
+            agents=list(plain["agents"]),
+            state=plain["state"],
+        )
+
+
+def _leaf_from_dict(plain: Mapping[str, Any]) -> LeafSpec | dict[str, Any]:
+    if isinstance(plain.get("shape"), list):
+        return LeafSpec(**plain)
+    return {key: _leaf_from_dict(value) for key, value in plain.items()}
