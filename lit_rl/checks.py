@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:  # environments check with this file, too, and do without torch
     from torch import Tensor
@@ -96,6 +98,85 @@ def _place(name: str, index: tuple[int, ...]) -> str:
         return f" at index {index}"
     words = [f"{AXES.get(letter, letter)} {i}" for letter, i in zip(axes, index, strict=True)]
     return " at " + ", ".join(words)
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number may be, declared beside an argument.
+
+    ``clip: Annotated[float, Range(above=0, at_most=1)] = 0.2`` stands in a constructor's signature. The check
+    of the value, its message and the help of the argument all come from this one declaration.
+
+    Args:
+        above: The number must be greater.
+        at_least: The number must be this or greater.
+        below: The number must be smaller.
+        at_most: The number must be this or smaller.
+    """
+
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+
+    def holds(self, value: float) -> bool:
+        """Whether ``value`` lies inside; NaN never does."""
+        return (
+            value == value
+            and (self.above is None or value > self.above)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.below is None or value < self.below)
+            and (self.at_most is None or value <= self.at_most)
+        )
+
+    def describe(self, name: str) -> str:
+        """The range as a reader of mathematics writes it: ``0 < clip <= 1``."""
+        low = f"{self.above} < " if self.above is not None else ""
+        low = f"{self.at_least} <= " if self.at_least is not None else low
+        high = f" < {self.below}" if self.below is not None else ""
+        high = f" <= {self.at_most}" if self.at_most is not None else high
+        if low and not high:
+            return f"{name} {'>' if self.at_least is None else '>='} {low.split()[0]}"
+        return f"{low}{name}{high}"
+
+
+Positive: TypeAlias = Annotated[float, Range(above=0)]
+NonNegative: TypeAlias = Annotated[float, Range(at_least=0)]
+Share: TypeAlias = Annotated[float, Range(above=0, at_most=1)]
+Count: TypeAlias = Annotated[int, Range(at_least=1)]
+
+
+def declared_ranges(owner: type) -> Iterator[tuple[str, Range, bool]]:
+    """Name, range, and whether None is allowed, of each constructor argument that declares a range."""
+    for name, hint in get_type_hints(owner.__init__, include_extras=True).items():
+        for part in (hint, *get_args(hint)):  # `Positive | None` holds the declaration one level down
+            if get_origin(part) is Annotated:
+                allows_none = NoneType in get_args(hint) or NoneType in get_args(get_args(part)[0])
+                yield from (
+                    (name, item, allows_none) for item in get_args(part)[1:] if isinstance(item, Range)
+                )
+
+
+def check_arguments(owner: type, given: Mapping[str, Any]) -> None:
+    """Refuse constructor arguments that lie outside the ranges declared beside them.
+
+    Args:
+        owner: The class whose constructor declares the ranges.
+        given: Values by name, such as ``locals()`` in the first line of that constructor.
+
+    Raises:
+        ValueError: The first value outside its range, in one line: ``PPO: clip = 0, expected 0 < clip <= 1``.
+        TypeError: A value is no number.
+    """
+    for name, allowed, allows_none in declared_ranges(owner):
+        value = given[name]
+        if value is None and allows_none:
+            continue
+        expected = allowed.describe(name) + (", or null" if allows_none else "")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"{owner.__name__}: {name} = {value!r}, expected a number with {expected}")
+        if not allowed.holds(value):
+            raise ValueError(f"{owner.__name__}: {name} = {value}, expected {expected}")
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:

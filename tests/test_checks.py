@@ -1,9 +1,22 @@
 from __future__ import annotations
 
+import re
+from typing import Annotated
+
 import pytest
 import torch
 
-from lit_rl.checks import check_finite, check_same_shape, check_shapes, nearest
+from lit_rl.checks import (
+    Count,
+    Positive,
+    Range,
+    check_arguments,
+    check_finite,
+    check_same_shape,
+    check_shapes,
+    declared_ranges,
+    nearest,
+)
 
 
 def test_check_shapes_reads_the_axes_from_the_names():
@@ -52,3 +65,44 @@ def test_check_finite_without_axes_in_the_name():
 def test_nearest_guesses_or_stays_silent():
     assert nearest("rewrad", ["reward", "action"]) == " Did you mean reward?"
     assert nearest("xyz", ["reward", "action"]) == ""
+
+
+class Tuned:
+    def __init__(
+        self,
+        clip: Annotated[float, Range(above=0, at_most=1)] = 0.2,
+        epochs: Count = 3,
+        delta: Positive | None = None,
+        angle: Annotated[float, Range(at_least=-1, below=2)] = 0.0,
+        name: str = "x",
+    ) -> None:
+        check_arguments(Tuned, locals())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"clip": 0}, "Tuned: clip = 0, expected 0 < clip <= 1"),
+        ({"clip": 1.01}, "Tuned: clip = 1.01, expected 0 < clip <= 1"),
+        ({"clip": float("nan")}, "Tuned: clip = nan, expected 0 < clip <= 1"),
+        ({"epochs": 0}, "Tuned: epochs = 0, expected epochs >= 1"),
+        ({"delta": -3.0}, "Tuned: delta = -3.0, expected delta > 0, or null"),
+        ({"angle": 2}, "Tuned: angle = 2, expected -1 <= angle < 2"),
+    ],
+)
+def test_a_value_outside_its_declared_range(arguments: dict[str, float], message: str):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Tuned(**arguments)
+
+
+@pytest.mark.parametrize(("value", "shown"), [("3", "'3'"), (True, "True"), (None, "None")])
+def test_a_value_that_is_no_number(value: object, shown: str):
+    with pytest.raises(TypeError, match=rf"^Tuned: epochs = {shown}, expected a number with epochs >= 1$"):
+        Tuned(epochs=value)
+
+
+def test_values_at_the_ends_of_their_ranges():
+    Tuned(clip=1, epochs=1, delta=1e-9, angle=-1)
+    assert [(name, allows_none) for name, _, allows_none in declared_ranges(Tuned)] == [
+        ("clip", False), ("epochs", False), ("delta", True), ("angle", False),
+    ]  # fmt: skip
