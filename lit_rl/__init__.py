@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lit_rl.algos.export import export_policy, load_policy
     from lit_rl.algos.hmasd.hmasd import HMASD
-    from lit_rl.algos.ppo import PPO
-    from lit_rl.algos.sac import SAC
+    from lit_rl.algos.ppo.ppo import PPO
+    from lit_rl.algos.sac.sac import SAC
     from lit_rl.collect.evaluate import evaluate
     from lit_rl.collect.uniform import UniformPolicy
     from lit_rl.data.replay import ReplayDataModule
@@ -45,8 +45,8 @@ __all__ = [
 
 _HOME = {
     "HMASD": "algos.hmasd.hmasd",
-    "PPO": "algos.ppo",
-    "SAC": "algos.sac",
+    "PPO": "algos.ppo.ppo",
+    "SAC": "algos.sac.sac",
     "Decision": "types",
     "EnvSpec": "types",
     "Policy": "types",

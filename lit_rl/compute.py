@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import time
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 
@@ -34,7 +35,7 @@ def choose_threads(
 
     Args:
         width: Width of the widest layer.
-        rows: Of a minibatch; 1 where it is not known.
+        rows: Rows of a minibatch; 1 where they are not known.
         local_world_size: Number of ranks on this machine.
         requested: A number of threads, or ``auto``.
 
@@ -87,6 +88,37 @@ def choose_matmul_precision(
     # A tenth of margin, so that noise does not choose.
     chosen = "medium" if medium_s < 0.9 * highest_s and error < TOLERANCE else "highest"
     return chosen, f"auto: {measured}"
+
+
+def choose_settings(
+    width: int,
+    rows: int,
+    local_world_size: int,
+    device_type: str,
+    threads: int | Literal["auto"],
+    matmul_precision: MatmulPrecision,
+    resumed: Mapping[str, Any] | None = None,
+) -> tuple[ProcessSettings, str]:
+    """Both settings of this process, and the reasons for them in one line.
+
+    Args:
+        width: Width of the widest layer.
+        rows: Rows of a minibatch.
+        local_world_size: Number of ranks on this machine.
+        device_type: Where the networks live.
+        threads: A number of threads, or ``auto``.
+        matmul_precision: A setting of torch, or ``auto``.
+        resumed: ``threads`` and ``matmul_precision`` of the run that goes on, which ``auto`` then keeps.
+    """
+    if resumed is None:
+        number, why_number = choose_threads(width, rows, local_world_size, threads)
+        precision, why_precision = choose_matmul_precision(width, matmul_precision, device_type)
+    else:
+        number = resumed["threads"] if threads == "auto" else int(threads)
+        precision = resumed["matmul_precision"] if matmul_precision == "auto" else matmul_precision
+        why_number = why_precision = "as in the checkpoint, unless set"
+    why = f"{number} threads ({why_number}), matmul precision {precision} ({why_precision})"
+    return ProcessSettings(number, precision), why
 
 
 class ProcessSettings:

@@ -1,4 +1,4 @@
-"""Networks of the learners: the encoder's contract, perceptrons, stacked critics, GRU, flat parameters.
+"""Networks of the learners: the encoder's contract, perceptrons, stacked critics, GRU.
 
 Axes: B batch (any number of leading axes), F features, C critics, L steps of a chunk, H hidden units.
 """
@@ -173,87 +173,11 @@ class GRUCore(nn.Module):
 
 
 def zero_where(reset: Tensor, hidden: Tensor) -> Tensor:
-    """Hidden states with zeros where an episode starts; the axes of ``reset`` are the first of ``hidden``."""
-    return hidden * (~reset).view(*reset.shape, *[1] * (hidden.ndim - reset.ndim))
+    """Hidden states with zeros where an episode starts; the axes of ``reset`` are the first of ``hidden``.
 
-
-class FlatParameters:
-    """Parameters of a module as views of one flat tensor, and their gradients as views of another.
-
-    Clipping, all-reduce, optimizer and target blending become one operation each (which counts in a small PPO
-    step). The module keeps its own names, so ``state_dict`` is unchanged. Build it after the module is on its
-    device.
-
-    Attributes:
-        tensor: Parameter of shape (P,) to give to the optimizer; its ``grad`` is the flat gradient.
+    Unlike a product this removes NaN and infinity, too.
     """
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-        self._layout = [(name, p.shape, p.numel()) for name, p in named]
-        self._parameters = [p for _, p in named]
-        flat = torch.cat([p.detach().reshape(-1) for p in self._parameters])
-        self.tensor = nn.Parameter(flat)
-        self.grad = torch.zeros_like(flat)
-        self.attach()
-
-    def attach(self) -> None:
-        """Point parameters and gradients at the flat tensors: Lightning sets every ``.grad`` to None once."""
-        self.tensor.grad = self.grad
-        offset = 0
-        for parameter in self._parameters:
-            count = parameter.numel()
-            parameter.data = self.tensor.data[offset : offset + count].view(parameter.shape)
-            parameter.grad = self.grad[offset : offset + count].view(parameter.shape)
-            offset += count
-
-    def unflatten(self, flat: Tensor) -> dict[str, Tensor]:
-        """Views of ``flat`` (P,) under the module's parameter names, for ``torch.func.functional_call``."""
-        views, offset = {}, 0
-        for name, shape, count in self._layout:
-            views[name] = flat[offset : offset + count].view(shape)
-            offset += count
-        return views
-
-    def requires_grad_(self, value: bool) -> None:
-        """Freeze or free the parameters: a frozen critic saves its weight gradients in the policy loss."""
-        for parameter in self._parameters:
-            parameter.requires_grad_(value)
-
-
-class FlatAdam(torch.optim.Adam):
-    """The fused Adam of PyTorch over one flat parameter, without the bookkeeping of each step.
-
-    State, hyper-parameters and numbers are those of ``torch.optim.Adam(fused=True)``, to the bit; what is
-    left out (profiler range, collecting one tensor into groups) is a good part of a small gradient step.
-    """
-
-    def __init__(self, flat: FlatParameters, learning_rate: float, epsilon: float) -> None:
-        super().__init__([flat.tensor], learning_rate, eps=epsilon, fused=True)
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One step; the first one lets PyTorch create the state."""
-        group = self.param_groups[0]
-        parameter = group["params"][0]
-        state = self.state[parameter]
-        if not state:
-            super().step()
-            return
-        state["step"] += 1
-        torch.ops.aten._fused_adam_(
-            [parameter], [parameter.grad], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]],
-            amsgrad=False, lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1],
-            weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
-        )  # fmt: skip
-
-    step.hooked = True  # type: ignore[attr-defined]  # PyTorch would wrap it in a profiler range otherwise
-
-
-def clip_factor(grad: Tensor, max_norm: float) -> Tensor:
-    """What to multiply a flat gradient (P,) with for a norm of at most ``max_norm``; no host sync."""
-    return (max_norm / (torch.linalg.vector_norm(grad) + 1e-6)).clamp(max=1.0)
+    return hidden.masked_fill(reset.view(*reset.shape, *[1] * (hidden.ndim - reset.ndim)), 0.0)
 
 
 class NumpyMLP:

@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from lit_rl.flat import FlatParameters
 from lit_rl.nets import (
-    FlatAdam,
-    FlatParameters,
     Flatten,
     GRUCore,
     NumpyMLP,
@@ -165,87 +164,6 @@ def test_gru_takes_an_axis_of_agents():
     torch.testing.assert_close(core.step(x, h, reset), folded.view(5, 2, 4))
 
 
-# Flat parameters
-
-
-def network() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
-
-
-def test_flat_steps_equal_ordinary_ones():
-    ordinary = network()
-    flattened = copy.deepcopy(ordinary)
-    flat = FlatParameters(flattened)
-    optimizers = [torch.optim.Adam(ordinary.parameters(), 0.1), torch.optim.Adam([flat.tensor], 0.1)]
-    for _ in range(3):
-        x = torch.randn(8, 3)
-        for module, optimizer in zip((ordinary, flattened), optimizers, strict=True):
-            if module is ordinary:
-                optimizer.zero_grad()
-            else:
-                flat.grad.zero_()
-            module(x).square().sum().backward()
-            optimizer.step()
-    for a, b in zip(ordinary.parameters(), flattened.parameters(), strict=True):
-        torch.testing.assert_close(a, b)
-    assert ordinary.state_dict().keys() == flattened.state_dict().keys()
-
-
-def test_attach_repairs_gradients_that_were_set_to_none():
-    module = network()
-    flat = FlatParameters(module)
-    module.zero_grad(set_to_none=True)  # as Lightning does
-    flat.tensor.grad = None
-    module(torch.ones(1, 3)).sum().backward()
-    assert (flat.grad == 0).all()  # the trap: the gradient went elsewhere
-    flat.attach()
-    module(torch.ones(1, 3)).sum().backward()
-    assert flat.tensor.grad is flat.grad
-    assert flat.grad.norm() > 0
-
-
-def test_flat_and_module_share_memory():
-    module = network()
-    before = torch.cat([p.detach().flatten() for p in module.parameters()])
-    flat = FlatParameters(module)
-    assert torch.equal(flat.tensor, before)
-    with torch.no_grad():
-        flat.tensor += 1
-    assert torch.equal(torch.cat([p.detach().flatten() for p in module.parameters()]), before + 1)
-    module.load_state_dict(network().state_dict())
-    assert torch.equal(flat.tensor, torch.cat([p.detach().flatten() for p in module.parameters()]))
-
-
-def test_unflatten_replaces_parameters_in_a_functional_call():
-    module = network()
-    flat = FlatParameters(module)
-    x = torch.randn(2, 3)
-    doubled = torch.func.functional_call(module, flat.unflatten(flat.tensor.detach() * 0), (x,))
-    assert (doubled == 0).all()
-    torch.testing.assert_close(
-        torch.func.functional_call(module, flat.unflatten(flat.tensor.detach()), (x,)), module(x)
-    )
-
-
-def test_frozen_parameters_get_no_gradient_and_pass_it_on():
-    module = network()
-    flat = FlatParameters(module)
-    flat.requires_grad_(False)
-    x = torch.randn(2, 3, requires_grad=True)
-    module(x).sum().backward()
-    assert x.grad is not None
-    assert (flat.grad == 0).all()
-    flat.requires_grad_(True)
-    module(x).sum().backward()
-    assert flat.grad.norm() > 0
-
-
-def test_parameters_without_gradient_are_left_out():
-    module = network()
-    module[0].weight.requires_grad_(False)
-    assert FlatParameters(module).tensor.numel() == sum(p.numel() for p in module.parameters()) - 12
-
-
 # Numpy
 
 
@@ -298,21 +216,3 @@ def test_layers_without_a_numpy_twin():
     assert not NumpyMLP.supports(module)
     with pytest.raises(TypeError, match="NumpyMLP evaluates Linear, Tanh and ReLU layers, got Sequential"):
         NumpyMLP(module)
-
-
-def test_flat_adam_is_the_fused_adam_of_torch_to_the_bit():
-    torch.manual_seed(1)
-    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
-    twin = torch.nn.Parameter(torch.cat([p.detach().flatten() for p in module.parameters()]))
-    flat = FlatParameters(module)
-    ours, theirs = FlatAdam(flat, 0.01, 1e-5), torch.optim.Adam([twin], 0.01, eps=1e-5, fused=True)
-    for step in range(6):
-        grad = torch.randn_like(twin)
-        flat.tensor.grad, twin.grad = grad.clone(), grad.clone()
-        ours.param_groups[0]["lr"] = theirs.param_groups[0]["lr"] = 0.01 / (step + 1)
-        ours.step()
-        theirs.step()
-        assert torch.equal(flat.tensor, twin)
-        if step == 2:  # states are interchangeable
-            ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
-    assert ours.state_dict()["state"][0].keys() == theirs.state_dict()["state"][0].keys()

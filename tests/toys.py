@@ -13,6 +13,10 @@ from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor
 
 from lit_rl import PPO
+from lit_rl.algos.ppo.policy import ProximalPolicy, Values
+from lit_rl.algos.ppo.samples import Samples
+from lit_rl.flat import FlatAdam
+from lit_rl.ranks import Ranks
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, Rollout, Step
 
 
@@ -281,7 +285,20 @@ class WatchedPPO(PPO):
         super().training_step(rollout, batch_idx)
         self.moved.append((parameters_of(self) - before).norm().item())
 
-    def _gradient_step(self, optimizer: Any, minibatch: Any, clip: Any) -> Any:
-        result = super()._gradient_step(optimizer, minibatch, clip)
-        self.log_ratios.append(result[2])
-        return result
+    def configure_optimizers(self) -> FlatAdam:
+        optimizer = super().configure_optimizers()
+        minimize = optimizer.minimize_fn
+
+        def watched(*args: Any) -> Any:
+            step = minimize(*args)
+            self.log_ratios.append(step.log_ratio)
+            return step
+
+        optimizer.minimize_fn = watched
+        return optimizer
+
+
+def samples_of(learner: PPO | ProximalPolicy, rollout: Rollout) -> tuple[Samples, Values]:
+    """What a learner of one rank trains on, and logs of it."""
+    policy = learner.policy if isinstance(learner, PPO) else learner
+    return policy.samples(rollout, policy.replay(rollout), Ranks())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
+
+from lit_rl.ranks import Ranks
 
 
 class BatchLog:
@@ -65,15 +67,14 @@ def refuse_not_finite(values: Mapping[str, float], env_steps: int, policy_versio
 def fetch(
     values: Mapping[str, Tensor | float],
     counts: list[float],
-    world_size: int,
-    sum_over_ranks: Callable[[Tensor], Tensor],
+    ranks: Ranks,
 ) -> tuple[dict[str, float], list[float]]:
     """All scalars with one host synchronisation: ``values`` as means over ranks, ``counts`` as sums."""
     on_device = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     means = torch.stack([value.detach() for value in on_device.values()])
-    if world_size > 1:
-        own = torch.cat([means.double() / world_size, means.new_tensor(counts, dtype=torch.float64)])
-        joined = sum_over_ranks(own).tolist()
+    if ranks.size > 1:
+        own = torch.cat([means.double() / ranks.size, means.new_tensor(counts, dtype=torch.float64)])
+        joined = ranks.sum(own).tolist()
         averaged, counts = joined[: len(on_device)], joined[len(on_device) :]
     else:
         averaged = means.tolist()

@@ -1,10 +1,12 @@
-"""What the returns of evaluation episodes say."""
+"""What evaluation episodes say."""
 
 from __future__ import annotations
 
-from torch import Tensor
+import math
 
 from lit_rl import metrics
+from lit_rl.ranks import Ranks
+from lit_rl.types import IS_SUCCESS, EvalEpisodes
 
 EvalResult = dict[str, float | int]
 """``return_mean``, ``_std``, ``_min``, ``_max``, ``length_mean``, ``episodes``, ``env_steps``, and
@@ -21,8 +23,19 @@ _NAMES = {
 }
 
 
-def summarize(returns: Tensor, lengths: Tensor, success: Tensor | None, env_steps: int) -> EvalResult:
-    """Statistics of K episodes, each argument ``(K,)`` float64; the standard deviation is the sample's."""
+def summarize(batch: EvalEpisodes, ranks: Ranks, env_steps: int) -> tuple[EvalResult, dict[str, float]]:
+    """Statistics of the evaluation episodes of all ranks; standard deviations are those of a sample.
+
+    Args:
+        batch: The episodes of this rank; every rank plays equally many.
+        ranks: All of them must call.
+        env_steps: How long the policy was trained.
+
+    Returns:
+        The statistics, and everything to log under the names of ``metrics.py``.
+    """
+    episodes = batch["episodes"]
+    returns, lengths = ranks.join(episodes["episode_return"]), ranks.join(episodes["episode_length"])
     result: EvalResult = {
         "return_mean": returns.mean().item(),
         "return_std": returns.std().item() if len(returns) > 1 else 0.0,
@@ -32,11 +45,12 @@ def summarize(returns: Tensor, lengths: Tensor, success: Tensor | None, env_step
         "episodes": len(returns),
         "env_steps": env_steps,
     }
+    success = episodes["last_values"].get(IS_SUCCESS)
     if success is not None:
-        result["success_rate"] = success.mean().item()
-    return result
-
-
-def logged(result: EvalResult) -> dict[str, float]:
-    """The same under the names of ``metrics.py``."""
-    return {name: float(result[key]) for name, key in _NAMES.items() if key in result}
+        result["success_rate"] = ranks.join(success).mean().item()
+    reported = {
+        f"{metrics.EVAL_ENV_PREFIX}{name}": ranks.join(value).nanmean().item()
+        for name, value in episodes["values"].items()
+    }
+    values = {name: float(result[key]) for name, key in _NAMES.items() if key in result}
+    return result, values | {name: value for name, value in reported.items() if math.isfinite(value)}

@@ -8,7 +8,6 @@ The exported file is loaded by plain PyTorch::
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_rl.algos.module import RLModule
+from lit_rl.algos.names import find_class
 from lit_rl.nested import map_nested
 from lit_rl.types import ALIVE, STATE, EnvSpec, LeafSpec, Nested
 
@@ -40,8 +40,7 @@ def load_policy(path: str | Path, **arguments: Any) -> RLModule:
         raise ValueError(
             f"{path} is not a checkpoint of lit_rl, or it is truncated ({type(error).__name__})"
         ) from error
-    module_name, _, class_name = name.rpartition(".")
-    learner = getattr(import_module(module_name), class_name, None)
+    learner = find_class(name)
     if not (isinstance(learner, type) and issubclass(learner, RLModule)):
         raise ValueError(f"checkpoint {path} names the learner {name}, which is not a subclass of RLModule")
     return learner.load_from_checkpoint(path, map_location="cpu", **arguments).eval()

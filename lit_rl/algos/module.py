@@ -1,11 +1,11 @@
-"""``RLModule``, the one base class of learners: counters, logging, evaluation, state.
+"""``RLModule``, the one base class of learners: what a learner needs of Lightning, and no mathematics.
 
-What it takes off a learner (each a trap of Lightning's Trainer in reinforcement learning):
+Each thing it takes off a learner is a trap of Lightning's Trainer in reinforcement learning:
 
 - ``global_step`` counts every step of every optimizer, so ``env_steps``, ``policy_version`` and ``updates``
   are counted here.
 - Under ``ddp`` Lightning's own path fails or silently does not synchronise with several losses, so
-  :class:`GradientSteps` averages the flat gradient over ranks itself.
+  :meth:`RLModule.adam` makes optimizers that average the flat gradient over ranks themselves.
 - ``self.log`` is slow for every key, so a batch is logged by one host synchronisation and one ``log_metrics``
   per logger.
 """
@@ -21,17 +21,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_rl import metrics
 from lit_rl.algos.batch_log import BatchLog, fetch, refuse_not_finite
-from lit_rl.algos.evaluation import EvalResult, logged, summarize
-from lit_rl.algos.gradient_steps import GradientSteps
+from lit_rl.algos.evaluation import EvalResult, summarize
+from lit_rl.algos.names import public_name
 from lit_rl.checks import is_plain
-from lit_rl.compute import MatmulPrecision, ProcessSettings, choose_matmul_precision, choose_threads
-from lit_rl.ranks import gather_over_ranks
-from lit_rl.types import IS_SUCCESS, Decision, EnvSpec, Episodes, EvalEpisodes, Nested
+from lit_rl.compute import MatmulPrecision, ProcessSettings, choose_settings
+from lit_rl.flat import FlatAdam, descend
+from lit_rl.ranks import Ranks
+from lit_rl.types import Batch, Decision, EnvSpec, EvalEpisodes, Nested
 
 log = logging.getLogger("lit_rl")
 
@@ -40,8 +42,12 @@ _PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 _SINGLE_COPY = ("SingleDeviceStrategy", "DDPStrategy")  # strategies in which each rank holds all parameters
 
 
-class RLModule(GradientSteps):
-    """A policy and its learner: subclasses write ``build``, ``act``, ``initial_carry`` and ``training_step``.
+class RLModule(LightningModule):
+    """A policy and its learner.
+
+    A subclass writes ``build`` (networks), ``act``, ``configure_optimizers`` (one :meth:`adam` for each
+    network that is trained) and ``training_step``, which begins with :meth:`begin_batch` and ends with
+    :meth:`finish_batch`; a policy with memory also writes ``initial_carry``.
 
     Args:
         spec: The environment's observation and action. None takes it from the trainer's data module.
@@ -50,6 +56,7 @@ class RLModule(GradientSteps):
         matmul_precision: ``torch.set_float32_matmul_precision`` while fitting; ``auto`` measures at the start
             whether ``medium`` is faster and still exact to float32 on this CPU, for networks of width 256
             and above.
+        gamma: Discount per env step. Data modules ask the learner for it.
     """
 
     def __init__(
@@ -57,9 +64,12 @@ class RLModule(GradientSteps):
         spec: EnvSpec | None = None,
         threads: int | Literal["auto"] = "auto",
         matmul_precision: MatmulPrecision = "auto",
+        gamma: float = 0.99,
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.spec = spec
+        self.gamma = gamma
         self.env_steps = 0
         self.policy_version = 0
         self.updates = 0
@@ -77,13 +87,14 @@ class RLModule(GradientSteps):
         self._recent_returns: deque[float] = deque(maxlen=EPISODE_WINDOW)
         self._recent_lengths: deque[int] = deque(maxlen=EPISODE_WINDOW)
         self._last_log_time: float | None = None
+        self._update_began: float | None = None
         self._log = BatchLog()
         self._pending_local_state: dict[str, Any] | None = None
 
     # What a learner implements
 
     def build(self, spec: EnvSpec) -> None:
-        """Create the networks for ``spec``. Called once, before the optimizers exist."""
+        """Create the networks for ``spec``; this is called once, before the optimizers exist."""
         raise TypeError(f"{type(self).__name__} must implement build(spec)")
 
     def initial_carry(self, num_envs: int) -> Nested:
@@ -91,17 +102,17 @@ class RLModule(GradientSteps):
         return {}
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
-        """Decide for N environments; see ``Policy`` in ``lit_rl.types``."""
+        """Decide for N environments, as ``Policy`` of ``lit_rl.types`` describes."""
         raise TypeError(f"{type(self).__name__} must implement act(obs, carry, reset, greedy=...)")
 
     @property
     def width(self) -> int:
-        """Width of the widest layer: decides threads and the matmul route."""
+        """Width of the widest layer, which decides threads and the matmul route."""
         return max((max(p.shape[-2:]) for p in self.parameters() if p.ndim >= 2), default=1)
 
     @property
     def rows(self) -> int:
-        """Rows of a minibatch, which decide threads too; 1 where they are not known."""
+        """Rows of a minibatch, which decide the number of threads, too; 1 where they are not known."""
         return 1
 
     def local_state(self) -> dict[str, Any]:
@@ -109,7 +120,7 @@ class RLModule(GradientSteps):
         return {}
 
     def load_local_state(self, state: dict[str, Any]) -> None:
-        """Inverse of :meth:`local_state`."""
+        """Continue from what :meth:`local_state` returned."""
 
     # Life cycle
 
@@ -152,20 +163,13 @@ class RLModule(GradientSteps):
 
     def _apply_settings(self) -> None:
         """Threads and matmul route; a resumed run keeps its own, so that its numbers stay the same."""
-        if self._resumed_settings is None:
-            local_ranks = self.trainer.num_devices if self.device.type == "cpu" else 1
-            threads, why = choose_threads(self.width, self.rows, local_ranks, self._threads)
-            precision, why_precision = choose_matmul_precision(
-                self.width, self._matmul_precision, self.device.type
-            )
-        else:
-            threads = self._resumed_settings["threads"] if self._threads == "auto" else int(self._threads)
-            precision = self._resumed_settings["matmul_precision"]
-            precision = precision if self._matmul_precision == "auto" else self._matmul_precision
-            why = why_precision = "as in the checkpoint, unless set"
-        self._settings = ProcessSettings(threads, precision)
+        local_ranks = self.trainer.num_devices if self.device.type == "cpu" else 1
+        self._settings, why = choose_settings(
+            self.width, self.rows, local_ranks, self.device.type, self._threads, self._matmul_precision,
+            self._resumed_settings,
+        )  # fmt: skip
         self._settings.apply()
-        log.info("compute: %d threads (%s), matmul precision %s (%s)", threads, why, precision, why_precision)
+        log.info("compute: %s", why)
 
     def on_train_start(self) -> None:
         """Continue the rank's own state after a resume."""
@@ -183,37 +187,83 @@ class RLModule(GradientSteps):
 
     # Updates
 
-    def begin_batch(self, policy_version: int | None) -> None:
-        """First line of ``training_step``: refuse experience of an older policy; nothing is collected now.
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that train together."""
+        return Ranks(self._world_size, self.global_rank if self._world_size > 1 else 0)
+
+    @property
+    def _world_size(self) -> int:
+        return self._trainer.world_size if self._trainer is not None else 1
+
+    def adam(
+        self,
+        network: nn.Module,
+        learning_rate: float,
+        epsilon: float = 1e-8,
+        max_grad_norm: float | None = None,
+        compile: bool = False,
+    ) -> FlatAdam:
+        """An Adam for all parameters of ``network``, whose gradients are averaged over ranks.
+
+        Arguments as in ``FlatAdam``. Call its ``minimize`` for a gradient step.
+        """
+        return FlatAdam(network, learning_rate, epsilon, max_grad_norm, self.ranks, compile)
+
+    def minimize(
+        self, optimizer: torch.optim.Optimizer, loss: Tensor, max_grad_norm: float | None = None
+    ) -> None:
+        """One gradient step of an optimizer that :meth:`adam` did not make, averaged over ranks."""
+        descend(optimizer, loss, max_grad_norm, self.ranks)
+
+    def raw_optimizers(self) -> list[Any]:
+        """What ``configure_optimizers`` returned, without Lightning's wrappers.
+
+        Beside a small gradient step the time that a wrapper takes counts.
+        """
+        optimizers = self.optimizers(use_pl_optimizer=False)
+        return optimizers if isinstance(optimizers, list) else [optimizers]
+
+    def begin_batch(self, batch: Batch, *, is_on_policy: bool) -> None:
+        """Begin an update; from here to :meth:`finish_batch` nothing can be collected.
+
+        Args:
+            batch: What ``training_step`` was given.
+            is_on_policy: Refuse experience that an older version of the policy collected.
 
         Raises:
             RuntimeError: The batch was collected with another version of the policy than the one being
                 trained.
         """
-        if policy_version is not None and policy_version != self.policy_version:
+        if is_on_policy and batch["policy_version"] != self.policy_version:
             raise RuntimeError(
-                f"on-policy batch expected of policy version {self.policy_version}, got {policy_version}: "
-                "the dataloader was prefetched. Its dataset must define __len__ and use no worker processes."
+                f"on-policy batch expected of policy version {self.policy_version}, got "
+                f"{batch['policy_version']}: the dataloader was prefetched. Its dataset must define __len__ "
+                "and use no worker processes."
             )
         self.is_updating = True
+        self._update_began = time.perf_counter()
 
     # Logging
 
-    def finish_batch(
-        self, values: dict[str, Tensor | float], batch: Any, new_steps: int, start: float
-    ) -> None:
-        """Last line of ``training_step``: advance the counters, log once, refuse losses that are not finite.
+    def finish_batch(self, values: dict[str, Tensor | float], batch: Batch) -> None:
+        """End an update: advance the counters, log once, refuse losses that are not finite.
 
         Args:
-            values: Scalars to log; tensors stay on the device until here and are fetched together.
-            batch: The ``Rollout`` or ``ReplayBatch``; its episodes, metrics and seconds are logged too.
-            new_steps: Env steps this rank added.
-            start: ``time.perf_counter()`` at the head of ``training_step``.
+            values: Scalars to log, by the names of ``metrics.py``; tensors stay on the device until here and
+                are fetched together.
+            batch: What ``training_step`` was given; its episodes, metrics and seconds are logged, too.
 
         Raises:
             FloatingPointError: A value is not finite.
+            RuntimeError: ``begin_batch`` was not called.
         """
-        episodes: Episodes = batch["episodes"]
+        if self._update_began is None:
+            raise RuntimeError(
+                f"{type(self).__name__}.training_step must call begin_batch before finish_batch"
+            )
+        start, self._update_began = self._update_began, None
+        episodes, new_steps = batch["episodes"], batch["new_steps"]
         self.is_updating = False
         self.policy_version += 1
         self.env_steps += new_steps * self._world_size
@@ -240,7 +290,7 @@ class RLModule(GradientSteps):
         counts = [
             sum(self._recent_returns), sum(self._recent_lengths), len(self._recent_returns), num_ended
         ]  # fmt: skip
-        fetched, counts = fetch(values, counts, self._world_size, self.sum_over_ranks)
+        fetched, counts = fetch(values, counts, self.ranks)
         may_lack = (metrics.EXPLAINED_VARIANCE, metrics.ENV_PREFIX)  # no variance, or nothing was reported
         fetched = {n: v for n, v in fetched.items() if math.isfinite(v) or not n.startswith(may_lack)}
         total_return, total_length, window, ended = counts
@@ -264,27 +314,23 @@ class RLModule(GradientSteps):
         self._log.write(self.trainer.loggers, self.env_steps)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Write the row of the batch, after all callbacks."""
+        """Write the row of the batch, after all callbacks.
+
+        Raises:
+            RuntimeError: ``training_step`` returned without :meth:`finish_batch`.
+        """
+        if self.is_updating:
+            raise RuntimeError(
+                f"{type(self).__name__}.training_step must end with finish_batch(values, batch)"
+            )
         self.write_row()
 
     # Evaluation
 
     def validation_step(self, batch: EvalEpisodes, batch_idx: int) -> None:
         """Statistics of evaluation episodes, over all ranks; callbacks may monitor ``eval/return_mean``."""
-        episodes = batch["episodes"]
-        success = episodes["last_values"].get(IS_SUCCESS)
         self.eval_seconds = batch["seconds"]
-        self.eval_result = summarize(
-            self._of_all_ranks(episodes["episode_return"]),
-            self._of_all_ranks(episodes["episode_length"]),
-            None if success is None else self._of_all_ranks(success),
-            self.env_steps,
-        )
-        reported = {
-            f"{metrics.EVAL_ENV_PREFIX}{name}": self._of_all_ranks(value).nanmean().item()
-            for name, value in episodes["values"].items()
-        }
-        values = logged(self.eval_result) | {n: v for n, v in reported.items() if math.isfinite(v)}
+        self.eval_result, values = summarize(batch, self.ranks, self.env_steps)
         # equal on all ranks already; sync_dist only keeps Lightning from warning
         synced = {"batch_size": 1, "sync_dist": self._world_size > 1}
         if self.trainer.state.fn == TrainerFn.FITTING:
@@ -294,14 +340,8 @@ class RLModule(GradientSteps):
             self.log_dict(values | {"step": float(self.env_steps)}, **synced)
         self._last_log_time = None  # evaluation is outside every timer
 
-    def _of_all_ranks(self, values: Tensor) -> Tensor:
-        """``(K,)`` of this rank to ``(ranks * K,)`` float64; every rank plays K episodes."""
-        everyone = torch.zeros(self._world_size, len(values), dtype=torch.float64, device=self.device)
-        everyone[self.global_rank if self._world_size > 1 else 0] = values
-        return self.sum_over_ranks(everyone).flatten()
-
     def test_step(self, batch: EvalEpisodes, batch_idx: int) -> None:
-        """The same as validation."""
+        """Play and summarise episodes as in validation."""
         self.validation_step(batch, batch_idx)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
@@ -320,7 +360,7 @@ class RLModule(GradientSteps):
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Inverse of :meth:`get_extra_state`."""
+        """Continue from what :meth:`get_extra_state` returned."""
         for name, value in state.items():
             setattr(self, name, value)
 
@@ -338,9 +378,9 @@ class RLModule(GradientSteps):
             "lengths": list(self._recent_lengths),
         }
         checkpoint["lit_rl"] = {
-            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "class_path": public_name(type(self)),
             "spec": self.spec.to_dict() if self.spec else None,
-            "ranks": gather_over_ranks(local, self._world_size),
+            "ranks": self.ranks.gather(local),
             "settings": {
                 "threads": torch.get_num_threads(),
                 "matmul_precision": torch.get_float32_matmul_precision(),
@@ -368,3 +408,8 @@ class RLModule(GradientSteps):
             self._recent_returns.extend(own["returns"])
             self._recent_lengths.extend(own["lengths"])
             self._pending_local_state = own["state"]
+
+
+def linear_schedule(env_steps: int, anneal_env_steps: int | None) -> float:
+    """Factor from 1 at the start to 0 at ``anneal_env_steps``; 1 forever when that is None."""
+    return 1.0 if anneal_env_steps is None else max(0.0, 1.0 - env_steps / anneal_env_steps)

@@ -20,8 +20,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 import lit_rl
 from lit_rl.algos.hmasd.hmasd import HMASD
 from lit_rl.algos.module import RLModule
-from lit_rl.algos.ppo import PPO
-from lit_rl.algos.sac import SAC
+from lit_rl.algos.ppo.ppo import PPO
+from lit_rl.algos.sac.sac import SAC
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
 from lit_rl.callbacks.env_step_budget import EnvStepBudget
 from lit_rl.callbacks.graceful_stop import GracefulStop

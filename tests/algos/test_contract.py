@@ -16,8 +16,9 @@ from lit_rl.data.loaders import Batches
 from lit_rl.data.replay import transitions
 from lit_rl.envs.vector import Autoreset, make_vector_env
 from lit_rl.normalize import ObservationNorm, ReturnScale
+from lit_rl.ranks import Ranks
 from lit_rl.types import Rollout
-from tests.toys import ContinuousEpisodes57, Episodes57, WatchedPPO, fit, parameters_of
+from tests.toys import ContinuousEpisodes57, Episodes57, WatchedPPO, fit, parameters_of, samples_of
 
 MODES: list[Autoreset] = ["same_step", "next_step", "disabled"]
 
@@ -67,7 +68,7 @@ def test_acting_and_learning_compute_the_same_log_probability():
         for parameter in module.parameters():
             parameter.normal_()
         rollout = InlineCollector(env, 0).collect(module, 2000, 0)
-        samples, _ = module._samples(rollout)
+        samples, _ = samples_of(module, rollout)
     # E[1 / p(action)] is the number of actions, where p is the probability with which they were taken
     inverse = samples["log_prob"].neg().exp()
     assert inverse.mean().item() == pytest.approx(2, abs=4 * inverse.std().item() / 6000**0.5)
@@ -147,7 +148,7 @@ def test_advantages_are_equal_under_all_autoresets(arguments: dict[str, Any]):
     for mode in MODES:
         module, rollout = collect(mode, batch_size=60, **arguments)
         with torch.no_grad():
-            samples, _ = module._samples(rollout)
+            samples, _ = samples_of(module, rollout)
         advantage = samples["advantage"]
         if "gru" in arguments:  # chunks (T/L * N, L) back to (T, N)
             advantage = advantage.unflatten(0, (3, 3)).transpose(1, 2).flatten(0, 1)
@@ -164,9 +165,9 @@ def test_advantages_against_a_slow_twin():
     """delta and lambda sums written out per episode, with the value of the true last observation."""
     module, rollout = collect("next_step")
     with torch.no_grad():
-        samples, _ = module._samples(rollout)
+        samples, _ = samples_of(module, rollout)
     episodes = complete_episodes(samples["advantage"].view(60, 3), rollout)
-    network = module.network
+    network = module.policy.network
 
     def value(episode: int, t: int) -> float:
         obs = torch.tensor([[episode / 8, t / 8, 1]])
@@ -187,12 +188,12 @@ def test_rows_that_only_reset_are_never_trained_on(arguments: dict[str, Any]):
     module, rollout = collect("next_step", batch_size=60, **arguments)
     assert rollout["valid"] is not None
     with torch.no_grad():
-        samples, _ = module._samples(rollout)
+        samples, _ = samples_of(module, rollout)
     if "gru" in arguments:
         assert samples["weight"].sum() == rollout["valid"].sum()
         return
     marked = samples | {"valid": rollout["valid"].flatten()}
-    for minibatches in module._minibatches(marked, rollout["valid"]):
+    for minibatches in module.policy.minibatches(marked, rollout["valid"], Ranks(), 60):
         assert [len(minibatch["valid"]) for minibatch in minibatches] == [60, 60, 60]
         assert all(minibatch["valid"].all() for minibatch in minibatches)
 
@@ -213,14 +214,14 @@ def test_statistics_see_true_transitions_only(normalize: str):
     valid = rollout["valid"].numpy()
     if normalize == "normalize_observation":
         samples = rollout["obs"][:-1].numpy()[valid]
-        moments = cast(ObservationNorm, module.observation_norm).norms["leaf:obs"]
+        moments = cast(ObservationNorm, module.policy.observation_norm).norms["leaf:obs"]
     else:
         running, samples = np.zeros(2), []
         for t in range(24):
             running = 0.99 * running + rollout["reward"][t].numpy()
             samples += running[valid[t]].tolist()
             running[(rollout["terminated"] | rollout["truncated"])[t].numpy()] = 0
-        moments = cast(ReturnScale, module.return_scale).moments
+        moments = cast(ReturnScale, module.policy.return_scale).moments
     assert moments.count == valid.sum()
     np.testing.assert_allclose(moments.mean, np.mean(samples, 0), rtol=1e-6)
     np.testing.assert_allclose(moments.variance, np.var(samples, 0), rtol=1e-6)
@@ -248,7 +249,9 @@ def test_replayed_transitions_are_equal_under_all_autoresets():
 def test_the_message_of_an_old_batch_names_both_versions():
     module = PPO(hidden=(8,))
     module.policy_version = 7
-    module.begin_batch(7)
-    module.begin_batch(None)
+    batch: Any = {"policy_version": 7}
+    module.begin_batch(batch, is_on_policy=True)
+    batch["policy_version"] = 5
+    module.begin_batch(batch, is_on_policy=False)
     with pytest.raises(RuntimeError, match=re.escape("policy version 7, got 5")):
-        module.begin_batch(5)
+        module.begin_batch(batch, is_on_policy=True)

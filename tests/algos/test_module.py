@@ -11,7 +11,6 @@ from torch import Tensor
 
 from lit_rl import PPO, RolloutDataModule
 from lit_rl.algos.module import RLModule
-from lit_rl.nets import FlatParameters, clip_factor
 from lit_rl.types import ActionSpec, Decision, EnvSpec, LeafSpec, Nested, Rollout
 from tests.toys import ContinuousEpisodes57, Episodes57, Mixed, fit, make_trainer
 
@@ -28,20 +27,18 @@ class Reinforce(RLModule):
         return Decision(action, carry, {})
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        self.flat = FlatParameters(self.policy)
-        return torch.optim.SGD([self.flat.tensor], 0.01)
+        return torch.optim.SGD(self.policy.parameters(), 0.01)
 
     def training_step(self, rollout: Rollout, batch_idx: int) -> None:
-        self.begin_batch(rollout["policy_version"])
-        self.flat.attach()
+        self.begin_batch(rollout, is_on_policy=True)
         log_prob = (
             self.policy(rollout["obs"][:-1]).log_softmax(-1).gather(-1, rollout["action"].unsqueeze(-1))
         )
         loss = -(log_prob.squeeze(-1) * rollout["reward"]).mean()
         (optimizer,) = self.raw_optimizers()
-        self.optimize(optimizer, loss, self.flat, max_grad_norm=1.0)
+        self.minimize(optimizer, loss, max_grad_norm=1.0)
         self.updates += 1
-        self.finish_batch({"loss/policy": loss}, rollout, rollout["reward"].numel(), start=0.0)
+        self.finish_batch({"loss/policy": loss}, rollout)
 
 
 def test_a_learner_is_a_few_lines():
@@ -69,6 +66,22 @@ def test_what_a_subclass_must_implement():
         RLModule().act(torch.zeros(1, 3), {}, torch.zeros(1, dtype=torch.bool))
 
 
+def test_a_forgotten_begin_or_end_of_a_batch_is_named():
+    class Endless(Reinforce):
+        def training_step(self, rollout: Rollout, batch_idx: int) -> None:
+            self.begin_batch(rollout, is_on_policy=True)
+
+    class Beginless(Reinforce):
+        def training_step(self, rollout: Rollout, batch_idx: int) -> None:
+            self.finish_batch({}, rollout)
+
+    data = RolloutDataModule(Episodes57, 2, 8, 3)
+    with pytest.raises(RuntimeError, match=r"Endless\.training_step must end with finish_batch\(val"):
+        fit(Endless(), data)
+    with pytest.raises(RuntimeError, match=r"Beginless\.training_step must call begin_batch before"):
+        fit(Beginless(), data)
+
+
 def test_episode_statistics_are_over_the_last_hundred():
     module = Reinforce()
     logger = fit(module, RolloutDataModule(Episodes57, 1, 150, 1), max_epochs=5)
@@ -84,26 +97,6 @@ def test_episode_statistics_are_over_the_last_hundred():
 def test_a_rollout_without_an_end_logs_no_mean():
     logger = fit(Reinforce(), RolloutDataModule(Episodes57, 1, 3, 2))
     assert ["episode/return_mean" in values for _, values in logger.rows] == [False, True]
-
-
-@pytest.mark.parametrize("max_norm", [0.1, 1e6])
-def test_clipping_equals_that_of_torch(max_norm: float):
-    grad = torch.randn(20)
-    parameter = torch.nn.Parameter(torch.zeros(20))
-    parameter.grad = grad.clone()
-    torch.nn.utils.clip_grad_norm_([parameter], max_norm)
-    torch.testing.assert_close(grad * clip_factor(grad, max_norm), parameter.grad)
-
-
-def test_gradients_are_averaged_over_ranks(monkeypatch: pytest.MonkeyPatch):
-    summed = []
-    monkeypatch.setattr(RLModule, "_world_size", 4)
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: summed.append(tensor.mul_(4 * 3)))
-    module, parameter = RLModule(), torch.nn.Parameter(torch.zeros(2))
-    parameter.grad = torch.ones(2)
-    module.step(torch.optim.SGD([parameter], 1.0), parameter.grad)
-    assert len(summed) == 1
-    assert parameter.tolist() == [-3, -3]
 
 
 # The process
@@ -167,7 +160,7 @@ def test_a_checkpoint_holds_plain_types_only(tmp_path: Path):
     checkpoint = torch.load(saved(tmp_path, module), weights_only=True)
     assert checkpoint["hyper_parameters"]["hidden"] == (4,)
     assert "spec" not in checkpoint["hyper_parameters"]
-    assert checkpoint["lit_rl"]["class_path"] == "lit_rl.algos.ppo.PPO"
+    assert checkpoint["lit_rl"]["class_path"] == "lit_rl.PPO"
     assert EnvSpec.from_dict(checkpoint["lit_rl"]["spec"]) == module.spec
     (rank,) = checkpoint["lit_rl"]["ranks"]
     assert rank["state"]["return_scale"]["return_N"].shape == (2,)
@@ -177,7 +170,7 @@ def test_a_learner_is_loaded_as_lightning_does(tmp_path: Path):
     module = PPO(hidden=(4,), batch_size=16)
     loaded = PPO.load_from_checkpoint(saved(tmp_path, module))
     assert loaded.env_steps == module.env_steps == 16
-    assert torch.equal(loaded.network.actor[0].weight, module.network.actor[0].weight)
+    assert torch.equal(loaded.policy.network.actor[0].weight, module.policy.network.actor[0].weight)
 
 
 def test_another_environment_is_refused(tmp_path: Path):

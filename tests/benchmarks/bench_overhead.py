@@ -22,7 +22,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from measure import quiet
 
-from lit_rl.algos.ppo import PPO
+from lit_rl.algos.ppo.ppo import PPO
 from lit_rl.callbacks import EnvStepBudget, EnvStepsProgressBar, GracefulStop, RolloutCheckpoint
 from lit_rl.cli.curves import Curves
 from lit_rl.cli.metrics_csv import MetricsCSV

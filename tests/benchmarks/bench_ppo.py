@@ -16,7 +16,7 @@ import torch
 from measure import Timing, fit, report, time_sb3
 from peers import PPO_CARTPOLE, PPO_HALFCHEETAH, sb3_ppo
 
-from lit_rl.algos.ppo import PPO
+from lit_rl.algos.ppo.ppo import PPO
 from lit_rl.data.rollout import RolloutDataModule
 
 CLEANRL: dict[str, Any] = {  # the published defaults of CleanRL's ppo script

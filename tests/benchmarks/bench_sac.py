@@ -15,7 +15,7 @@ import torch
 from measure import Timing, fit, report, time_sb3
 from peers import SAC_HALFCHEETAH, sb3_sac
 
-from lit_rl.algos.sac import SAC
+from lit_rl.algos.sac.sac import SAC
 from lit_rl.data.replay import ReplayDataModule
 
 WARMUP_STEPS = 1_000  # random actions, outside the clock

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lit_rl.algos.hmasd.blocks import Blocks, cut_blocks, high_level_advantages
-from lit_rl.algos.samples import normalize_advantages
+from lit_rl.algos.ppo.samples import normalize_advantages
 from lit_rl.normalize import SumOverRanks, ValueNorm
 from lit_rl.types import AGENT_SKILLS, SKILL_START, TEAM_SKILL, Nested, Rollout
 
@@ -23,10 +23,10 @@ class Seen(NamedTuple):
     """States and observations of a rollout as vectors.
 
     Attributes:
-        state: (T+1, N, S).
-        obs: (T+1, N, A, O).
+        state: States, (T+1, N, S).
+        obs: Observations of the agents, (T+1, N, A, O).
         final_state: True last states of the episodes that ended, (F, S).
-        final_obs: The same of observations, (F, A, O).
+        final_obs: True last observations of these episodes, (F, A, O).
         final_index: ``t * N + n`` of those ends, (F,).
     """
 
@@ -50,12 +50,12 @@ class Decisions(NamedTuple):
     """Decisions of a rollout and what came of them; one row per decision, one column per token.
 
     Attributes:
-        state: (B, S).
-        obs: (B, A, O).
+        state: States at the decisions, (B, S).
+        obs: Observations of the agents, (B, A, O).
         skills: Team skill, then agent skills, (B, L) int64.
-        log_prob: Of each when it was decided, (B, L).
+        log_prob: Log-probability of each skill when it was decided, (B, L).
         value: Output of the value heads before the update, (B, L).
-        advantage: Normalised, (B, L).
+        advantage: Normalised advantages, (B, L).
         target: What the value heads shall put out, (B, L).
         weight: 1 where a token counts, 0 for agents that had left, (B, L).
     """

@@ -8,16 +8,13 @@ a high-level decision, L = A + 1 tokens of one (the team's first), F episode end
 from __future__ import annotations
 
 import logging
-import time
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
 from lit_rl import metrics
-from lit_rl.algos.gradient_steps import linear_schedule
-from lit_rl.algos.hmasd.arguments import check_arguments, check_rollout_steps, check_spec
 from lit_rl.algos.hmasd.decisions import (
     SKILL_LOG_PROB,
     Decisions,
@@ -30,16 +27,20 @@ from lit_rl.algos.hmasd.decisions import (
 )
 from lit_rl.algos.hmasd.individual_discriminator import IndividualDiscriminator
 from lit_rl.algos.hmasd.logged import named_losses
+from lit_rl.algos.hmasd.replay_audit import audit
+from lit_rl.algos.hmasd.requirements import check_rollout_steps, check_spec
 from lit_rl.algos.hmasd.skill_coordinator import SkillCoordinator
-from lit_rl.algos.hmasd.skill_discoverer import SkillDiscoverer
+from lit_rl.algos.hmasd.skill_discoverer import audit_discoverer, skill_discoverer
 from lit_rl.algos.hmasd.skill_rewards import Weights, skill_rewards
 from lit_rl.algos.hmasd.team_discriminator import TeamDiscriminator
 from lit_rl.algos.hmasd.transformer import Reduction
-from lit_rl.algos.module import RLModule
+from lit_rl.algos.module import RLModule, linear_schedule
 from lit_rl.algos.multi_agent import Views
-from lit_rl.algos.replay_audit import audit
+from lit_rl.algos.ppo.policy import UpdateSettings
+from lit_rl.checks import Count, NonNegative, Positive, Range, Share, check_arguments
 from lit_rl.compute import MatmulPrecision
 from lit_rl.encoders.perceptron import PerceptronEncoder
+from lit_rl.flat import FlatAdam
 from lit_rl.losses import weighted_mean
 from lit_rl.nested import map_nested
 from lit_rl.nets import Activation, Flatten
@@ -121,92 +122,86 @@ class HMASD(RLModule):
 
     def __init__(
         self,
-        n_Z: int = 3,
-        n_z: int = 3,
-        k: int = 16,
-        lambda_e: float = 1.0,
-        lambda_D: float = 0.1,
-        lambda_d: float = 0.5,
-        lambda_h: float = 0.001,
-        lambda_l: float = 0.01,
+        n_Z: Count = 3,
+        n_z: Count = 3,
+        k: Count = 16,
+        lambda_e: NonNegative = 1.0,
+        lambda_D: NonNegative = 0.1,
+        lambda_d: NonNegative = 0.5,
+        lambda_h: NonNegative = 0.001,
+        lambda_l: NonNegative = 0.01,
         skill_baseline: bool = False,
         skill_last_layer: bool = False,
         skill_sync: Literal["divide", "truncate"] = "divide",
         token_reduction: Reduction = "mean",
         hidden: tuple[int, ...] = (64, 64),
         activation: Activation = "relu",
-        embedding: int = 64,
-        blocks: int = 1,
-        heads: int = 1,
-        gru: int | None = 64,
-        chunk_length: int = 8,
-        learning_rate: float = 5e-4,
-        anneal_env_steps: int | None = None,
-        update_epochs: int = 15,
-        discriminator_epochs: int = 15,
-        minibatches: int = 1,
-        gamma: float = 0.99,
-        gae_lambda: float = 0.95,
-        clip: float = 0.2,
-        clip_value: float | None = 0.2,
-        value_coef: float = 1.0,
-        huber_delta: float | None = 10.0,
+        embedding: Count = 64,
+        blocks: Count = 1,
+        heads: Count = 1,
+        gru: Count | None = 64,
+        chunk_length: Count = 8,
+        learning_rate: Positive = 5e-4,
+        anneal_env_steps: Count | None = None,
+        update_epochs: Count = 15,
+        discriminator_epochs: Count = 15,
+        minibatches: Count = 1,
+        gamma: Share = 0.99,
+        gae_lambda: Annotated[float, Range(at_least=0, at_most=1)] = 0.95,
+        clip: Share = 0.2,
+        clip_value: Positive | None = 0.2,
+        value_coef: NonNegative = 1.0,
+        huber_delta: Positive | None = 10.0,
         value_norm: bool = True,
-        max_grad_norm: float | None = 10.0,
+        max_grad_norm: Positive | None = 10.0,
         normalize_observation: bool = False,
         agent_ids: bool = False,
         paper_compat: bool = False,
-        replay_tolerance: float | None = 1e-4,
+        replay_tolerance: NonNegative | None = 1e-4,
         compile: bool = False,
         spec: EnvSpec | None = None,
         threads: int | Literal["auto"] = "auto",
         matmul_precision: MatmulPrecision = "auto",
     ) -> None:
-        super().__init__(spec, threads, matmul_precision)
+        check_arguments(HMASD, locals())
+        super().__init__(spec, threads, matmul_precision, gamma)
         self.save_hyperparameters(ignore=["spec"], logger=False)
+        self.register_load_state_dict_pre_hook(_drop_nested_counters)
+        if embedding % heads:
+            fitting = [str(n) for n in range(1, embedding + 1) if embedding % n == 0]
+            raise ValueError(
+                f"HMASD: heads = {heads} does not divide embedding = {embedding}; values that fit: "
+                f"{', '.join(fitting)}"
+            )
         self.n_Z, self.n_z, self.k = n_Z, n_z, k
         self.lambda_e, self.lambda_D, self.lambda_d = lambda_e, lambda_D, lambda_d
-        self.skill_baseline, self.skill_sync = skill_baseline, skill_sync
-        self.anneal_env_steps, self.minibatches = anneal_env_steps, minibatches
-        self.gamma, self.gae_lambda = gamma, gae_lambda
-        self.paper_compat, self.replay_tolerance = paper_compat, replay_tolerance
-        self.num_decisions = 0
-        check_arguments(self.hparams)
-        self.normalize_value = value_norm
-        both_levels: dict[str, Any] = {
-            "learning_rate": learning_rate,
-            "update_epochs": update_epochs,
-            "clip": clip,
-            "clip_value": clip_value,
-            "huber_delta": huber_delta,
-            "value_coef": value_coef,
-            "max_grad_norm": max_grad_norm,
-        }
-        self.coordinator = SkillCoordinator(
-            n_Z,
-            n_z,
-            embedding,
-            blocks,
-            heads,
-            entropy_coef=lambda_h,
-            reduction=token_reduction,
-            **both_levels,
+        self.skill_baseline, self.skill_last_layer, self.skill_sync = (
+            skill_baseline,
+            skill_last_layer,
+            skill_sync,
         )
-        encoder = partial(PerceptronEncoder, hidden=tuple(hidden), activation=activation, layer_norm=True)
-        self.discoverer = SkillDiscoverer(
-            n_Z, n_z, skill_last_layer, replay_tolerance, hidden=(), activation=activation, encoder=encoder,
-            critic_encoder=encoder, gru=gru, chunk_length=chunk_length, gamma=gamma, gae_lambda=gae_lambda,
-            entropy_coef=lambda_l, value_norm=value_norm, normalize_observation=normalize_observation,
-            agent_ids="actor" if agent_ids else False, compile=compile, **both_levels,
+        self.anneal_env_steps, self.minibatches = anneal_env_steps, minibatches
+        self.gae_lambda, self.paper_compat, self.replay_tolerance = gae_lambda, paper_compat, replay_tolerance
+        self.learning_rate, self.max_grad_norm, self.compile_update = learning_rate, max_grad_norm, compile
+        self.normalize_observation, self.normalize_value = normalize_observation, value_norm
+        self.agent_ids, self.gru = agent_ids, gru
+        self.activation: Activation = activation
+        self.num_decisions = 0
+        self.encoder = partial(
+            PerceptronEncoder, hidden=tuple(hidden), activation=activation, layer_norm=True
+        )
+        self.settings = UpdateSettings(
+            learning_rate, update_epochs, gamma, gae_lambda, clip, clip_value, value_coef, lambda_l,
+            huber_delta, chunk_length=chunk_length,
         )  # fmt: skip
-        classifier: dict[str, Any] = {
-            "hidden": hidden,
-            "learning_rate": learning_rate,
-            "epochs": discriminator_epochs,
-            "max_grad_norm": max_grad_norm,
-        }
-        self.team_discriminator = TeamDiscriminator(n_Z, **classifier)
-        self.individual_discriminator = IndividualDiscriminator(n_Z, n_z, **classifier)
+        self.coordinator = SkillCoordinator(
+            n_Z, n_z, embedding, blocks, heads, learning_rate, update_epochs, clip, clip_value, huber_delta,
+            value_coef, entropy_coef=lambda_h, reduction=token_reduction,
+        )  # fmt: skip
+        self.team_discriminator = TeamDiscriminator(n_Z, hidden, discriminator_epochs)
+        self.individual_discriminator = IndividualDiscriminator(
+            n_Z, n_z, hidden=hidden, epochs=discriminator_epochs
+        )
 
     # Acting
 
@@ -221,8 +216,10 @@ class HMASD(RLModule):
         self.flatten = Flatten(self.views.actor)
         features = self.flatten.out_features
         self.coordinator.build(spec.state, features)
-        self.discoverer.spec = spec
-        self.discoverer.configure_model()
+        self.discoverer = skill_discoverer(
+            spec, self.n_Z, self.n_z, self.skill_last_layer, self.agent_ids, self.settings, self.encoder,
+            self.activation, self.gru, self.normalize_observation, self.normalize_value,
+        )  # fmt: skip
         self.team_discriminator.build(spec.state)
         self.individual_discriminator.build(features)
         self.high_value_norm = ValueNorm() if self.normalize_value else None
@@ -278,18 +275,20 @@ class HMASD(RLModule):
     # Learning
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One Adam per network, each over a flat parameter: coordinator, discoverer, discriminators."""
-        return [part.configure_optimizers() for part in self._parts]
+        """One Adam for each network: coordinator, discoverer, and the two discriminators."""
+        rate, largest = self.learning_rate, self.max_grad_norm
+        return [
+            self.adam(self.coordinator, rate, 1e-5, largest),
+            self.adam(self.discoverer.network, rate, 1e-5, largest, compile=self.compile_update),
+            self.adam(self.team_discriminator, rate, 1e-5, largest),
+            self.adam(self.individual_discriminator, rate, 1e-5, largest),
+        ]
 
     @property
     def rows(self) -> int:
-        """Of a minibatch of the skill discoverer."""
+        """Rows of a minibatch of the skill discoverer."""
         datamodule = getattr(self.trainer, "datamodule", None)
         return getattr(datamodule, "rollout_rows", self.minibatches) // self.minibatches
-
-    @property
-    def _parts(self) -> tuple[SkillCoordinator, SkillDiscoverer, TeamDiscriminator, IndividualDiscriminator]:
-        return self.coordinator, self.discoverer, self.team_discriminator, self.individual_discriminator
 
     def on_fit_start(self) -> None:
         """Refuse a ``k`` that does not fit before anything is collected."""
@@ -308,8 +307,7 @@ class HMASD(RLModule):
 
     def training_step(self, rollout: Rollout, batch_idx: int) -> None:
         """One synchronous update of all networks: coordinator, discoverer, discriminators."""
-        start = time.perf_counter()
-        self.begin_batch(rollout["policy_version"])
+        self.begin_batch(rollout, is_on_policy=True)
         check_rollout_steps(len(rollout["terminated"]), self.k, self.skill_sync)
         if self.paper_compat:
             rollout = as_in_the_paper(rollout)
@@ -320,24 +318,35 @@ class HMASD(RLModule):
             seen = Seen(*vectors, *final, rollout["final_index"])
             next_state, next_obs = seen.following(self.paper_compat)
             rewards, values = self._rewards(rollout, next_state, next_obs)
-            decisions, of_decisions = self._decisions(rollout, seen)
-        of_coordinator = self.coordinator.learn(decisions, high, factor)
-        self.discoverer.batch_size = rewards.numel() // self.minibatches
-        of_discoverer = self.discoverer.learn(
-            with_skills(rollout, rewards, rollout["carry"][LOW]), low, factor
-        )
+            decisions, decided = self._decisions(rollout, seen)
+        of_coordinator = self.coordinator.learn(decisions, high, self.ranks, factor)
+        of_discoverer = self._train_discoverer(rollout, rewards, low, factor)
         skills = rollout["extras"][TEAM_SKILL], rollout["extras"][AGENT_SKILLS]
         valid, counts = _weights(rollout, self.views, rewards)
         of_team = self.team_discriminator.learn(next_state, skills[0], valid, team)
         of_agents = self.individual_discriminator.learn(next_obs, *skills, counts, individual)
-        self.updates = self.discoverer.updates
         self.num_decisions += len(decisions.state)
-        values |= of_decisions | of_discoverer
+        values |= decided | of_discoverer
         values[metrics.BUFFER_LOW] = float(rewards.numel())
         values[metrics.BUFFER_HIGH] = float(len(decisions.state))
         values[metrics.BUFFER_HIGH_TOTAL] = float(self.num_decisions)
         values |= named_losses(of_coordinator, of_discoverer, of_team + of_agents)
-        self.finish_batch(values, rollout, rollout["terminated"].numel(), start)
+        self.finish_batch(values, rollout)
+
+    def _train_discoverer(
+        self, rollout: Rollout, rewards: Tensor, optimizer: FlatAdam, factor: float
+    ) -> dict[str, Tensor | float]:
+        """The update of PPO for agents that see their skills, on ``rewards`` (T, N, A); values to log."""
+        policy, ranks = self.discoverer, self.ranks
+        rollout = with_skills(rollout, rewards, rollout["carry"][LOW])
+        replayed = policy.replay(rollout)
+        audited = audit_discoverer(policy, rollout, replayed, self.replay_tolerance)
+        samples, estimated = policy.samples(rollout, replayed, ranks)
+        batch_size = rewards.numel() // self.minibatches
+        steps, optimized = policy.optimize(samples, rollout["valid"], optimizer, ranks, batch_size, factor)
+        policy.observe(rollout, ranks)
+        self.updates += steps
+        return audited | estimated | optimized
 
     def _rewards(
         self, rollout: Rollout, next_state: Tensor, next_obs: Tensor
@@ -365,7 +374,7 @@ class HMASD(RLModule):
         value = output if norm is None else norm.denormalize(output)
         decisions = gather(
             rollout, seen, blocks, output, self.views.alive(rollout["obs"]), self.k, self.gamma,
-            self.gae_lambda, norm, self.sum_over_ranks,
+            self.gae_lambda, norm, self.ranks.sum,
         )  # fmt: skip
         log_prob, entropy, _ = self.coordinator(decisions.state, decisions.obs, decisions.skills)
         weight, exists = decisions.weight, (blocks.length > 0).flatten()
@@ -381,15 +390,15 @@ class HMASD(RLModule):
         }
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Counters, those of decisions too."""
+        """Counters, with the number of decisions."""
         return super().get_extra_state() | {"num_decisions": self.num_decisions}
 
     def local_state(self) -> dict[str, Any]:
-        """That of the skill discoverer."""
+        """State of the skill discoverer that differs between ranks."""
         return self.discoverer.local_state()
 
     def load_local_state(self, state: dict[str, Any]) -> None:
-        """Inverse of :meth:`local_state`."""
+        """Continue from what :meth:`local_state` returned."""
         self.discoverer.load_local_state(state)
 
 
@@ -397,3 +406,8 @@ def _weights(rollout: Rollout, views: Views, like: Tensor) -> tuple[Tensor | Non
     """Which steps (T, N), and which agents at them (T, N, A), count; None: all."""
     valid, counts = rollout["valid"], views.counts(rollout)
     return tuple(None if which is None else which.to(like.dtype) for which in (valid, counts))  # type: ignore[return-value]
+
+
+def _drop_nested_counters(_: HMASD, state_dict: dict[str, Any], prefix: str, *__: Any) -> None:
+    """Let older checkpoints load, in which the skill discoverer was a learner with counters of its own."""
+    state_dict.pop(f"{prefix}discoverer._extra_state", None)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lit_rl.algos.hmasd.discriminator import Discriminator
 from lit_rl.algos.hmasd.transformer import one_hot
+from lit_rl.flat import FlatAdam
 
 
 class IndividualDiscriminator(Discriminator):
@@ -17,7 +18,7 @@ class IndividualDiscriminator(Discriminator):
     Args:
         n_Z: Number of team skills, of which one is given.
         n_z: Number of skills of an agent.
-        **arguments: Of ``Discriminator``.
+        **arguments: What ``Discriminator`` takes besides.
     """
 
     def __init__(self, n_Z: int, n_z: int, **arguments: Any) -> None:
@@ -38,7 +39,7 @@ class IndividualDiscriminator(Discriminator):
         team_skill: Tensor,
         agent_skills: Tensor,
         weight: Tensor | None,
-        optimizer: torch.optim.Optimizer,
+        optimizer: FlatAdam,
     ) -> Tensor:
         """Fit observations (..., A, O) to skills (..., A); returns the mean loss."""
         features = self._features(obs, team_skill).flatten(0, -2)

@@ -1,37 +1,8 @@
-"""What the arguments of HMASD, its environment and its rollouts may be."""
+"""What HMASD needs of its environment and of the length of its rollouts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
 from lit_rl.types import EnvSpec
-
-
-def check_arguments(given: Mapping[str, Any]) -> None:
-    """Refuse values out of range.
-
-    Raises:
-        ValueError: The first problem, in one line.
-    """
-    for problem in _problems(given):
-        raise ValueError(f"HMASD: {problem}")
-
-
-def _problems(given: Mapping[str, Any]) -> Iterator[str]:
-    at_least_one = ("n_Z", "n_z", "k", "embedding", "blocks", "heads", "minibatches", "discriminator_epochs")
-    for name in at_least_one:
-        if given[name] < 1:
-            yield f"{name} must be at least 1, got {given[name]}"
-    for name in ("lambda_D", "lambda_d", "lambda_h", "lambda_l", "lambda_e"):
-        if given[name] < 0:
-            yield f"{name} must not be negative, got {given[name]}; 0 switches its term off"
-    if given["embedding"] % given["heads"]:
-        fitting = [str(n) for n in range(1, given["embedding"] + 1) if given["embedding"] % n == 0]
-        yield (
-            f"heads = {given['heads']} does not divide embedding = {given['embedding']}; values that fit: "
-            f"{', '.join(fitting)}"
-        )
 
 
 def check_spec(spec: EnvSpec) -> None:

@@ -6,12 +6,9 @@ first), S state, O observation, W width.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from lit_rl.algos.gradient_steps import GradientSteps
 from lit_rl.algos.hmasd.decisions import Decisions
 from lit_rl.algos.hmasd.transformer import (
     DecoderBlock,
@@ -22,11 +19,12 @@ from lit_rl.algos.hmasd.transformer import (
     one_hot,
 )
 from lit_rl.distributions import MASKED_LOGIT, Categorical
+from lit_rl.flat import FlatAdam
 from lit_rl.losses import approximate_kl, clipped_surrogate, clipped_value_loss, value_loss, weighted_mean
-from lit_rl.nets import FlatAdam, FlatParameters
+from lit_rl.ranks import Ranks
 
 
-class SkillCoordinator(GradientSteps):
+class SkillCoordinator(nn.Module):
     """pi_h(Z | s, o) and pi_h(z^i | s, o, Z, z^1..z^{i-1}), and a value for each of the tokens.
 
     The encoder turns the state and the observations into A + 1 tokens; a value head reads each of them. The
@@ -38,14 +36,13 @@ class SkillCoordinator(GradientSteps):
         width: W.
         num_blocks: Blocks of the encoder, and of the decoder.
         heads: Heads of each attention.
-        learning_rate: Of Adam.
+        learning_rate: Step size of Adam.
         update_epochs: Passes over the decisions of a rollout, all of them in one minibatch.
         clip: Half width of the trusted interval of the probability ratio.
-        clip_value: The same of the value; None does not clip.
-        huber_delta: See ``PPO``.
+        clip_value: Half width of the trusted interval of the value; None does not clip.
+        huber_delta: Value errors beyond this count linearly, not squared; None squares all.
         value_coef: Weight of the value loss.
         entropy_coef: lambda_h, weight of the entropy of the decisions.
-        max_grad_norm: See ``PPO``.
         reduction: Whether the losses of a decision's tokens are averaged or added.
     """
 
@@ -63,7 +60,6 @@ class SkillCoordinator(GradientSteps):
         huber_delta: float | None = 10.0,
         value_coef: float = 1.0,
         entropy_coef: float = 0.1,
-        max_grad_norm: float | None = 10.0,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
@@ -71,7 +67,7 @@ class SkillCoordinator(GradientSteps):
         self.learning_rate, self.update_epochs = learning_rate, update_epochs
         self.clip, self.clip_value, self.huber_delta = clip, clip_value, huber_delta
         self.value_coef, self.entropy_coef = value_coef, entropy_coef
-        self.max_grad_norm, self.reduction = max_grad_norm, reduction
+        self.reduction: Reduction = reduction
         self.categories = max(n_Z, n_z)
         self.skill = Categorical(self.categories)
 
@@ -143,50 +139,45 @@ class SkillCoordinator(GradientSteps):
         logits = (self.logits(encoded, skills_BL[:, :-1]),)
         return *self.skill.log_prob_and_entropy(logits, skills_BL), self.value(encoded)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, epsilon 1e-5."""
-        self.flat = FlatParameters(self)
-        return FlatAdam(self.flat, self.learning_rate, epsilon=1e-5)
-
     def learn(
-        self, decisions: Decisions, optimizer: torch.optim.Optimizer, factor: float = 1.0
+        self, decisions: Decisions, optimizer: FlatAdam, ranks: Ranks, factor: float = 1.0
     ) -> dict[str, Tensor]:
         """All epochs on all decisions: L_h of Eq. 6.
 
         Args:
-            decisions: Of one rollout.
-            optimizer: What :meth:`configure_optimizers` returned.
-            factor: Of learning rate and ``clip``.
+            decisions: Decisions of one rollout.
+            optimizer: The one of this network.
+            ranks: Losses are means over the decisions of all of them.
+            factor: Multiplies learning rate and ``clip``.
 
         Returns:
-            ``policy``, ``value`` and ``total`` loss, means over the epochs; and of the last epoch ``kl``.
+            ``policy``, ``value`` and ``total`` loss, means over the epochs; and ``kl`` of the last epoch.
         """
         optimizer.param_groups[0]["lr"] = self.learning_rate * factor
-        self.flat.attach()
         logged: list[Tensor] = []
         log_ratio = torch.zeros_like(decisions.log_prob)
         # ranks may have decided differently often: the mean over them shall be that over all decisions
         tokens = decisions.weight.sum()
-        share = tokens / self.mean_over_ranks(tokens.clone())
+        share = tokens / ranks.mean(tokens)
         for _ in range(self.update_epochs):
             *losses, log_ratio = self._loss(decisions, self.clip * factor)
             policy, value, total = (share * loss for loss in losses)
-            self.optimize(optimizer, total, self.flat, self.max_grad_norm)
+            optimizer.minimize(total)
             logged.append(torch.stack([policy, value, total]).detach())
         policy, value, total = torch.stack(logged).mean(0).unbind()
         kl = approximate_kl(log_ratio, decisions.weight)
         return {"policy": policy, "value": value, "total": total, "kl": kl}
 
-    def _loss(self, decisions: Decisions, clip: float) -> tuple[Any, ...]:
+    def _loss(self, decisions: Decisions, clip: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Policy, value and total loss, and the log of the probability ratios (B, L)."""
         log_prob, entropy, value = self(decisions.state, decisions.obs, decisions.skills)
-        weight = decisions.weight
+        weight, target = decisions.weight, decisions.target
         policy_loss = clipped_surrogate(log_prob, decisions.log_prob, decisions.advantage, clip, weight)
         if self.clip_value is None:
-            error = value_loss(value, decisions.target, weight, self.huber_delta)
+            error = value_loss(value, target, weight, self.huber_delta)
         else:
-            error = clipped_value_loss(
-                value, decisions.value, decisions.target, self.clip_value, weight, self.huber_delta
-            )
+            old_value = decisions.value
+            error = clipped_value_loss(value, old_value, target, self.clip_value, weight, self.huber_delta)
         total = policy_loss + self.value_coef * error - self.entropy_coef * weighted_mean(entropy, weight)
         if self.reduction == "sum":
             total = total * weight.shape[1]

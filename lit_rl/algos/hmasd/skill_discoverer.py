@@ -11,27 +11,29 @@ from typing import Any
 from torch import Tensor
 
 from lit_rl import metrics
-from lit_rl.algos.actor_critic import ACTOR_CONTEXT, CRITIC_CONTEXT
+from lit_rl.algos.hmasd.replay_audit import audit
 from lit_rl.algos.hmasd.transformer import one_hot
 from lit_rl.algos.multi_agent import AgentIds, Views
-from lit_rl.algos.ppo import LOG_PROB, PPO
-from lit_rl.algos.replay_audit import audit
+from lit_rl.algos.ppo.actor_critic import ACTOR_CONTEXT, CRITIC_CONTEXT, ActorCritic
+from lit_rl.algos.ppo.policy import LOG_PROB, ProximalPolicy, Replayed, UpdateSettings, Values
 from lit_rl.losses import weighted_mean
+from lit_rl.nets import Activation, EncoderFactory
 from lit_rl.types import AGENT_SKILLS, OBSERVATION, STATE, TEAM_SKILL, EnvSpec, LeafSpec, Nested, Rollout
 
 
 class SkillViews(Views):
     """The actor sees its observation and its skill z^i, the critic the state and the team's skill Z.
 
-    Skills are entries ``team_skill`` (N,) and ``agent_skills`` (N, A) of the observation. Of a single skill
-    nothing is seen: it says nothing.
+    Skills are entries ``team_skill`` (N,) and ``agent_skills`` (N, A) of the observation. A single skill is
+    not seen, because it says nothing.
 
     Args:
-        spec: Of the environment.
+        spec: What the environment shows.
         n_Z: Number of team skills.
         n_z: Number of skills of an agent.
         is_last: Skills join after encoder and GRU instead of before them.
-        agent_ids: See ``Views``. ``actor``, or none, leaves the critic as the paper's V_l(s, Z), of the team.
+        agent_ids: Which networks see the agent's number (see ``Views``). ``actor``, or none, leaves the
+            critic as the paper's V_l(s, Z), a value of the team.
     """
 
     def __init__(self, spec: EnvSpec, n_Z: int, n_z: int, is_last: bool, agent_ids: AgentIds) -> None:
@@ -64,45 +66,44 @@ class SkillViews(Views):
         return seen
 
 
-class SkillDiscoverer(PPO):
+def skill_discoverer(
+    spec: EnvSpec,
+    n_Z: int,
+    n_z: int,
+    skill_last_layer: bool,
+    agent_ids: bool,
+    settings: UpdateSettings,
+    encoder: EncoderFactory,
+    activation: Activation,
+    gru: int | None,
+    normalize_observation: bool,
+    value_norm: bool,
+) -> ProximalPolicy:
     """pi_l(a^i | o^i, z^i) and V_l(s, Z): MAPPO on the reward of Eq. 4, in an environment that shows skills.
 
-    With one skill of each kind it is MAPPO.
-
-    Args:
-        n_Z: Number of team skills.
-        n_z: Number of skills of an agent.
-        skill_last_layer: Skills join after encoder and GRU, not with the observation.
-        replay_tolerance: See ``HMASD``.
-        **mappo: Arguments of ``PPO``; the critic is central.
+    With one skill of each kind it is MAPPO. Arguments are those of ``HMASD``, ``PPO`` and ``SkillViews``.
     """
+    views = SkillViews(spec, n_Z, n_z, skill_last_layer, "actor" if agent_ids else False)
+    context = (n_z if skill_last_layer and n_z > 1 else 0, n_Z if skill_last_layer and n_Z > 1 else 0)
+    network = ActorCritic(views, [], activation, encoder, False, gru, encoder, context)
+    return ProximalPolicy(
+        views, network, settings, normalize_observation, value_norm=value_norm, records_log_prob=True
+    )
 
-    def __init__(
-        self,
-        n_Z: int,
-        n_z: int,
-        skill_last_layer: bool = False,
-        replay_tolerance: float | None = None,
-        **mappo: Any,
-    ) -> None:
-        super().__init__(central_critic=True, **mappo)
-        self.n_Z, self.n_z, self.skill_last_layer = n_Z, n_z, skill_last_layer
-        self.records_log_prob, self.replay_tolerance = True, replay_tolerance
-        late = [n if skill_last_layer and n > 1 else 0 for n in (n_z, n_Z)]
-        self.context = (late[0], late[1])
 
-    def make_views(self, spec: EnvSpec) -> Views:
-        """With skills."""
-        return SkillViews(spec, self.n_Z, self.n_z, self.skill_last_layer, self.agent_ids)
+def audit_discoverer(
+    policy: ProximalPolicy, rollout: Rollout, replayed: Replayed, tolerance: float | None
+) -> Values:
+    """Compare the replayed log-probabilities with the collected ones; log the difference and the mean value.
 
-    def before_update(self, log_prob: Tensor, output: Tensor, rollout: Rollout) -> dict[str, Tensor | float]:
-        """Audit the log-probabilities; the mean value is logged too."""
-        value, counts = output[:-1], self.views.counts(rollout)
-        value = value if self.value_norm is None else self.value_norm.denormalize(value)
-        weight = None if counts is None else counts.to(value.dtype)
-        recorded = rollout["extras"][LOG_PROB]
-        error = audit(log_prob, recorded, weight, self.replay_tolerance, "the skill discoverer")
-        return {metrics.REPLAY_ERROR: error, metrics.VALUE_DISCOVERER: weighted_mean(value, weight)}
+    Raises:
+        RuntimeError: They differ by more than ``tolerance``.
+    """
+    value, counts = replayed.output[:-1], policy.views.counts(rollout)
+    value = value if policy.value_norm is None else policy.value_norm.denormalize(value)
+    weight = None if counts is None else counts.to(value.dtype)
+    error = audit(replayed.log_prob, rollout["extras"][LOG_PROB], weight, tolerance, "the skill discoverer")
+    return {metrics.REPLAY_ERROR: error, metrics.VALUE_DISCOVERER: weighted_mean(value, weight)}
 
 
 def _with_skill(spec: EnvSpec, name: str, key: str, number: int) -> EnvSpec:

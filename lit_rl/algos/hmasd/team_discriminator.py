@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from lit_rl.algos.hmasd.discriminator import Discriminator
+from lit_rl.flat import FlatAdam
 
 
 class TeamDiscriminator(Discriminator):
@@ -19,9 +19,7 @@ class TeamDiscriminator(Discriminator):
         """Log q_D of ``team_skill`` (...) given the state (..., S) that followed."""
         return self.log_probs_of(state, team_skill)
 
-    def learn(
-        self, state: Tensor, team_skill: Tensor, weight: Tensor | None, optimizer: torch.optim.Optimizer
-    ) -> Tensor:
+    def learn(self, state: Tensor, team_skill: Tensor, weight: Tensor | None, optimizer: FlatAdam) -> Tensor:
         """Fit states (..., S) to skills (...); returns the mean loss."""
         rows = None if weight is None else weight.flatten()
         return self.fit_features(state.flatten(0, -2), team_skill.flatten(), rows, optimizer)

@@ -48,6 +48,7 @@ class ActorCritic(nn.Module):
     ) -> None:
         super().__init__()
         make, spec = encoder or Flatten, views.actor
+        self.gru = gru
         self.is_central = views.critic is not None
         self.value_agents = views.num_agents if views.shared_value else 0
         self.distribution = distribution_for(spec.action)
@@ -101,7 +102,7 @@ class ActorCritic(nn.Module):
     def act_recurrent(
         self, obs: Nested, hidden: dict[str, Tensor], reset: Tensor, greedy: bool, with_log_prob: bool = False
     ) -> tuple[Tensor, Tensor | None, Nested]:
-        """The same with memory, and the hidden states after this step."""
+        """Act with memory; the third value holds the hidden states after this step."""
         obs = self._in_own_dtype(obs)
         actor_core, critic_core = self._cores()
         after = {
@@ -205,7 +206,7 @@ class ActorCritic(nn.Module):
     def over_rollout_recurrent(
         self, obs: Nested, final_obs: Nested, rollout: Rollout
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The same for a recurrent policy, from the carry the rollout began with."""
+        """Evaluate a rollout of a recurrent policy, from the carry that it began with."""
         steps = len(rollout["terminated"])
         reset, carry = rollout["reset"], rollout["carry"]
         actor_core, critic_core = self._cores()

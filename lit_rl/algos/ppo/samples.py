@@ -1,21 +1,90 @@
-"""From a rollout to the minibatches of PPO: recurrent chunks, shuffling, normalising.
+"""From a rollout to the minibatches of PPO: advantages, recurrent chunks, shuffling, normalising.
 
-Axes: T time, N environments, A agents, C chunks of L steps.
+Axes: T time, N environments, A agents, C chunks of L steps; ... stands for (N) or (N, A).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
+from lit_rl.algos.multi_agent import Rows
+from lit_rl.losses import explained_variance
 from lit_rl.nested import map_nested
+from lit_rl.normalize import ReturnScale, SumOverRanks, ValueNorm
+from lit_rl.returns import gae
 
 Samples: TypeAlias = dict[str, Any]
 """Nested tensors with the same first axis: transitions, or chunks of a recurrent policy. All agents of an
 environment share a row: the rest of their shape begins with the agent axis."""
+
+
+class Estimates(NamedTuple):
+    """What actor and critic are trained on.
+
+    Attributes:
+        advantage: Advantages (T, ...), not normalised; 0 where no transition took place.
+        target: What the critic shall put out (T, ...): the return, normalised when there is a ``ValueNorm``.
+        explained: Share of the variance of returns that the values explain, a scalar.
+    """
+
+    advantage: Tensor
+    target: Tensor
+    explained: Tensor
+
+
+@torch.no_grad()
+def estimate(
+    rows: Rows,
+    output: Tensor,
+    next_output: Tensor,
+    gamma: float,
+    gae_lambda: float,
+    return_scale: ReturnScale | None,
+    value_norm: ValueNorm | None,
+    sum_over_ranks: SumOverRanks,
+) -> Estimates:
+    """Generalised advantage estimation on values denormalised with the statistics they were learned with.
+
+    Only then the statistics take in the new returns, and normalise them.
+
+    Args:
+        rows: Rewards and ends.
+        output: What the critic puts out for the observation acted on, (T, ...).
+        next_output: What it puts out for the true next observation, (T, ...).
+        gamma: Discount per step.
+        gae_lambda: Decay of the estimator, 0 to 1; see ``gae``.
+        return_scale: Scales the rewards; updated here.
+        value_norm: Normalises the critic's outputs; updated here.
+        sum_over_ranks: Given this rank's tensor, the sum over all ranks.
+    """
+    counted: Any = {"valid": rows.counts, "sum_over_ranks": sum_over_ranks}
+    value_TN, next_value_TN, reward_TN = output, next_output, rows.reward
+    if value_norm is not None:
+        value_TN, next_value_TN = value_norm.denormalize(output), value_norm.denormalize(next_output)
+    if return_scale is not None:
+        return_scale.update(reward_TN, rows.done, **counted)
+        reward_TN = return_scale(reward_TN)
+    advantage_TN = gae(
+        reward_TN.to(value_TN),
+        value_TN,
+        next_value_TN,
+        rows.terminated,
+        rows.done,
+        gamma,
+        gae_lambda,
+        rows.valid,
+    )
+    return_TN = advantage_TN + value_TN
+    weight_TN = None if rows.counts is None else rows.counts.to(value_TN.dtype)
+    explained = explained_variance(value_TN, return_TN, weight_TN)
+    if value_norm is not None:
+        value_norm.update(return_TN, **counted)
+        return_TN = value_norm(return_TN)
+    return Estimates(advantage_TN, return_TN, explained)
 
 
 def cut_chunks(samples: Samples, extras: dict[str, Tensor], length: int) -> Samples:
@@ -65,7 +134,7 @@ def rows_per_minibatch(batch_size: int, per_row: int, log_prob: Tensor) -> int:
     Args:
         batch_size: Transitions, those of each agent counted.
         per_row: Transitions of a row: the agents of one environment, times the steps of a chunk.
-        log_prob: Of the whole rollout, (rows, ...).
+        log_prob: Log-probabilities of the whole rollout, (rows, ...).
 
     Raises:
         ValueError: The rollout cannot be divided into such minibatches.
@@ -84,9 +153,9 @@ def rows_per_minibatch(batch_size: int, per_row: int, log_prob: Tensor) -> int:
 
 
 def normalized_epochs(
-    epochs: Iterable[list[Samples]], sum_over_ranks: Callable[[Tensor], Tensor]
+    epochs: Iterable[list[Samples]], sum_over_ranks: SumOverRanks
 ) -> Iterator[list[Samples]]:
-    """The same minibatches with normalised advantages; a whole rollout in one is normalised only once."""
+    """Normalise the advantages of each minibatch; a whole rollout in one is normalised only once."""
     known: list[Samples] | None = None
     normalized: list[Samples] = []
     for minibatches in epochs:
@@ -95,14 +164,13 @@ def normalized_epochs(
         yield normalized
 
 
-def normalize_advantages(
-    minibatches: list[Samples], sum_over_ranks: Callable[[Tensor], Tensor]
-) -> list[Samples]:
+def normalize_advantages(minibatches: list[Samples], sum_over_ranks: SumOverRanks) -> list[Samples]:
     """Advantages with mean 0 and standard deviation 1 over each minibatch, of all ranks together.
 
     Args:
-        minibatches: Of equal size. Rows with ``weight`` 0 do not count.
-        sum_over_ranks: Replaces a tensor by its sum over ranks; called thrice for all minibatches together.
+        minibatches: Samples of equal size. Rows with ``weight`` 0 do not count.
+        sum_over_ranks: Given this rank's tensor, the sum over all ranks; called thrice for all minibatches
+            together.
     """
     groups = torch.stack([minibatch["advantage"].flatten() for minibatch in minibatches])  # (minibatches, B)
     weight = torch.ones_like(groups)

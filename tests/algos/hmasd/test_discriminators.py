@@ -8,13 +8,14 @@ import torch
 
 from lit_rl.algos.hmasd.individual_discriminator import IndividualDiscriminator
 from lit_rl.algos.hmasd.team_discriminator import TeamDiscriminator
+from lit_rl.flat import FlatAdam
 
 
 def test_team_discriminator_learns_what_the_state_tells():
     torch.manual_seed(0)
-    module = TeamDiscriminator(3, hidden=(16,), learning_rate=0.01)
+    module = TeamDiscriminator(3, hidden=(16,))
     module.build(4)
-    optimizer = module.configure_optimizers()
+    optimizer = FlatAdam(module, 0.01, 1e-5, 10.0)
     state, skill = torch.randn(20, 8, 4), torch.randint(3, (20, 8))
     state[..., :3] += 4 * torch.nn.functional.one_hot(skill, 3)
     first = module.learn(state, skill, None, optimizer)
@@ -35,9 +36,9 @@ def test_team_discriminator_guesses_at_first():
 def test_individual_discriminator_is_given_the_teams_skill():
     """z = (bit + Z) mod 2: neither the observation nor Z tells it alone."""
     torch.manual_seed(0)
-    module = IndividualDiscriminator(2, 2, hidden=(16,), learning_rate=0.01)
+    module = IndividualDiscriminator(2, 2, hidden=(16,))
     module.build(3)
-    optimizer = module.configure_optimizers()
+    optimizer = FlatAdam(module, 0.01, 1e-5, 10.0)
     obs, team = torch.randn(30, 8, 2, 3), torch.randint(2, (30, 8))
     bits = torch.randint(2, (30, 8, 2))
     obs[..., 0] = bits * 2.0 - 1
@@ -58,6 +59,7 @@ def test_rows_of_weight_zero_do_not_count():
         torch.manual_seed(1)
         module = TeamDiscriminator(3, hidden=(8,))
         module.build(4)
-        module.learn(state, wrong, weight, module.configure_optimizers())
-        learned.append(module.flat.tensor.detach().clone())
+        optimizer = FlatAdam(module, 5e-4, 1e-5, 10.0)
+        module.learn(state, wrong, weight, optimizer)
+        learned.append(optimizer.flat.tensor.detach().clone())
     assert torch.equal(*learned)

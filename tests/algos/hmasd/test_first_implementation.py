@@ -135,7 +135,7 @@ def test_every_parameter_is_in_one_optimizer_and_moves():
     in_optimizers = [
         p for optimizer in trainer.optimizers for g in optimizer.param_groups for p in g["params"]
     ]
-    assert len(in_optimizers) == len(module._parts) == 4
+    assert len(in_optimizers) == 4
     ranges = [(p.data_ptr(), p.data_ptr() + p.numel() * p.element_size()) for p in in_optimizers]
     for name, parameter in module.named_parameters():
         inside = [low <= parameter.data_ptr() < high for low, high in ranges]

@@ -15,16 +15,20 @@ from torch import Tensor
 
 from lit_rl import HMASD, PPO, RolloutDataModule, metrics
 from lit_rl.algos.hmasd.decisions import Seen, as_in_the_paper, blocks_of, with_skills
+from lit_rl.algos.hmasd.skill_discoverer import audit_discoverer
 from lit_rl.algos.module import RLModule
+from lit_rl.algos.ppo.policy import ProximalPolicy
 from lit_rl.collect.evaluate import evaluate
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.encoders.perceptron import PerceptronEncoder
 from lit_rl.envs.alice_bob import AliceAndBob
+from lit_rl.flat import FlatAdam
 from lit_rl.nested import map_nested
+from lit_rl.ranks import Ranks
 from lit_rl.types import Rollout
 from tests.team_toys import Team
 from tests.test_resume import BATCHES_PER_EPOCH, EPOCHS, Run, assert_identical, env_steps_of, learned, load
-from tests.toys import fit
+from tests.toys import fit, samples_of
 
 SMALL: dict[str, Any] = {"hidden": (8,), "embedding": 8, "gru": 4, "chunk_length": 4, "k": 4}
 
@@ -120,8 +124,9 @@ def audited(module: HMASD, rollout: Rollout) -> dict[str, Any]:
     )
     rewards, _ = module._rewards(rollout, *seen.following())
     _, values = module._decisions(rollout, seen)
-    _, of_discoverer = module.discoverer._samples(with_skills(rollout, rewards, rollout["carry"]["low"]))
-    return values | of_discoverer
+    shown = with_skills(rollout, rewards, rollout["carry"]["low"])
+    replayed = module.discoverer.replay(shown)
+    return values | audit_discoverer(module.discoverer, shown, replayed, module.replay_tolerance)
 
 
 @pytest.mark.parametrize(("key", "level"), [("log_prob", "discoverer"), ("skill_log_prob", "coordinator")])
@@ -230,6 +235,14 @@ def test_paper_compat_trains():
 # MAPPO
 
 
+def learn(policy: ProximalPolicy, rollout: Rollout, optimizer: FlatAdam) -> dict[str, Tensor | float]:
+    """One update with the whole rollout in one minibatch; what it logs."""
+    samples, estimated = samples_of(policy, rollout)
+    size = samples["log_prob"].numel()
+    _, optimized = policy.optimize(samples, rollout["valid"], optimizer, Ranks(), size)
+    return estimated | optimized
+
+
 @pytest.mark.parametrize("agent_ids", [False, True])
 def test_one_skill_without_discrimination_is_mappo(agent_ids: bool):
     """Two updates of the same rollouts give the same losses and the same weights."""
@@ -245,9 +258,8 @@ def test_one_skill_without_discrimination_is_mappo(agent_ids: bool):
                 batch_size=16 * 4 * 2, agent_ids="actor" if agent_ids else False, spec=env.spec,
                 **arguments)  # fmt: skip
     mappo.configure_model()
-    mappo.network.load_state_dict(module.discoverer.network.state_dict())
-    optimizers = module.discoverer.configure_optimizers(), mappo.configure_optimizers()
-    module.discoverer.batch_size = mappo.batch_size
+    mappo.policy.network.load_state_dict(module.discoverer.network.state_dict())
+    optimizers = [FlatAdam(policy.network, 0.01, 1e-5, 10.0) for policy in (module.discoverer, mappo.policy)]
     collector = InlineCollector(env, 0)
     for version in range(2):
         module.policy_version = version
@@ -258,9 +270,12 @@ def test_one_skill_without_discrimination_is_mappo(agent_ids: bool):
             rewards, _ = module._rewards(rollout, *seen.following())
         plain: Any = rollout | {"carry": rollout["carry"]["low"]}
         plain["extras"] = {name: rollout["extras"][name] for name in ("hidden_actor", "hidden_critic")}
+        shown = with_skills(rollout, rewards, rollout["carry"]["low"])
         learned_by = [
-            module.discoverer.learn(with_skills(rollout, rewards, rollout["carry"]["low"]), optimizers[0]),
-            mappo.learn(plain, optimizers[1]),
+            learn(policy, given, optimizer)
+            for policy, given, optimizer in zip(
+                (module.discoverer, mappo.policy), (shown, plain), optimizers, strict=True
+            )
         ]
         for name in (
             metrics.LOSS_POLICY,
@@ -270,7 +285,7 @@ def test_one_skill_without_discrimination_is_mappo(agent_ids: bool):
             metrics.KL,
         ):
             torch.testing.assert_close(learned_by[0][name], learned_by[1][name], atol=1e-5, rtol=0)
-    torch.testing.assert_close(module.discoverer.flat.tensor, mappo.flat.tensor, atol=1e-5, rtol=0)
+    torch.testing.assert_close(optimizers[0].flat.tensor, optimizers[1].flat.tensor, atol=1e-5, rtol=0)
 
 
 def test_values_after_the_rollout_are_those_of_the_continuing_skill():
@@ -319,8 +334,8 @@ def test_nothing_is_learned_from_agents_that_left():
         if change:
             rollout["action"] = torch.where(gone[:-1], 1 - rollout["action"], rollout["action"])
             rollout["reward"] = rollout["reward"].clone()
-        parts = module.discoverer, module.coordinator
-        optimizers = [part.configure_optimizers() for part in parts]
+        networks = module.discoverer.network, module.coordinator
+        optimizers = [FlatAdam(network, 5e-4, 1e-5, 10.0) for network in networks]
         with torch.no_grad():
             seen = Seen(*module._vectors(rollout["obs"]), *module._vectors(rollout["final_obs"]),
                         rollout["final_index"])  # fmt: skip
@@ -328,12 +343,12 @@ def test_nothing_is_learned_from_agents_that_left():
             decisions, _ = module._decisions(rollout, seen)
         if change:
             rewards = rewards + 5.0 * gone[:-1]
-        module.discoverer.batch_size = rewards.numel()
-        module.discoverer.learn(with_skills(rollout, rewards, rollout["carry"]["low"]), optimizers[0])
-        module.coordinator.learn(decisions, optimizers[1])
+        shown = with_skills(rollout, rewards, rollout["carry"]["low"])
+        learn(module.discoverer, shown, optimizers[0])
+        module.coordinator.learn(decisions, optimizers[1], Ranks())
         assert (decisions.weight == 0).any()
         assert len(decisions.weight) == blocks_of(rollout).length.gt(0).sum()
-        finals.append([part.flat.tensor.detach().clone() for part in parts])
+        finals.append([optimizer.flat.tensor.detach().clone() for optimizer in optimizers])
     assert all(torch.equal(a, b) for a, b in zip(*finals, strict=True))
 
 
@@ -371,15 +386,15 @@ def test_resume_is_exact_at_every_sync(tmp_path: Path, keep_seed: None):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_Z": 0}, "HMASD: n_Z must be at least 1, got 0"),
-        ({"n_z": -1}, "HMASD: n_z must be at least 1, got -1"),
-        ({"k": 0}, "HMASD: k must be at least 1, got 0"),
-        ({"lambda_d": -0.1}, "HMASD: lambda_d must not be negative, got -0.1; 0 switches its term off"),
+        ({"n_Z": 0}, "HMASD: n_Z = 0, expected n_Z >= 1"),
+        ({"n_z": -1}, "HMASD: n_z = -1, expected n_z >= 1"),
+        ({"k": 0}, "HMASD: k = 0, expected k >= 1"),
+        ({"lambda_d": -0.1}, "HMASD: lambda_d = -0.1, expected lambda_d >= 0"),
         (
             {"embedding": 12, "heads": 5},
             "heads = 5 does not divide embedding = 12; values that fit: 1, 2, 3, 4",
         ),
-        ({"clip": 1.5}, "clip = 1.5 is outside its range"),
+        ({"clip": 1.5}, "HMASD: clip = 1.5, expected 0 < clip <= 1"),
     ],
 )
 def test_arguments_are_checked(arguments: dict[str, Any], message: str):
@@ -404,7 +419,7 @@ def test_threads_are_chosen_by_the_rows_of_a_minibatch(monkeypatch, minibatches:
         asked.append(rows)
         return 1, "asked"
 
-    monkeypatch.setattr("lit_rl.algos.module.choose_threads", choose)
+    monkeypatch.setattr("lit_rl.compute.choose_threads", choose)
     fit(HMASD(**SMALL, minibatches=minibatches, update_epochs=1), RolloutDataModule(Team, 4, 16, 1))
     assert asked == [rows]
 

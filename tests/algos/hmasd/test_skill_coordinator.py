@@ -11,6 +11,8 @@ from torch import Tensor
 
 from lit_rl.algos.hmasd.decisions import Decisions
 from lit_rl.algos.hmasd.skill_coordinator import SkillCoordinator
+from lit_rl.flat import FlatAdam
+from lit_rl.ranks import Ranks
 
 AGENTS, STATE, OBSERVATION = 2, 5, 4
 
@@ -122,7 +124,7 @@ def decisions(module: SkillCoordinator, batch: int = 64) -> Decisions:
 
 def test_learns_who_decides_well():
     module = coordinator(learning_rate=0.01, entropy_coef=0.0, clip=0.2)
-    (optimizer,) = [module.configure_optimizers()]
+    optimizer = FlatAdam(module, 0.01, 1e-5, 10.0)
     before, after, losses = [], [], []
     for update in range(25):
         batch = decisions(module)
@@ -131,7 +133,7 @@ def test_learns_who_decides_well():
             (batch.skills[:, 1] == batch.skills[:, 2]).float().mean(),
         )
         (before if update < 2 else after).append(shares)
-        losses.append(module.learn(batch, optimizer)["value"])
+        losses.append(module.learn(batch, optimizer, Ranks())["value"])
     assert min(after[-1]) > 0.95
     assert max(before[0]) < 0.8
     assert losses[-1] < 0.1

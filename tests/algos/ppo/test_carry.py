@@ -15,7 +15,7 @@ from lit_rl.collect.inline import InlineCollector
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.nested import map_nested
 from lit_rl.types import Decision, Nested, Policy, Rollout
-from tests.toys import Episodes57, MatchingPair, Memory, WatchedPPO, fit
+from tests.toys import Episodes57, MatchingPair, Memory, WatchedPPO, fit, samples_of
 
 
 def recurrent_rollouts(env: Any = Episodes57, **arguments: Any) -> tuple[PPO, list[Rollout]]:
@@ -32,7 +32,7 @@ def recurrent_rollouts(env: Any = Episodes57, **arguments: Any) -> tuple[PPO, li
 
 def step_by_step(module: PPO, rollout: Rollout) -> dict[str, Tensor]:
     """The slow twin: the policy asked again at every step, with the values of true last observations."""
-    network = module.network
+    network = module.policy.network
     assert network.actor_core is not None
     assert network.critic_core is not None
     hidden = dict(rollout["carry"])
@@ -69,7 +69,7 @@ def test_hidden_states_of_acting_are_stored_and_reproduced():
     module, rollouts = recurrent_rollouts()
     for rollout in rollouts:
         twin = step_by_step(module, rollout)
-        log_prob, _, value, final_value = module.network.over_rollout_recurrent(
+        log_prob, _, value, final_value = module.policy.network.over_rollout_recurrent(
             rollout["obs"], rollout["final_obs"], rollout
         )
         for name in ("hidden_actor", "hidden_critic"):
@@ -97,9 +97,9 @@ def test_an_episode_starts_without_memory():
 def test_chunks_from_stored_states_equal_the_whole_sequence():
     module, rollouts = recurrent_rollouts()
     for rollout in rollouts:
-        samples, _ = module._samples(rollout)
+        samples, _ = samples_of(module, rollout)
         assert samples["log_prob"].shape == (12, 5)  # chunks of 20 * 3 steps
-        log_prob, _, value = module.network(samples)
+        log_prob, _, value = module.policy.network(samples)
         torch.testing.assert_close(log_prob, samples["log_prob"])
         torch.testing.assert_close(value, samples["return"] - samples["advantage"])
 

@@ -14,15 +14,16 @@ from torch import Tensor
 from lit_rl import PPO, RolloutDataModule
 from lit_rl.algos.module import RLModule
 from lit_rl.algos.multi_agent import AgentIds
-from lit_rl.algos.samples import normalize_advantages
+from lit_rl.algos.ppo.samples import normalize_advantages
 from lit_rl.collect.evaluate import evaluate
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.envs.alice_bob import AliceAndBob
 from lit_rl.nested import map_nested
+from lit_rl.ranks import Ranks
 from lit_rl.types import Decision, Nested, Rollout
 from tests.team_toys import Roles, Team
 from tests.test_resume import BATCHES_PER_EPOCH, EPOCHS, Run, assert_identical, env_steps_of, learned, load
-from tests.toys import MatchingPair, WatchedPPO, fit
+from tests.toys import MatchingPair, WatchedPPO, fit, samples_of
 
 MAPPO: dict[str, Any] = {"central_critic": True, "value_norm": True, "huber_delta": 10.0}
 
@@ -32,16 +33,16 @@ class Recording(PPO):
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
         decision = super().act(obs, carry, reset, greedy=greedy)
-        seen = self.views(obs)
+        seen = self.policy.views(obs)
         own = seen["actor"] if self.central_critic else seen
-        features = self.network.actor_encoder(own)
+        features = self.policy.network.actor_encoder(own)
         if self.gru is not None:
-            assert self.network.actor_core is not None
+            assert self.policy.network.actor_core is not None
             hidden = decision.extras["hidden_actor"]
-            features = self.network.actor_core.cell(features.flatten(0, 1), hidden.flatten(0, 1)).view_as(
-                hidden
-            )
-        policy = torch.distributions.Categorical(logits=self.network.actor(features))
+            features = self.policy.network.actor_core.cell(
+                features.flatten(0, 1), hidden.flatten(0, 1)
+            ).view_as(hidden)
+        policy = torch.distributions.Categorical(logits=self.policy.network.actor(features))
         return decision._replace(extras=decision.extras | {"log_prob": policy.log_prob(decision.action)})
 
 
@@ -112,8 +113,8 @@ def test_replayed_log_probabilities_are_the_collected_ones(
     env = Team(3, length=5)
     module, rollout = collected(env, agent_ids=agent_ids, gru=gru, central_critic=central_critic)
     collected_log_prob = rollout["extras"]["log_prob"]  # (12, 3, 2)
-    samples, _ = module._samples(rollout)
-    log_prob, _, value = module.network(samples)
+    samples, _ = samples_of(module, rollout)
+    log_prob, _, value = module.policy.network(samples)
     if gru is None:
         expected = collected_log_prob.flatten(0, 1)
     else:
@@ -133,7 +134,7 @@ def slow_values(module: PPO, states: Tensor) -> Tensor:
     for state in states.reshape(-1, 3):
         for a in range(2):
             number = torch.eye(2)[a] if module.agent_ids is True else torch.zeros(0)
-            values.append(module.network.critic(torch.cat([state, number])))
+            values.append(module.policy.network.critic(torch.cat([state, number])))
     return torch.stack(values).view(*states.shape[:-1], 2)
 
 
@@ -164,7 +165,7 @@ def test_advantages_of_a_central_critic_against_a_slow_twin(
                 delta = reward.item() + 0.9 * next_value - value[t, n, a].item()
                 following = delta + 0.9 * 0.8 * (0.0 if ended else following)
                 advantage[t, n, a] = following
-    samples, _ = module._samples(rollout)
+    samples, _ = samples_of(module, rollout)
     alive = rollout["obs"]["alive"][:-1] > 0 if leaves_after else torch.ones(12, 3, 2, dtype=torch.bool)
     assert alive.all() == (leaves_after is None)
     torch.testing.assert_close(samples["advantage"].view(12, 3, 2)[alive], advantage[alive])
@@ -178,17 +179,17 @@ def test_values_are_denormalised_with_the_statistics_they_were_learned_with():
     env = Team(4)
     module, rollout = collected(env, central_critic=True, value_norm=True, clip_value=0.2)
     plain, _ = collected(env, central_critic=True)
-    plain.network.load_state_dict(module.network.state_dict())
-    assert module.value_norm is not None
-    module.value_norm.update(torch.tensor([2.0, 8.0]))  # mean 5, deviation 3
-    last = plain.network.critic[-1]
+    plain.policy.network.load_state_dict(module.policy.network.state_dict())
+    assert module.policy.value_norm is not None
+    module.policy.value_norm.update(torch.tensor([2.0, 8.0]))  # mean 5, deviation 3
+    last = plain.policy.network.critic[-1]
     last.weight *= 3  # a critic that predicts 3 * output + 5
     last.bias.mul_(3).add_(5)
-    expected, _ = plain._samples(rollout)
-    samples, _ = module._samples(rollout)
+    expected, _ = samples_of(plain, rollout)
+    samples, _ = samples_of(module, rollout)
     torch.testing.assert_close(samples["advantage"], expected["advantage"])
     torch.testing.assert_close(samples["value"] * 3 + 5, expected["return"] - expected["advantage"])
-    norm = module.value_norm  # with the new returns in it
+    norm = module.policy.value_norm  # with the new returns in it
     assert abs(norm.mean - 5) > 0.1
     torch.testing.assert_close(norm.denormalize(samples["return"]), expected["return"])
 
@@ -197,9 +198,9 @@ def test_values_are_denormalised_with_the_statistics_they_were_learned_with():
 def test_a_state_has_statistics_of_its_own():
     env = Team(4, leaves_after=2)
     module, rollout = collected(env, central_critic=True, normalize_observation=True)
-    module._update_observation_norm(rollout)
-    assert module.observation_norm is not None
-    norms: Any = module.observation_norm.norms
+    module.policy.observe(rollout, Ranks())
+    assert module.policy.observation_norm is not None
+    norms: Any = module.policy.observation_norm.norms
     assert set(norms) == {"leaf:actor", "leaf:critic"}
     alive = rollout["obs"]["alive"][:-1] > 0
     own, state = rollout["obs"]["observation"][:-1][alive].double(), rollout["obs"]["state"][:-1].double()
@@ -212,14 +213,14 @@ def test_a_state_has_statistics_of_its_own():
 
 
 def gradient(module: PPO, rollout: Rollout) -> tuple[Tensor, dict[str, Any], dict[str, Any]]:
-    """Of the loss of a whole rollout, with what is logged and the statistics after it."""
+    """The gradient of a whole rollout, what is logged, and the statistics after it."""
     before = map_nested(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, module.state_dict())
     with torch.no_grad():
-        samples, logged = module._samples(rollout)
-        module._update_observation_norm(rollout)
+        samples, logged = samples_of(module, rollout)
+        module.policy.observe(rollout, Ranks())
     (samples,) = normalize_advantages([samples], lambda total: total)
-    loss, _ = module._loss(None, samples, 0.2)
-    grads = torch.autograd.grad(loss, list(module.network.parameters()))
+    loss, _ = module.policy.loss(None, samples, 0.2)
+    grads = torch.autograd.grad(loss, list(module.policy.network.parameters()))
     after = {name: leaf.clone() for name, leaf in module.state_dict().items() if isinstance(leaf, Tensor)}
     module.load_state_dict(before)
     return torch.cat([grad.flatten() for grad in grads]), logged, after
@@ -258,11 +259,11 @@ def test_nothing_is_learned_from_agents_that_left(team: bool, gru: int | None, a
 def test_the_loss_is_that_of_the_others_alone():
     env = Team(3, length=4, leaves_after=2)
     module, rollout = collected(env, entropy_coef=0.1, huber_delta=0.5)
-    samples, _ = module._samples(rollout)
+    samples, _ = samples_of(module, rollout)
     alive = samples["weight"] > 0
-    loss, _ = module._loss(None, samples, 0.2)
+    loss, _ = module.policy.loss(None, samples, 0.2)
     kept = {name: samples[name][alive] for name in ("obs", "action", "log_prob", "advantage", "return")}
-    torch.testing.assert_close(loss, module._loss(None, kept, 0.2)[0])
+    torch.testing.assert_close(loss, module.policy.loss(None, kept, 0.2)[0])
 
 
 # Batches, resuming
@@ -299,7 +300,7 @@ def test_resume_is_exact(tmp_path: Path):
     *earlier, last = whole.step_checkpoints()
     assert len(earlier) == BATCHES_PER_EPOCH * EPOCHS - 1
     state = load(last)["state_dict"]
-    assert state["value_norm.averages"][2] > 0
+    assert state["policy.value_norm.averages"][2] > 0
     for path in (earlier[0], earlier[-1]):
         resumed = Run(tmp_path / path.stem, alice_and_bob, seed=99, resume=path)
         assert resumed.rows == [row for row in whole.rows if (row[0] or 0) > env_steps_of(path)]

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from lit_rl import PPO, RolloutDataModule
-from lit_rl.algos.gradient_steps import linear_schedule
+from lit_rl.algos.module import linear_schedule
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.nets import Flatten
 from lit_rl.normalize import ObservationNorm
 from lit_rl.types import EnvSpec, Rollout
-from tests.toys import Bandit, Episodes57, MatchingPair, Mixed, WatchedPPO, fit, parameters_of
+from tests.toys import Bandit, Episodes57, MatchingPair, Mixed, WatchedPPO, fit, parameters_of, samples_of
 
 
 def small(env: Any = Episodes57, **kwargs: Any) -> RolloutDataModule:
@@ -46,7 +46,7 @@ def test_masked_actions_are_never_taken(action: str):
     module.configure_model()
     with torch.no_grad():
         rollout = InlineCollector(env, 0).collect(module, 100, 0)
-        samples, _ = module._samples(rollout)
+        samples, _ = samples_of(module, rollout)
         chosen = rollout["action"].view(800, -1)
         mask = rollout["obs"]["action_mask"][:-1].view(800, -1)  # type: ignore[index]
         assert mask[:, :4].gather(1, chosen[:, :1]).all()
@@ -55,7 +55,7 @@ def test_masked_actions_are_never_taken(action: str):
             assert (chosen[:, 1] == 0).all()
         # the log-probability is that of the masked policy
         obs = samples["obs"]
-        logits = module.network.actor(module.network.actor_encoder(obs))[:, :4]
+        logits = module.policy.network.actor(module.policy.network.actor_encoder(obs))[:, :4]
         twin = torch.distributions.Categorical(logits=logits.masked_fill(mask[:, :4] == 0, -torch.inf))
         torch.testing.assert_close(samples["log_prob"], twin.log_prob(chosen[:, 0]))
         greedy = module.act(rollout["obs"], {}, rollout["reset"], greedy=True).action  # (T+1, N)
@@ -87,10 +87,10 @@ def test_box_actions_of_any_shape_and_their_bounds():
     assert rollout["action"].shape == (50, 4, 2, 3)
     assert rollout["action"].abs().max() > 1.5
     with torch.no_grad():
-        samples, _ = module._samples(rollout)
-        mean = module.network.actor(module.network.actor_encoder(samples["obs"]))
-    assert module.network.log_std is not None
-    twin = torch.distributions.Normal(mean, module.network.log_std.detach().exp())
+        samples, _ = samples_of(module, rollout)
+        mean = module.policy.network.actor(module.policy.network.actor_encoder(samples["obs"]))
+    assert module.policy.network.log_std is not None
+    twin = torch.distributions.Normal(mean, module.policy.network.log_std.detach().exp())
     expected = twin.log_prob(rollout["action"].view(200, 6)).sum(-1)
     torch.testing.assert_close(samples["log_prob"], expected)
 
@@ -112,10 +112,11 @@ def test_an_encoder_is_given_as_a_callable(share_encoder: bool):
         hidden=(8,), batch_size=64, encoder=partial(TwoLayers, width=7), share_encoder=share_encoder
     )
     fit(module, small(Mixed))
-    actor, critic = module.network.actor_encoder, module.network.critic_encoder
+    actor, critic = module.policy.network.actor_encoder, module.policy.network.critic_encoder
     assert (actor is critic) == share_encoder
     assert actor.out_features == 7
-    assert module.flat.tensor.numel() == sum(p.numel() for p in module.network.parameters())
+    (optimizer,) = module.raw_optimizers()
+    assert optimizer.flat.tensor.numel() == sum(p.numel() for p in module.policy.network.parameters())
     assert module.log_ratios[0].abs().max() == 0
 
 
@@ -133,24 +134,24 @@ def test_observation_statistics_are_frozen_within_a_rollout_and_exact_after():
 
     class Spy(PPO):
         def training_step(self, rollout: Rollout, batch_idx: int) -> None:
-            norm = cast(ObservationNorm, self.observation_norm).norms["leaf:obs"]
+            norm = cast(ObservationNorm, self.policy.observation_norm).norms["leaf:obs"]
             before = norm.mean.clone()
             means.append(before)
-            update = self._update
+            optimize = self.policy.optimize
 
             def checked(*args: Any) -> Any:
-                result = update(*args)
+                result = optimize(*args)
                 assert torch.equal(norm.mean, before)  # frozen during the update, too
                 return result
 
-            self._update = checked
+            self.policy.optimize = checked
             super().training_step(rollout, batch_idx)
-            del self._update
+            del self.policy.optimize
             seen.append(rollout["obs"][:-1].flatten(0, 1).numpy())
 
     module = Spy(hidden=(8,), batch_size=32, normalize_observation=True)
     fit(module, small(rollouts_per_epoch=3))
-    norm = cast(ObservationNorm, module.observation_norm).norms["leaf:obs"]
+    norm = cast(ObservationNorm, module.policy.observation_norm).norms["leaf:obs"]
     everything = np.concatenate(seen)
     assert norm.count == len(everything) == 192
     np.testing.assert_allclose(norm.mean, everything.mean(0), rtol=1e-6)
@@ -164,13 +165,13 @@ def test_returns_are_scaled_by_the_spread_of_the_discounted_return():
     module = PPO(hidden=(8,), spec=env.spec, gamma=0.9, gae_lambda=1.0, normalize_return=True)
     module.configure_model()
     nn.init.zeros_(
-        module.network.critic[-1].weight
+        module.policy.network.critic[-1].weight
     )  # values are 0, so that advantages are sums of scaled rewards
     collector = InlineCollector(env, 0)
     running, past = np.zeros(2), []
     for _ in range(2):
         rollout = collector.collect(module, 20, 0)
-        samples, _ = module._samples(rollout)
+        samples, _ = samples_of(module, rollout)
         reward = rollout["reward"].numpy()
         done = (rollout["terminated"] | rollout["truncated"]).numpy()
         for t in range(20):
@@ -208,7 +209,7 @@ def test_one_update_against_a_straight_line_twin():
 
     class Kept(PPO):
         def training_step(self, rollout: Rollout, batch_idx: int) -> None:
-            kept.extend([rollout, [p.detach().clone() for p in self.network.parameters()]])
+            kept.extend([rollout, [p.detach().clone() for p in self.policy.network.parameters()]])
             super().training_step(rollout, batch_idx)
 
     module = Kept(
@@ -218,19 +219,21 @@ def test_one_update_against_a_straight_line_twin():
     rollout, weights = kept
     twin = PPO(hidden=(8,), spec=module.spec)
     twin.configure_model()
-    parameters = list(twin.network.parameters())
+    parameters = list(twin.policy.network.parameters())
     for parameter, weight in zip(parameters, weights, strict=True):
         parameter.data.copy_(weight)
 
     obs, action = rollout["obs"], rollout["action"]
-    value = twin.network.critic(obs).squeeze(-1).detach()  # (17, 4)
+    value = twin.policy.network.critic(obs).squeeze(-1).detach()  # (17, 4)
     final = dict(zip(rollout["final_index"].tolist(), rollout["final_obs"], strict=True))
     advantage = torch.zeros(16, 4)
     for n in range(4):
         following = 0.0
         for t in reversed(range(16)):
             ended = bool(rollout["terminated"][t, n] or rollout["truncated"][t, n])
-            next_value = twin.network.critic(final[t * 4 + n]).item() if ended else value[t + 1, n].item()
+            next_value = (
+                twin.policy.network.critic(final[t * 4 + n]).item() if ended else value[t + 1, n].item()
+            )
             next_value *= not rollout["terminated"][t, n]
             delta = rollout["reward"][t, n].item() + 0.9 * next_value - value[t, n].item()
             following = delta + 0.9 * 0.8 * (0.0 if ended else following)
@@ -241,12 +244,12 @@ def test_one_update_against_a_straight_line_twin():
     optimizer = torch.optim.Adam(parameters, 0.01, eps=1e-5)
     policy_losses, value_losses = [], []
     for _ in range(2):
-        policy = torch.distributions.Categorical(logits=twin.network.actor(obs[:-1]))
+        policy = torch.distributions.Categorical(logits=twin.policy.network.actor(obs[:-1]))
         log_prob = policy.log_prob(action)
         old = log_prob.detach() if old is None else old
         ratio = (log_prob - old).exp()
         policy_loss = -torch.min(ratio * normalized, ratio.clamp(0.8, 1.2) * normalized).mean()
-        new_value = twin.network.critic(obs[:-1]).squeeze(-1)
+        new_value = twin.policy.network.critic(obs[:-1]).squeeze(-1)
         near = value[:-1] + (new_value - value[:-1]).clamp(-0.1, 0.1)
         value_loss = torch.max((new_value - target).square(), (near - target).square()).mean()
         optimizer.zero_grad()
@@ -256,7 +259,7 @@ def test_one_update_against_a_straight_line_twin():
         policy_losses.append(policy_loss.item())
         value_losses.append(value_loss.item())
     torch.testing.assert_close(
-        parameters_of(module.network), parameters_of(twin.network), rtol=1e-4, atol=1e-6
+        parameters_of(module.policy.network), parameters_of(twin.policy.network), rtol=1e-4, atol=1e-6
     )
     assert logger.column("loss/policy") == [pytest.approx(np.mean(policy_losses), abs=1e-6)]
     assert logger.column("loss/value") == [pytest.approx(np.mean(value_losses), rel=1e-5)]
@@ -317,17 +320,17 @@ def test_a_loss_that_is_not_finite_is_named():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"learning_rate": 0.0}, "PPO: learning_rate = 0.0 is outside its range"),
-        ({"batch_size": 0}, "PPO: batch_size = 0 is outside its range"),
-        ({"update_epochs": 0}, "PPO: update_epochs = 0 is outside its range"),
-        ({"gamma": 1.1}, "PPO: gamma = 1.1 is outside its range"),
-        ({"gae_lambda": -0.1}, "PPO: gae_lambda = -0.1 is outside its range"),
-        ({"clip": 1.0}, "PPO: clip = 1.0 is outside its range"),
+        ({"learning_rate": 0.0}, "PPO: learning_rate = 0.0, expected learning_rate > 0"),
+        ({"batch_size": 0}, "PPO: batch_size = 0, expected batch_size >= 1"),
+        ({"update_epochs": 0}, "PPO: update_epochs = 0, expected update_epochs >= 1"),
+        ({"gamma": 1.1}, "PPO: gamma = 1.1, expected 0 < gamma <= 1"),
+        ({"gae_lambda": -0.1}, "PPO: gae_lambda = -0.1, expected 0 <= gae_lambda <= 1"),
+        ({"clip": 0}, "PPO: clip = 0, expected 0 < clip <= 1"),
         ({"agent_ids": "actor"}, "PPO: agent_ids = actor needs a central critic"),
         ({"share_encoder": True}, "PPO: share_encoder = true contradicts encoder = null"),
-        ({"clip_value": 0.0}, "PPO: clip_value must be above 0, got 0.0; null does not clip"),
+        ({"clip_value": 0.0}, "PPO: clip_value = 0.0, expected clip_value > 0, or null"),
         ({"batch_size": 1}, "PPO: batch_size = 1 contradicts normalize_advantage = true"),
-        ({"huber_delta": 0.0}, "PPO: huber_delta must be above 0, got 0.0; null squares all errors"),
+        ({"huber_delta": 0.0}, "PPO: huber_delta = 0.0, expected huber_delta > 0, or null"),
         (
             {"share_encoder": True, "central_critic": True, "encoder": TwoLayers},
             "PPO: share_encoder = true contradicts central_critic = true",
@@ -350,8 +353,8 @@ def test_a_batch_that_does_not_divide_the_rollout(batch_size: int):
 @pytest.mark.parametrize(
     ("chunk_length", "batch_size", "message"),
     [
-        (5, 20, "chunk_length = 5 must divide rollout_steps = 16 and batch_size = 20"),
-        (16, 24, "chunk_length = 16 must divide rollout_steps = 16 and batch_size = 24"),
+        (5, 20, "chunk_length = 5 must divide rollout_steps = 16"),
+        (16, 24, "batch_size = 24 must be a multiple of 16: the agents of an environment"),
         (8, 24, "batch_size = 24 must divide 64, the transitions of a rollout"),
     ],
 )

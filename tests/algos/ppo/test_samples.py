@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lit_rl.algos.samples import Samples, normalize_advantages, shuffled_epochs
+from lit_rl.algos.ppo.samples import Samples, normalize_advantages, shuffled_epochs
 
 
 def alone(tensor: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from lit_rl import SAC, ReplayDataModule
-from lit_rl.algos.sac import SoftActor
+from lit_rl.algos.sac.soft_actor import SoftActor
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, ReplayBatch
@@ -273,11 +273,11 @@ def test_learns_the_better_of_two_ends():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"learning_rate": -1.0}, "SAC: learning_rate = -1.0 is outside its range"),
-        ({"gamma": 0.0}, "SAC: gamma = 0.0 is outside its range"),
-        ({"tau": 0.0}, "SAC: tau = 0.0 is outside its range"),
-        ({"initial_temperature": 0.0}, "SAC: initial_temperature = 0.0 is outside its range"),
-        ({"num_critics": 0}, "SAC: num_critics = 0 is outside its range"),
+        ({"learning_rate": -1.0}, "SAC: learning_rate = -1.0, expected learning_rate > 0"),
+        ({"gamma": 0.0}, "SAC: gamma = 0.0, expected 0 < gamma <= 1"),
+        ({"tau": 0.0}, "SAC: tau = 0.0, expected 0 < tau <= 1"),
+        ({"initial_temperature": 0.0}, "SAC: initial_temperature = 0.0, expected initial_temperature > 0"),
+        ({"num_critics": 0}, "SAC: num_critics = 0, expected num_critics >= 1"),
     ],
 )
 def test_arguments_out_of_range(arguments: dict[str, Any], message: str):

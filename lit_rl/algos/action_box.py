@@ -1,0 +1,56 @@
+"""Continuous actions with finite bounds, scaled to [-1, 1] for learners. Axes: U action dimensions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from lit_rl.types import EnvSpec
+
+
+class ActionBox(nn.Module):
+    """Scales between the environment's action and one in [-1, 1].
+
+    Args:
+        spec: What the environment shows and takes.
+        learner: Name of the learner, for messages.
+
+    Raises:
+        ValueError: Actions are not continuous, their bounds are not finite, or there are several agents.
+    """
+
+    middle: Tensor
+    scale: Tensor
+
+    def __init__(self, spec: EnvSpec, learner: str) -> None:
+        super().__init__()
+        action = spec.action
+        if action.kind != "box":
+            raise ValueError(
+                f"{learner} needs continuous actions (Box), {spec.name} has {action.kind} ones; "
+                "use PPO for it"
+            )
+        if spec.agents:
+            raise ValueError(
+                f"{learner} acts for one agent, {spec.name} has {len(spec.agents)}; use PPO for it"
+            )
+        if not all(math.isfinite(bound) for bound in [*action.low, *action.high]):
+            raise ValueError(
+                f"{learner} needs finite action bounds, {spec.name} has low {action.low} and high "
+                f"{action.high}; wrap it with gymnasium.wrappers.RescaleAction"
+            )
+        low, high = torch.tensor(action.low), torch.tensor(action.high)
+        self.register_buffer("middle", (high + low) / 2, persistent=False)
+        self.register_buffer("scale", (high - low) / 2, persistent=False)
+        self._shape = action.shape
+
+    def to_env(self, action_U: Tensor) -> Tensor:
+        """From [-1, 1] (..., U) to the units and the shape of the environment."""
+        action = torch.addcmul(self.middle, action_U, self.scale)
+        return action.unflatten(-1, self._shape) if len(self._shape) != 1 else action
+
+    def from_env(self, action: Tensor) -> Tensor:
+        """From the environment's action (M, B, *shape) to [-1, 1], (M, B, U)."""
+        return (action.flatten(2) - self.middle) / self.scale

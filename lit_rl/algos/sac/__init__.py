@@ -1,0 +1,1 @@
+"""Soft actor-critic: the learner, its networks and its losses."""

@@ -1,0 +1,241 @@
+"""All parameters of a network as one flat tensor, and the Adam that trains it.
+
+In a small gradient step the number of operations is what costs: clipping, averaging over ranks, the step and
+the blending of targets are one operation each on a flat tensor. Axes: P parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from lit_rl.ranks import Ranks
+
+Parameters: TypeAlias = dict[str, Tensor]
+"""Parameters by their names in the module, as ``torch.func.functional_call`` takes them."""
+
+Loss: TypeAlias = Callable[..., tuple[Tensor, Any]]
+"""``loss(parameters, *inputs)`` returns a scalar loss and anything more, without gradient. ``parameters`` are
+to be used in place of the module's own; None means its own."""
+
+
+class FlatParameters:
+    """Parameters of a module as views of one flat tensor, and their gradients as views of another.
+
+    The module keeps its own names, so ``state_dict`` is unchanged. Build it after the module is on its
+    device.
+
+    Args:
+        module: Whose parameters become flat.
+        names: Which of them, in this order; None takes all that are trained.
+
+    Attributes:
+        names: Names of the parameters in the order of the flat tensor.
+        tensor: Parameter of shape (P,) to give to the optimizer.
+        grad: Gradient of shape (P,), filled by :meth:`backward`.
+    """
+
+    def __init__(self, module: nn.Module, names: Sequence[str] | None = None) -> None:
+        self._module = module
+        named = dict(module.named_parameters())
+        self.names = [name for name, p in named.items() if p.requires_grad] if names is None else list(names)
+        self._parameters = [named[name] for name in self.names]
+        flat = torch.cat([p.detach().reshape(-1) for p in self._parameters])
+        self.tensor = nn.Parameter(flat)
+        self.grad = torch.zeros_like(flat)
+        self._grads = list(self.unflatten(self.grad).values())
+        for parameter, view in zip(self._parameters, self.unflatten(self.tensor.data).values(), strict=True):
+            parameter.data = view
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradient of ``loss`` into :attr:`grad`.
+
+        Gradients are pointed at the flat tensor here, and not once and for all, because Lightning sets each
+        of them to None when a fit starts; whoever forgot it would train nothing.
+
+        Raises:
+            RuntimeError: The module's parameters were exchanged (say, moved to another device) since they
+                became flat.
+        """
+        first = self._parameters[0]
+        if first.data_ptr() != self.tensor.data_ptr():
+            raise RuntimeError(
+                f"the parameters of {type(self._module).__name__} were moved or replaced after their "
+                "optimizer was made, which would train nothing; move the module first"
+            )
+        for parameter, grad in zip(self._parameters, self._grads, strict=True):
+            if parameter.grad is not grad:
+                parameter.grad = grad
+        self.grad.zero_()
+        loss.backward()
+
+    def unflatten(self, flat: Tensor) -> Parameters:
+        """Views of ``flat`` (P,) in the shapes of the parameters, by their names."""
+        views, offset = {}, 0
+        for name, parameter in zip(self.names, self._parameters, strict=True):
+            count = parameter.numel()
+            views[name] = flat[offset : offset + count].view(parameter.shape)
+            offset += count
+        return views
+
+    def blend_(self, other: FlatParameters, share: float) -> None:
+        """Replace a share of these parameters by those of ``other``: x <- (1 - share) * x + share * other."""
+        self.tensor.data.lerp_(other.tensor.data, share)
+
+    def requires_grad_(self, value: bool) -> None:
+        """Freeze or free the parameters: a frozen critic saves its weight gradients in the policy loss."""
+        for parameter in self._parameters:
+            parameter.requires_grad_(value)
+
+
+def call_with(parameters: Parameters | None, module: nn.Module, *inputs: Any) -> Any:
+    """What ``module`` returns for ``inputs``, with ``parameters`` in place of its own unless None."""
+    return module(*inputs) if parameters is None else torch.func.functional_call(module, parameters, inputs)
+
+
+class FlatAdam(torch.optim.Adam):
+    """The fused Adam of PyTorch over all parameters of a module as one flat tensor.
+
+    State, hyper-parameters and numbers are those of ``torch.optim.Adam(fused=True)``, to the bit.
+
+    Args:
+        module: What is trained; it must be on its device.
+        learning_rate: Step size.
+        epsilon: Added to the root of the second moment.
+        max_grad_norm: Largest norm of the gradient; None does not clip.
+        ranks: Gradients are averaged over them.
+        compile: Compute gradients by one compiled graph per loss.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        learning_rate: float,
+        epsilon: float = 1e-8,
+        max_grad_norm: float | None = None,
+        ranks: Ranks | None = None,
+        compile: bool = False,
+    ) -> None:
+        self.flat = FlatParameters(module)
+        self.is_compiled = compile
+        self._max_grad_norm, self._ranks = max_grad_norm, ranks or Ranks()
+        self._compiled: dict[Loss, Any] = {}
+        super().__init__([self.flat.tensor], learning_rate, eps=epsilon, fused=True)
+
+    def minimize(self, loss: Tensor) -> None:
+        """One gradient step down a scalar ``loss``."""
+        self.flat.backward(loss)
+        self._follow(self.flat.grad, self._max_grad_norm)
+
+    def minimize_fn(self, loss_fn: Loss, *inputs: Any) -> Any:
+        """One gradient step down ``loss_fn(parameters, *inputs)``, compiled where that was asked for.
+
+        Returns:
+            What more the function returned beside the loss.
+        """
+        if not self.is_compiled:
+            loss, more = loss_fn(None, *inputs)
+            self.minimize(loss)
+            return more
+        is_alone, clip = self._ranks.size == 1, self._max_grad_norm
+        if loss_fn not in self._compiled:  # over several ranks the mean gradient is clipped, outside
+            self._compiled[loss_fn] = compile_gradient(loss_fn, self.flat, clip if is_alone else None)
+        grad, more = self._compiled[loss_fn](self.flat.tensor.detach(), *inputs)
+        self._follow(grad, None if is_alone else clip)
+        return more
+
+    def _follow(self, grad_P: Tensor, clip: float | None) -> None:
+        grad_P = self._ranks.mean(grad_P)
+        if clip is not None:
+            grad_P.mul_(clip_factor(grad_P, clip))
+        self.flat.tensor.grad = grad_P
+        self.step()
+        self.flat.tensor.grad = None
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One step by the gradient of the flat tensor; the first one lets PyTorch create the state.
+
+        Raises:
+            RuntimeError: There is no such gradient, because ``loss.backward()`` does not fill it.
+        """
+        group = self.param_groups[0]
+        parameter = group["params"][0]
+        if parameter.grad is None:
+            raise RuntimeError(
+                "FlatAdam takes its steps by minimize(loss), not by loss.backward() and step()"
+            )
+        state = self.state[parameter]
+        if not state:
+            super().step()
+            return
+        state["step"] += 1
+        torch.ops.aten._fused_adam_(
+            [parameter], [parameter.grad], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]],
+            amsgrad=False, lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1],
+            weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
+        )  # fmt: skip
+
+    step.hooked = True  # type: ignore[attr-defined]  # PyTorch would wrap it in a profiler range otherwise
+
+
+def descend(
+    optimizer: torch.optim.Optimizer, loss: Tensor, max_grad_norm: float | None, ranks: Ranks
+) -> None:
+    """One gradient step of an ordinary optimizer down a scalar ``loss``, alike on all ranks.
+
+    Args:
+        optimizer: Any optimizer of PyTorch over parameters that are not flat.
+        loss: What to go down.
+        max_grad_norm: Largest norm of the gradient; None does not clip.
+        ranks: The gradient is averaged over them.
+    """
+    optimizer.zero_grad()
+    loss.backward()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad = ranks.mean(parameter.grad)
+    if max_grad_norm is not None:
+        nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    optimizer.step()
+
+
+def clip_factor(grad: Tensor, max_norm: float) -> Tensor:
+    """What to multiply a flat gradient (P,) with for a norm of at most ``max_norm``; no host sync."""
+    return (max_norm / (torch.linalg.vector_norm(grad) + 1e-6)).clamp(max=1.0)
+
+
+def compile_gradient(
+    loss: Loss, flat: FlatParameters, max_grad_norm: float | None
+) -> Callable[..., tuple[Tensor, Any]]:
+    """Compile the gradient of ``loss`` over a flat parameter, clipped, as one graph.
+
+    Args:
+        loss: The loss of the module that became flat.
+        flat: Its parameters.
+        max_grad_norm: Largest norm of the gradient; None does not clip.
+
+    Returns:
+        A function of parameters (P,) and the inputs of ``loss``, which returns the gradient (P,) and what
+        more the loss returned.
+    """
+
+    def of_flat(parameters_P: Tensor, *inputs: Any) -> tuple[Tensor, Any]:
+        return loss(flat.unflatten(parameters_P), *inputs)
+
+    def gradient(parameters_P: Tensor, *inputs: Any) -> tuple[Tensor, Any]:
+        grad_P, (_, more) = torch.func.grad_and_value(of_flat, has_aux=True)(parameters_P, *inputs)
+        if max_grad_norm is not None:
+            grad_P = grad_P * clip_factor(grad_P, max_grad_norm)
+        return grad_P, more
+
+    # torch's own float32 tanh is slower than its decomposition on CPUs other than Intel's
+    is_on_cpu = flat.tensor.device.type == "cpu"
+    options: dict[str, Any] = {"cpp.use_decompose_tanh": True} if is_on_cpu else {}
+    # what is not a tensor (coefficients, layout) is fixed by now: checking it at each step costs time
+    options["guard_filter_fn"] = torch.compiler.keep_tensor_guards_unsafe
+    return torch.compile(gradient, fullgraph=True, dynamic=False, options=options)
