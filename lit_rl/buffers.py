@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from lit_rl.checks import nearest
+from lit_rl.n_step import n_step_return
 from lit_rl.nested import map_nested, named_leaves
-from lit_rl.returns import n_step_return
 from lit_rl.types import Nested
 
 FIELDS = ("obs", "action", "reward", "terminated", "truncated", "next_obs", "valid")

@@ -1,7 +1,7 @@
 """Action distributions without objects per step: a distribution is a recipe, its parameters are tensors.
 
 Axes: ... any leading axes, U action dimensions, E entries of a multi-discrete action. Everything here runs
-inside ``torch.compile(fullgraph=True)`` except ``check_mask``. Log-probabilities are computed in float32 (or
+inside ``torch.compile(fullgraph=True)``. Log-probabilities are computed in float32 (or
 finer) whatever the precision of the network, because bfloat16 keeps only three digits of a probability ratio.
 
 ``Categorical``, ``MultiCategorical`` and ``DiagNormal`` share one interface: ``num_outputs`` (the width of
@@ -18,14 +18,14 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lit_rl.types import ActionSpec
 
 MASKED_LOGIT = -1e9
 """Logit of a disallowed action: its probability is exactly 0, yet 0 * log 0 and all gradients stay finite."""
 
-_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+"""Half the logarithm of 2 pi, in the density of every normal."""
 
 
 @dataclass(frozen=True)
@@ -49,28 +49,20 @@ class Categorical:
 
     def log_prob(self, parameters: tuple[Tensor, ...], action: Tensor) -> Tensor:
         """Log-probability of ``action``, (...)."""
-        return _chosen(_precise(parameters[0]).log_softmax(-1), action)
+        return _chosen(precise(parameters[0]).log_softmax(-1), action)
 
     def entropy(self, parameters: tuple[Tensor, ...]) -> Tensor:
         """Entropy in nats, (...)."""
-        return _entropy(_precise(parameters[0]).log_softmax(-1))
+        return _entropy(precise(parameters[0]).log_softmax(-1))
 
     def log_prob_and_entropy(self, parameters: tuple[Tensor, ...], action: Tensor) -> tuple[Tensor, Tensor]:
         """Both, from one softmax."""
-        log_probs = _precise(parameters[0]).log_softmax(-1)
+        log_probs = precise(parameters[0]).log_softmax(-1)
         return _chosen(log_probs, action), _entropy(log_probs)
 
     def mask(self, parameters: tuple[Tensor, ...], mask: Tensor) -> tuple[Tensor, ...]:
         """Parameters under which actions whose ``mask`` (..., categories) is 0 are never taken."""
         return _mask(parameters, mask)
-
-    def check_mask(self, mask: Tensor) -> None:
-        """Check that every row of ``mask`` allows an action; costs a host sync.
-
-        Raises:
-            ValueError: The mask has another width, or a row allows nothing.
-        """
-        _check_mask(mask, [self.categories])
 
 
 @dataclass(frozen=True)
@@ -112,19 +104,11 @@ class MultiCategorical:
         """Parameters under which actions whose ``mask`` (..., sum of categories) is 0 are never taken."""
         return _mask(parameters, mask)
 
-    def check_mask(self, mask: Tensor) -> None:
-        """Check that every entry of every row of ``mask`` allows an action; costs a host sync.
-
-        Raises:
-            ValueError: The mask has another width, or an entry of a row allows nothing.
-        """
-        _check_mask(mask, self.categories)
-
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.split(list(self.categories), -1)
 
     def _log_probs(self, parameters: tuple[Tensor, ...]) -> list[Tensor]:
-        return [logits.log_softmax(-1) for logits in self._split(_precise(parameters[0]))]
+        return [logits.log_softmax(-1) for logits in self._split(precise(parameters[0]))]
 
 
 @dataclass(frozen=True)
@@ -140,71 +124,27 @@ class DiagNormal:
 
     def sample(self, parameters: tuple[Tensor, ...]) -> Tensor:
         """Draw an action, (..., U)."""
-        mean, log_std = map(_precise, parameters)
+        mean, log_std = map(precise, parameters)
         return mean + log_std.exp() * torch.randn_like(mean)
 
     def mode(self, parameters: tuple[Tensor, ...]) -> Tensor:
         """The mean, (..., U)."""
-        return _precise(parameters[0])
+        return precise(parameters[0])
 
     def log_prob(self, parameters: tuple[Tensor, ...], action: Tensor) -> Tensor:
         """Log-density of ``action`` (..., U), (...)."""
-        mean, log_std = map(_precise, parameters)
+        mean, log_std = map(precise, parameters)
         noise = (action - mean) * torch.exp(-log_std)
-        return (-0.5 * noise.square() - log_std).sum(-1) - self.size * _HALF_LOG_2PI
+        return (-0.5 * noise.square() - log_std).sum(-1) - self.size * HALF_LOG_2PI
 
     def entropy(self, parameters: tuple[Tensor, ...]) -> Tensor:
         """Differential entropy in nats, (...)."""
-        mean, log_std = map(_precise, parameters)
-        return (log_std.sum(-1) + self.size * (0.5 + _HALF_LOG_2PI)).expand(mean.shape[:-1])
+        mean, log_std = map(precise, parameters)
+        return (log_std.sum(-1) + self.size * (0.5 + HALF_LOG_2PI)).expand(mean.shape[:-1])
 
     def log_prob_and_entropy(self, parameters: tuple[Tensor, ...], action: Tensor) -> tuple[Tensor, Tensor]:
         """Both of them."""
         return self.log_prob(parameters, action), self.entropy(parameters)
-
-
-@dataclass(frozen=True)
-class TanhNormal:
-    """A normal squashed into (-1, 1) by tanh (Haarnoja 2018, arXiv:1812.05905, appendix C).
-
-    Parameters: ``(mean (..., U), log_std (..., U))``.
-    """
-
-    size: int
-
-    @property
-    def num_outputs(self) -> int:
-        """Size of the network output: means, then logarithms of the standard deviations."""
-        return 2 * self.size
-
-    def sample(self, parameters: tuple[Tensor, ...]) -> Tensor:
-        """Draw an action, (..., U)."""
-        mean, log_std = map(_precise, parameters)
-        return torch.tanh(mean + log_std.exp() * torch.randn_like(mean))
-
-    def mode(self, parameters: tuple[Tensor, ...]) -> Tensor:
-        """The squashed mean, (..., U)."""
-        return torch.tanh(_precise(parameters[0]))
-
-    def sample_with_log_prob(self, mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """A reparametrised action and its log-density.
-
-        u = mean + std * noise, action = tanh(u), log pi(action) = log normal(u) - sum log(1 - tanh(u)^2),
-        where log(1 - tanh(u)^2) = 2 * (log 2 - u - softplus(-2 u)) stays exact for large u.
-
-        Args:
-            mean: (..., U).
-            log_std: (..., U).
-            noise: Standard normal, (..., U); the caller draws it, so that compiled code can be replayed.
-
-        Returns:
-            Action (..., U) in (-1, 1), and its log-density (...).
-        """
-        mean, log_std = _precise(mean), _precise(log_std)
-        u = mean + log_std.exp() * noise
-        log_slope = 2 * (math.log(2) - u - F.softplus(-2 * u))
-        log_prob = (-0.5 * noise.square() - log_std - log_slope).sum(-1) - self.size * _HALF_LOG_2PI
-        return torch.tanh(u), log_prob
 
 
 Distribution: TypeAlias = Categorical | MultiCategorical | DiagNormal
@@ -227,14 +167,14 @@ def distribution_for(action: ActionSpec) -> Distribution:
     return MultiCategorical(action.categories)
 
 
-def _precise(x: Tensor) -> Tensor:
+def precise(x: Tensor) -> Tensor:
     """``x`` in float32, or as it is when it is finer."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def _gumbel(logits: Tensor) -> Tensor:
     """Perturbed logits whose argmax is a sample (Gumbel-max); exponential_ never draws 0."""
-    logits = _precise(logits)
+    logits = precise(logits)
     return logits - torch.empty_like(logits).exponential_().log_()
 
 
@@ -248,20 +188,4 @@ def _entropy(log_probs: Tensor) -> Tensor:
 
 def _mask(parameters: tuple[Tensor, ...], mask: Tensor) -> tuple[Tensor, ...]:
     # In float32 first: the filler does not fit into float16.
-    return (_precise(parameters[0]).masked_fill(mask == 0, MASKED_LOGIT),)
-
-
-def _check_mask(mask: Tensor, categories: Sequence[int]) -> None:
-    if mask.shape[-1] != sum(categories):
-        raise ValueError(
-            f"The action mask must end in an axis of {sum(categories)}, one per action; "
-            f"got shape {tuple(mask.shape)}."
-        )
-    for entry, allowed in enumerate(mask.split(list(categories), -1)):
-        dead = (allowed == 0).all(-1)
-        if bool(dead.any()):
-            row = tuple(dead.nonzero()[0].tolist())
-            where = f"entry {entry} of " if len(categories) > 1 else ""
-            raise ValueError(
-                f"The action mask allows no action in {where}row {row}; the environment must allow one."
-            )
+    return (precise(parameters[0]).masked_fill(mask == 0, MASKED_LOGIT),)

@@ -29,3 +29,8 @@ def named_leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from named_leaves(value, f"{name}/{key}" if name else str(key))
     else:
         yield name, tree
+
+
+def cast_floats(tree: Any, dtype: Any) -> Any:
+    """``tree`` with its floating-point tensors in ``dtype``; other leaves stay as they are."""
+    return map_nested(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, tree)

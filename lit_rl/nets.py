@@ -1,6 +1,6 @@
-"""Networks of the learners: the encoder's contract, perceptrons, stacked critics, GRU.
+"""Networks of the learners: the encoder's contract, perceptrons, GRU.
 
-Axes: B batch (any number of leading axes), F features, C critics, L steps of a chunk, H hidden units.
+Axes: B batch (any number of leading axes), F features, L steps of a chunk, H hidden units.
 """
 
 from __future__ import annotations
@@ -46,14 +46,6 @@ def mlp(sizes: Sequence[int], activation: Activation, out_gain: float) -> nn.Seq
         if not last:
             layers.append(activation_layer(activation))
     return nn.Sequential(*layers)
-
-
-def default_init_mlp(sizes: Sequence[int], activation: Activation) -> nn.Sequential:
-    """The same layers with PyTorch's uniform fan-in initialisation, as SAC's published results use."""
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(sizes):
-        layers += [nn.Linear(fan_in, fan_out), activation_layer(activation)]
-    return nn.Sequential(*layers[:-1])
 
 
 class Flatten(nn.Module):
@@ -113,32 +105,6 @@ def _encode_leaf(value: Tensor, leaf: LeafSpec) -> Tensor:
         return flat if flat.is_floating_point() else flat.to(torch.get_default_dtype())
     hot = [nn.functional.one_hot(flat[..., i].long(), n) for i, n in enumerate(leaf.categories)]
     return torch.cat(hot, -1).to(torch.get_default_dtype())
-
-
-class StackedMLP(nn.Module):
-    """C perceptrons of the same shape evaluated together: one ``baddbmm`` per layer, ReLU between.
-
-    Twin critics cost one batched product instead of two (ensembles as in Chen 2021, arXiv:2101.05982).
-    """
-
-    def __init__(self, sizes: Sequence[int], num_networks: int) -> None:
-        super().__init__()
-        self.num_networks = num_networks
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for fan_in, fan_out in pairwise(sizes):
-            bound = fan_in**-0.5
-            self.weights.append(
-                nn.Parameter(torch.empty(num_networks, fan_in, fan_out).uniform_(-bound, bound))
-            )
-            self.biases.append(nn.Parameter(torch.empty(num_networks, 1, fan_out).uniform_(-bound, bound)))
-
-    def forward(self, x_BF: Tensor) -> Tensor:
-        """``(B, F)`` to ``(C, B, outputs)``."""
-        h = x_BF.expand(self.num_networks, -1, -1)  # expand, not repeat: the input is shared
-        last = len(self.weights) - 1
-        for i in range(last):
-            h = torch.baddbmm(self.biases[i], h, self.weights[i]).relu_()
-        return torch.baddbmm(self.biases[last], h, self.weights[last])
 
 
 class GRUCore(nn.Module):

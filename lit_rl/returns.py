@@ -1,6 +1,6 @@
 """Returns and advantages: backward and forward recurrences over time.
 
-Axes: T time, N environments, B batch, K steps of a window. Where a shape is (T, N), one with an agent axis,
+Axes: T time, N environments. Where a shape is (T, N), one with an agent axis,
 (T, N, A), serves as well if all tensors have it. Nothing here carries gradients.
 
 Two names for two ends: ``terminated`` cuts the *value* (nothing comes after); ``done``, which is terminated
@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lit_rl.checks import check_same_shape, check_shapes
+from lit_rl.checks import check_same_shape
 
 
 @torch.no_grad()
@@ -55,108 +55,8 @@ def gae(
         terminated_TN=terminated_TN,
         done_TN=done_TN,
     )
-    delta_TN = reward_TN + gamma * _zero_where(terminated_TN, next_value_TN) - value_TN
-    return _backward_sum(delta_TN, _decay(done_TN, gamma * lam, delta_TN), valid_TN)
-
-
-@torch.no_grad()
-def v_trace(
-    log_ratio_TN: Tensor,
-    reward_TN: Tensor,
-    value_TN: Tensor,
-    next_value_TN: Tensor,
-    terminated_TN: Tensor,
-    done_TN: Tensor,
-    gamma: float,
-    lam: float = 1.0,
-    rho_bar: float = 1.0,
-    c_bar: float = 1.0,
-    valid_TN: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """V-trace, for experience of an older policy (Espeholt 2018, arXiv:1802.01561, eq. 1 and remark 1).
-
-    rho[t] = min(rho_bar, ratio[t]),  c[t] = lam * min(c_bar, ratio[t])
-    x[t]   = rho[t] * delta[t] + gamma * c[t] * (1 - done[t]) * x[t+1],  delta as in :func:`gae`
-    target[t]    = value[t] + x[t]
-    advantage[t] = rho[t] * (delta[t] + gamma * lam * (1 - done[t]) * x[t+1])
-
-    With lam = 1 this is the advantage of the paper, rho[t] * (r[t] + gamma * target[t+1] - value[t]); with
-    ratios of 1 it is that of :func:`gae`, for every lam.
-
-    Args:
-        log_ratio_TN: log pi(a|s) - log mu(a|s), learner pi and actor mu, (T, N).
-        reward_TN: Rewards, (T, N).
-        value_TN: Value of the observation acted on, under the learner, (T, N).
-        next_value_TN: Value of the true next observation, (T, N).
-        terminated_TN: Whether the task ended here, (T, N) bool.
-        done_TN: Whether the episode ended here for any reason, (T, N) bool.
-        gamma: Discount per step.
-        lam: Trace decay, 1 in the paper (its remark 2 for less).
-        rho_bar: Clip of the ratio in the errors; decides what the target converges to.
-        c_bar: Clip of the ratio in the traces; decides how fast, at most ``rho_bar``.
-        valid_TN: False where no transition took place, (T, N) bool.
-
-    Returns:
-        Targets of the value function, (T, N), and advantages for the policy gradient, (T, N).
-
-    Raises:
-        ValueError: Two tensors differ in shape, or ``c_bar`` exceeds ``rho_bar``.
-    """
-    if c_bar > rho_bar:
-        raise ValueError(f"V-trace needs c_bar <= rho_bar, got c_bar={c_bar} and rho_bar={rho_bar}.")
-    check_same_shape(
-        reward_TN=reward_TN,
-        log_ratio_TN=log_ratio_TN,
-        value_TN=value_TN,
-        next_value_TN=next_value_TN,
-        terminated_TN=terminated_TN,
-        done_TN=done_TN,
-    )
-    ratio_TN = log_ratio_TN.exp()
-    rho_TN = ratio_TN.clamp(max=rho_bar)
-    delta_TN = reward_TN + gamma * _zero_where(terminated_TN, next_value_TN) - value_TN
-    decay_TN = _decay(done_TN, gamma * lam, delta_TN)
-    correction_TN = _backward_sum(rho_TN * delta_TN, decay_TN * ratio_TN.clamp(max=c_bar), valid_TN)
-
-    next_correction_TN = torch.zeros_like(correction_TN)
-    next_correction_TN[:-1] = correction_TN[1:]
-    advantage_TN = rho_TN * (delta_TN + decay_TN * next_correction_TN)
-    if valid_TN is not None:
-        advantage_TN = _zero_where(~valid_TN, advantage_TN)
-    return value_TN + correction_TN, advantage_TN
-
-
-@torch.no_grad()
-def n_step_return(
-    reward_BK: Tensor, terminated_BK: Tensor, truncated_BK: Tensor, gamma: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Discounted sum of the rewards of a window, up to the first episode end in it (Sutton 2018, eq. 7.1).
-
-    G = r[0] + gamma * r[1] + ... + gamma^last * r[last], to which discount * V(next observation) is added.
-
-    Args:
-        reward_BK: Rewards of K steps in a row, (B, K).
-        terminated_BK: Whether the task ended at the step, (B, K) bool.
-        truncated_BK: Whether the window must stop after the step although a value follows, (B, K) bool: a
-            time limit, or the newest step that is known.
-        gamma: Discount per step.
-
-    Returns:
-        The sums (B,); the discount of the value that follows, gamma to the number of steps used, or 0 where
-        the task ended (B,); and the index of the last step used, 0 to K - 1, (B,) int64.
-
-    Raises:
-        ValueError: Shapes disagree.
-    """
-    size = check_shapes(reward_BK=reward_BK, terminated_BK=terminated_BK, truncated_BK=truncated_BK)
-    ends_BK = (terminated_BK | truncated_BK).cumsum(1)
-    used_BK = torch.ones_like(ends_BK, dtype=torch.bool)
-    used_BK[:, 1:] = ends_BK[:, :-1] == 0
-    power_K = gamma ** torch.arange(size["K"], dtype=reward_BK.dtype, device=reward_BK.device)
-    return_B = (_zero_where(~used_BK, reward_BK) * power_K).sum(1)
-    last_B = used_BK.sum(1) - 1
-    terminated_B = (terminated_BK & used_BK).any(1)
-    return return_B, _zero_where(terminated_B, power_K[last_B] * gamma), last_B
+    delta_TN = reward_TN + gamma * zero_where(terminated_TN, next_value_TN) - value_TN
+    return backward_sum(delta_TN, decay(done_TN, gamma * lam, delta_TN), valid_TN)
 
 
 @torch.no_grad()
@@ -183,12 +83,12 @@ def running_return(
     check_same_shape(reward_N=reward_TN[0], start_N=start_N)
     first_TN = reward_TN.to(start_N.dtype, copy=True)
     first_TN[0] += gamma * start_N
-    decay_TN = _decay(done_TN, gamma, first_TN).roll(1, 0)
-    return_TN = _backward_sum(first_TN.flip(0), decay_TN.flip(0)).flip(0)
-    return return_TN, _zero_where(done_TN[-1], return_TN[-1])
+    decay_TN = decay(done_TN, gamma, first_TN).roll(1, 0)
+    return_TN = backward_sum(first_TN.flip(0), decay_TN.flip(0)).flip(0)
+    return return_TN, zero_where(done_TN[-1], return_TN[-1])
 
 
-def _backward_sum(delta_TN: Tensor, decay_TN: Tensor, valid_TN: Tensor | None = None) -> Tensor:
+def backward_sum(delta_TN: Tensor, decay_TN: Tensor, valid_TN: Tensor | None = None) -> Tensor:
     """Solve x[t] = delta[t] + decay[t] * x[t+1], with x = 0 where not valid.
 
     By doubling (Hillis 1986): once x[t] sums over the steps t to t + span - 1, and decay[t] is the product
@@ -196,7 +96,7 @@ def _backward_sum(delta_TN: Tensor, decay_TN: Tensor, valid_TN: Tensor | None = 
     """
     if valid_TN is not None:
         check_same_shape(reward_TN=delta_TN, valid_TN=valid_TN)
-        delta_TN, decay_TN = _zero_where(~valid_TN, delta_TN), _zero_where(~valid_TN, decay_TN)
+        delta_TN, decay_TN = zero_where(~valid_TN, delta_TN), zero_where(~valid_TN, decay_TN)
     x_TN, decay_TN = delta_TN.clone(), decay_TN.clone()
     span = 1
     while span < len(x_TN):
@@ -206,12 +106,12 @@ def _backward_sum(delta_TN: Tensor, decay_TN: Tensor, valid_TN: Tensor | None = 
     return x_TN
 
 
-def _decay(done_TN: Tensor, factor: float | Tensor, like_TN: Tensor) -> Tensor:
+def decay(done_TN: Tensor, factor: float | Tensor, like_TN: Tensor) -> Tensor:
     """``factor`` where the episode goes on, 0 where it ended, (T, N)."""
     factor_TN = factor if isinstance(factor, Tensor) else torch.full_like(like_TN, factor)
     return factor_TN.masked_fill(done_TN, 0.0)
 
 
-def _zero_where(mask: Tensor, x: Tensor) -> Tensor:
+def zero_where(mask: Tensor, x: Tensor) -> Tensor:
     """``x`` with zeros where ``mask``; unlike a product it also removes NaN."""
     return x.masked_fill(mask, 0.0)

@@ -11,9 +11,8 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, seed_everything
 from torch import Tensor
 
-from lit_rl import HMASD, PPO, SAC, ReplayDataModule, RolloutDataModule
+from lit_rl import HMASD, PPO, SAC, ReplayDataModule, RolloutDataModule, losses
 from lit_rl.algos.module import RLModule
-from lit_rl.algos.ppo import policy as policy_module
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.data.loaders import Batches
@@ -309,7 +308,7 @@ def train_with_target_kl() -> tuple[int, list[float], Tensor]:
         asked.append(log_ratio)
         return log_ratio.new_tensor(float(os.environ["LOCAL_RANK"] == "1" and len(asked) == 2))
 
-    policy_module.approximate_kl = seeming_kl
+    losses.approximate_kl = seeming_kl
     module = PPO(hidden=(8,), batch_size=32, update_epochs=5, target_kl=0.1)
     logger = MemoryLogger()
     data = RolloutDataModule("CartPole-v1", 4, 16, rollouts_per_epoch=1)

@@ -7,7 +7,7 @@ import torch
 from torch import distributions as slow
 from torch.testing import assert_close
 
-from lit_rl.distributions import Categorical, DiagNormal, MultiCategorical, TanhNormal, distribution_for
+from lit_rl.distributions import Categorical, DiagNormal, MultiCategorical, distribution_for
 from lit_rl.types import ActionSpec
 
 
@@ -61,27 +61,6 @@ def test_both_at_once_equal_each_alone(kind):
     assert torch.equal(entropy, distribution.entropy(parameters))
 
 
-def test_tanh_normal_agrees_with_its_slow_twin():
-    mean, log_std, noise = torch.randn(3, 4, 2, dtype=torch.float64)
-    action, log_prob = TanhNormal(2).sample_with_log_prob(mean, log_std, noise)
-    twin = slow.TransformedDistribution(slow.Normal(mean, log_std.exp()), slow.TanhTransform())
-    assert_close(action, torch.tanh(mean + log_std.exp() * noise))
-    assert_close(log_prob, twin.log_prob(action).sum(-1))
-    assert TanhNormal(2).num_outputs == 4
-    assert_close(TanhNormal(2).mode((mean, log_std)), torch.tanh(mean))
-    assert TanhNormal(2).sample((mean, log_std)).abs().max() < 1
-
-
-def test_tanh_normal_stays_finite_where_tanh_is_flat():
-    mean = torch.tensor([[30.0], [-30.0]], requires_grad=True)
-    _, log_prob = TanhNormal(1).sample_with_log_prob(mean, torch.zeros(2, 1), torch.zeros(2, 1))
-    # log(1 - tanh(u)^2) is 2 log 2 - 2 |u| for large |u|.
-    assert_close(log_prob, torch.full((2,), -0.5 * math.log(2 * math.pi) - 2 * math.log(2) + 60))
-    log_prob.sum().backward()
-    assert mean.grad is not None
-    assert mean.grad.isfinite().all()
-
-
 def test_sampling_frequencies():
     probability = torch.tensor([0.1, 0.2, 0.7])
     logits = probability.log().expand(20_000, 3)
@@ -125,16 +104,6 @@ def test_multi_categorical_mask_covers_every_entry():
     assert (distribution.sample(parameters) == torch.tensor([0, 2])).all()
 
 
-def test_check_mask_names_the_row_without_action():
-    Categorical(2).check_mask(torch.tensor([[1, 0], [0, 1]]))
-    with pytest.raises(ValueError, match=r"allows no action in row \(1,\); the environment must allow one"):
-        Categorical(2).check_mask(torch.tensor([[1, 0], [0, 0]]))
-    with pytest.raises(ValueError, match=r"allows no action in entry 1 of row \(0, 1\)"):
-        MultiCategorical([1, 2]).check_mask(torch.tensor([[[1, 0, 1], [1, 0, 0]]]))
-    with pytest.raises(ValueError, match=r"must end in an axis of 2, one per action; got shape \(4, 3\)"):
-        Categorical(2).check_mask(torch.ones(4, 3))
-
-
 @pytest.mark.parametrize(
     ("distribution", "parameters"),
     [
@@ -168,14 +137,6 @@ def test_everything_compiles_into_one_graph(distribution):
     expected = act(first, second)
     torch.manual_seed(1)
     for ours, eager in zip(compiled(first, second), expected, strict=True):
-        assert_close(ours, eager)
-
-
-def test_tanh_normal_compiles_into_one_graph():
-    mean, log_std, noise = torch.randn(3, 4, 2)
-    sample = TanhNormal(2).sample_with_log_prob
-    compiled = torch.compile(sample, fullgraph=True, backend="eager")
-    for ours, eager in zip(compiled(mean, log_std, noise), sample(mean, log_std, noise), strict=True):
         assert_close(ours, eager)
 
 

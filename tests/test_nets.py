@@ -13,8 +13,6 @@ from lit_rl.nets import (
     Flatten,
     GRUCore,
     NumpyMLP,
-    StackedMLP,
-    default_init_mlp,
     linear,
     mlp,
 )
@@ -44,31 +42,9 @@ def test_mlp_layers_and_gains():
     assert len(mlp([6, 2], "tanh", 1.0)) == 1  # no hidden layer, no activation
 
 
-def test_default_init_mlp_ends_without_activation():
-    network = default_init_mlp([3, 4, 2], "relu")
-    assert [type(layer).__name__ for layer in network] == ["Linear", "ReLU", "Linear"]
-    assert network[0].weight.abs().max() <= 1 / math.sqrt(3)
-
-
 def test_an_unknown_activation_is_named():
     with pytest.raises((ValueError, KeyError), match="gelu9"):
         mlp([2, 2, 2], "gelu9", 1.0)  # type: ignore[arg-type]
-
-
-def test_stacked_critics_equal_separate_ones():
-    stacked = StackedMLP([3, 5, 4, 1], num_networks=3)
-    x = torch.randn(7, 3)
-    out = stacked(x)
-    assert out.shape == (3, 7, 1)
-    for c in range(3):
-        h = x
-        for i, (weight, bias) in enumerate(zip(stacked.weights, stacked.biases, strict=True)):
-            h = h @ weight[c] + bias[c]
-            h = h.relu() if i < 2 else h
-        torch.testing.assert_close(out[c], h)
-    assert not torch.equal(out[0], out[1])
-    bounds = [weight.abs().max().item() for weight in stacked.weights]
-    assert all(bound <= limit**-0.5 for bound, limit in zip(bounds, [3, 5, 4], strict=True))
 
 
 # Encoder

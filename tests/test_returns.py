@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from lit_rl.returns import gae, n_step_return, running_return, v_trace
+from lit_rl.returns import gae, running_return
 
 GAMMA, LAM = 0.9, 0.8
 Rollout: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -113,88 +113,6 @@ def test_gae_refuses_other_shapes():
         gae(column(1, 1), column(1, 1), column(1, 1), flags(0, 0), flags(0, 0), GAMMA, LAM, flags(1))
 
 
-def v_trace_by_sums(log_ratio, reward, value, next_value, terminated, done, gamma, rho_bar, c_bar) -> Tensor:
-    """Eq. 1 written out."""
-    target = value.clone()
-    for n in range(reward.shape[1]):
-        for s in range(len(reward)):
-            product = 1.0
-            for t in range(s, len(reward)):
-                ratio = log_ratio[t, n].exp().item()
-                bootstrap = 0.0 if terminated[t, n] else gamma * next_value[t, n]
-                delta = min(rho_bar, ratio) * (reward[t, n] + bootstrap - value[t, n])
-                target[s, n] += gamma ** (t - s) * product * delta
-                product *= min(c_bar, ratio)
-                if done[t, n]:
-                    break
-    return target
-
-
-def test_v_trace_by_hand():
-    # Ratios (2, 1/2): rho = c = (1, .5); delta = (1.8, 1.7); x = (1.8 + .9 * .85, .5 * 1.7)
-    log_ratio = torch.log(column(2, 0.5))
-    target, advantage = v_trace(
-        log_ratio, column(1, 1), column(1, 2), column(2, 3), flags(0, 0), flags(0, 0), GAMMA
-    )
-    assert_close(target, column(1 + 2.565, 2 + 0.85))
-    assert_close(advantage, column(1 * (1 + 0.9 * 2.85 - 1), 0.5 * 1.7))
-
-
-def test_v_trace_equals_its_sum():
-    rollout = random_rollout()
-    log_ratio = torch.randn_like(rollout[0])
-    target, _ = v_trace(log_ratio, *rollout, GAMMA, rho_bar=1.5, c_bar=1.2)
-    assert_close(target, v_trace_by_sums(log_ratio, *rollout, GAMMA, 1.5, 1.2))
-
-
-@pytest.mark.parametrize("lam", [0.0, 0.8, 1.0])
-def test_v_trace_on_policy_is_gae(lam: float):
-    rollout = random_rollout()
-    target, advantage = v_trace(torch.zeros_like(rollout[0]), *rollout, GAMMA, lam)
-    assert_close(advantage, gae(*rollout, GAMMA, lam))
-    assert_close(target, rollout[1] + advantage)
-
-
-def test_v_trace_leaves_the_value_where_not_valid():
-    rollout = random_rollout()
-    valid = torch.rand(rollout[0].shape) > 0.3
-    target, advantage = v_trace(torch.randn_like(rollout[0]), *rollout, GAMMA, valid_TN=valid)
-    assert (advantage[~valid] == 0).all()
-    assert_close(target[~valid], rollout[1][~valid])
-
-
-def test_v_trace_refuses_longer_traces_than_targets():
-    with pytest.raises(ValueError, match=r"c_bar <= rho_bar, got c_bar=2.0 and rho_bar=1.0"):
-        v_trace(column(0), column(0), column(0), column(0), flags(0), flags(0), GAMMA, c_bar=2.0)
-
-
-def test_n_step_return_by_hand():
-    reward = torch.tensor([[1.0, 2.0, 4.0]]).repeat(5, 1)
-    #                  no end      terminated at 1   truncated at 0   terminated at 2  both, truncated first
-    terminated = torch.tensor([[0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1], [0, 1, 0]]).bool()
-    truncated = torch.tensor([[0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0], [1, 0, 0]]).bool()
-    total, discount, last = n_step_return(reward, terminated, truncated, 0.5)
-    assert_close(total, torch.tensor([3.0, 2.0, 1.0, 3.0, 1.0]))
-    assert_close(discount, torch.tensor([0.125, 0.0, 0.5, 0.0, 0.5]))
-    assert last.tolist() == [2, 1, 0, 2, 0]
-
-
-def test_n_step_return_of_one_step_is_the_reward():
-    reward = torch.randn(4, 1)
-    terminated = torch.tensor([[1], [0], [0], [1]]).bool()
-    total, discount, last = n_step_return(reward, terminated, torch.zeros_like(terminated), 0.9)
-    assert_close(total, reward[:, 0])
-    assert_close(discount, torch.tensor([0.0, 0.9, 0.9, 0.0]))
-    assert last.tolist() == [0, 0, 0, 0]
-
-
-def test_n_step_return_ignores_what_follows_the_end():
-    reward = torch.tensor([[1.0, torch.nan]])
-    end = torch.tensor([[True, False]])
-    total, _, _ = n_step_return(reward, end, ~end, 0.9)
-    assert total.item() == 1.0
-
-
 def test_running_return_by_hand():
     returns, carry = running_return(column(1, 1, 1), flags(0, 1, 0), torch.tensor([2.0]).double(), 0.5)
     assert_close(returns, column(2, 2, 1))
@@ -217,8 +135,6 @@ def test_nothing_waits_for_the_device():
     # Tensors on the meta device have no values: any branch or index that needs one would raise.
     real, end = torch.zeros(4, 3, device="meta"), torch.zeros(4, 3, dtype=torch.bool, device="meta")
     gae(real, real, real, end, end, GAMMA, LAM, end)
-    v_trace(real, real, real, real, end, end, GAMMA, valid_TN=end)
-    n_step_return(real, end, end, GAMMA)
     running_return(real, end, real[0], GAMMA)
 
 

@@ -11,11 +11,11 @@ from gymnasium import spaces
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor
+from torch.optim import Optimizer
 
 from lit_rl import PPO
 from lit_rl.algos.ppo.policy import ProximalPolicy, Values
 from lit_rl.algos.ppo.samples import Samples
-from lit_rl.flat import FlatAdam
 from lit_rl.ranks import Ranks
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, Rollout, Step
 
@@ -285,8 +285,8 @@ class WatchedPPO(PPO):
         super().training_step(rollout, batch_idx)
         self.moved.append((parameters_of(self) - before).norm().item())
 
-    def configure_optimizers(self) -> FlatAdam:
-        optimizer = super().configure_optimizers()
+    def configure_optimizers(self) -> Optimizer:
+        optimizer: Any = super().configure_optimizers()
         minimize = optimizer.minimize_fn
 
         def watched(*args: Any) -> Any:

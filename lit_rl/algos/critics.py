@@ -1,20 +1,48 @@
 """Critics of off-policy learners: Q(observation, action), C of them evaluated together, and their targets.
 
-Axes: B transitions, C critics, U action dimensions.
+Axes: B transitions, C critics, F features, U action dimensions.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from lit_rl.nets import EncoderFactory, Flatten, StackedMLP
+from lit_rl.nets import EncoderFactory, Flatten
 from lit_rl.types import EnvSpec, Nested
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+class StackedMLP(nn.Module):
+    """C perceptrons of the same shape evaluated together: one ``baddbmm`` per layer, ReLU between.
+
+    Twin critics cost one batched product instead of two (ensembles as in Chen 2021, arXiv:2101.05982).
+    """
+
+    def __init__(self, sizes: Sequence[int], num_networks: int) -> None:
+        super().__init__()
+        self.num_networks = num_networks
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for fan_in, fan_out in pairwise(sizes):
+            bound = fan_in**-0.5
+            self.weights.append(
+                nn.Parameter(torch.empty(num_networks, fan_in, fan_out).uniform_(-bound, bound))
+            )
+            self.biases.append(nn.Parameter(torch.empty(num_networks, 1, fan_out).uniform_(-bound, bound)))
+
+    def forward(self, x_BF: Tensor) -> Tensor:
+        """``(B, F)`` to ``(C, B, outputs)``."""
+        h = x_BF.expand(self.num_networks, -1, -1)  # expand, not repeat: the input is shared
+        last = len(self.weights) - 1
+        for i in range(last):
+            h = torch.baddbmm(self.biases[i], h, self.weights[i]).relu_()
+        return torch.baddbmm(self.biases[last], h, self.weights[last])
 
 
 class Critics(nn.Module):

@@ -34,11 +34,10 @@ from lit_rl.algos.hmasd.skill_discoverer import audit_discoverer, skill_discover
 from lit_rl.algos.hmasd.skill_rewards import Weights, skill_rewards
 from lit_rl.algos.hmasd.team_discriminator import TeamDiscriminator
 from lit_rl.algos.hmasd.transformer import Reduction
-from lit_rl.algos.module import RLModule, linear_schedule
+from lit_rl.algos.module import MatmulPrecision, RLModule, linear_schedule
 from lit_rl.algos.multi_agent import Views
 from lit_rl.algos.ppo.policy import UpdateSettings
 from lit_rl.checks import Count, NonNegative, Positive, Range, Share, check_arguments
-from lit_rl.compute import MatmulPrecision
 from lit_rl.encoders.perceptron import PerceptronEncoder
 from lit_rl.flat import FlatAdam
 from lit_rl.losses import weighted_mean

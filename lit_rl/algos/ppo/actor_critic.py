@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lit_rl.algos.multi_agent import Views
-from lit_rl.distributions import DiagNormal, distribution_for
-from lit_rl.nested import map_nested
+from lit_rl.distributions import DiagNormal, distribution_for, precise
+from lit_rl.nested import cast_floats, map_nested
 from lit_rl.nets import Activation, EncoderFactory, Flatten, GRUCore, NumpyMLP, mlp
 from lit_rl.types import ACTION_MASK, Nested, Rollout
 
@@ -73,6 +73,10 @@ class ActorCritic(nn.Module):
         plain = plain and not actor_context
         self._numpy_actor = NumpyMLP(self.actor) if plain and NumpyMLP.supports(self.actor) else None
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.actor.parameters()).dtype
+
     def _own(self, obs: Nested) -> Nested:
         return obs["actor"] if self.is_central else obs
 
@@ -90,20 +94,15 @@ class ActorCritic(nn.Module):
         if self._numpy_actor is not None and self._numpy_actor.serves(own):
             outputs = torch.from_numpy(self._numpy_actor(own.numpy()))
         else:
-            own = self._in_own_dtype(own)
+            own = cast_floats(own, self._dtype)  # environments speak float32, weights perhaps float64
             outputs = self._actor(self.actor_encoder(own), obs)
         return self._choose(outputs, own, greedy, with_log_prob)
-
-    def _in_own_dtype(self, obs: Nested) -> Nested:
-        # environments speak float32; with precision 64-true the weights do not
-        dtype = next(self.actor.parameters()).dtype
-        return map_nested(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, obs)
 
     def act_recurrent(
         self, obs: Nested, hidden: dict[str, Tensor], reset: Tensor, greedy: bool, with_log_prob: bool = False
     ) -> tuple[Tensor, Tensor | None, Nested]:
         """Act with memory; the third value holds the hidden states after this step."""
-        obs = self._in_own_dtype(obs)
+        obs = cast_floats(obs, self._dtype)
         actor_core, critic_core = self._cores()
         after = {
             "actor": actor_core.step(self.actor_encoder(self._own(obs)), hidden["actor"], reset),
@@ -124,7 +123,7 @@ class ActorCritic(nn.Module):
 
     def parameters_of(self, outputs: Tensor, obs: Nested) -> tuple[Tensor, ...]:
         """Parameters of the distribution, with disallowed actions masked."""
-        outputs = outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
+        outputs = precise(outputs)
         if isinstance(self.distribution, DiagNormal):
             return (outputs, cast("Tensor", self.log_std))
         if self.has_mask:
@@ -182,8 +181,7 @@ class ActorCritic(nn.Module):
         return actor_in, actor_in if shared else self.critic_encoder(self._central(obs))
 
     def _value(self, critic_in: Tensor, obs: Nested) -> Tensor:
-        value = self.critic(_join(critic_in, obs, CRITIC_CONTEXT)).squeeze(-1)
-        value = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+        value = precise(self.critic(_join(critic_in, obs, CRITIC_CONTEXT)).squeeze(-1))
         agents = self.value_agents
         return value.unsqueeze(-1).expand(*value.shape, agents) if agents else value
 

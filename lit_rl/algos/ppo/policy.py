@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from lit_rl import metrics
+from lit_rl import losses, metrics
 from lit_rl.algos.multi_agent import Views
 from lit_rl.algos.ppo.actor_critic import ActorCritic
 from lit_rl.algos.ppo.samples import (
@@ -24,14 +24,6 @@ from lit_rl.algos.ppo.samples import (
     normalized_epochs,
     rows_per_minibatch,
     shuffled_epochs,
-)
-from lit_rl.losses import (
-    approximate_kl,
-    clip_fraction,
-    clipped_surrogate,
-    clipped_value_loss,
-    value_loss,
-    weighted_mean,
 )
 from lit_rl.nested import map_nested
 from lit_rl.nets import zero_where
@@ -186,7 +178,7 @@ class ProximalPolicy(nn.Module):
         )  # fmt: skip
         weight = None if rows.counts is None else _weight(rows.counts, replayed.entropy)
         logged: Values = {
-            metrics.ENTROPY: weighted_mean(replayed.entropy, weight),
+            metrics.ENTROPY: losses.weighted_mean(replayed.entropy, weight),
             metrics.EXPLAINED_VARIANCE: explained,  # not finite, and then not logged, when returns are equal
         }
         samples: Samples = {
@@ -245,15 +237,15 @@ class ProximalPolicy(nn.Module):
             if "weight" in minibatches[0]:
                 weight = torch.cat([minibatch["weight"].flatten() for minibatch in minibatches])
             if settings.target_kl is not None:
-                kl = ranks.mean(approximate_kl(log_ratio, weight))
+                kl = ranks.mean(losses.approximate_kl(log_ratio, weight))
                 if kl.item() > 1.5 * settings.target_kl:
                     break
         return len(steps), {
             metrics.LOSS_POLICY: torch.stack([step.policy for step in steps]).mean(),
             metrics.LOSS_VALUE: torch.stack([step.value for step in steps]).mean(),
             metrics.LOSS_TOTAL: torch.stack([step.total for step in steps]).mean(),
-            metrics.KL: approximate_kl(log_ratio, weight),
-            metrics.CLIP_FRACTION: clip_fraction(log_ratio, clip, weight),
+            metrics.KL: losses.approximate_kl(log_ratio, weight),
+            metrics.CLIP_FRACTION: losses.clip_fraction(log_ratio, clip, weight),
             metrics.EPOCHS: float(epochs_done),
             metrics.LEARNING_RATE: settings.learning_rate * factor,
         }
@@ -287,15 +279,15 @@ class ProximalPolicy(nn.Module):
         else:
             log_prob, entropy, value = torch.func.functional_call(self.network, parameters, inputs)
         weight, old_log_prob, target = minibatch.get("weight"), minibatch["log_prob"], minibatch["return"]
-        policy_loss = clipped_surrogate(log_prob, old_log_prob, minibatch["advantage"], clip, weight)
+        policy_loss = losses.clipped_surrogate(log_prob, old_log_prob, minibatch["advantage"], clip, weight)
         if settings.clip_value is None:
-            error = value_loss(value, target, weight, settings.huber_delta)
+            error = losses.value_loss(value, target, weight, settings.huber_delta)
         else:
             old_value, width = minibatch["value"], settings.clip_value
-            error = clipped_value_loss(value, old_value, target, width, weight, settings.huber_delta)
+            error = losses.clipped_value_loss(value, old_value, target, width, weight, settings.huber_delta)
         total = torch.add(policy_loss, error, alpha=settings.value_coef)
         if settings.entropy_coef:
-            total = torch.sub(total, weighted_mean(entropy, weight), alpha=settings.entropy_coef)
+            total = torch.sub(total, losses.weighted_mean(entropy, weight), alpha=settings.entropy_coef)
         log_ratio = (log_prob - old_log_prob).detach()
         return total, StepLog(policy_loss.detach(), error.detach(), total.detach(), log_ratio)
 

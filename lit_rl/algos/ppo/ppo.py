@@ -11,14 +11,13 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from torch import Tensor
+from torch.optim import Optimizer
 
-from lit_rl.algos.module import RLModule, linear_schedule
+from lit_rl.algos.module import MatmulPrecision, RLModule, linear_schedule
 from lit_rl.algos.multi_agent import AgentIds, Views
 from lit_rl.algos.ppo.actor_critic import ActorCritic
 from lit_rl.algos.ppo.policy import ProximalPolicy, UpdateSettings
 from lit_rl.checks import Count, NonNegative, Positive, Range, Share, check_arguments
-from lit_rl.compute import MatmulPrecision
-from lit_rl.flat import FlatAdam
 from lit_rl.nets import Activation, EncoderFactory
 from lit_rl.types import Decision, EnvSpec, Nested, Rollout
 
@@ -158,7 +157,7 @@ class PPO(RLModule):
         """Sample (or take the mode of) the policy."""
         return self.policy.act(obs, carry, reset, greedy=greedy)
 
-    def configure_optimizers(self) -> FlatAdam:
+    def configure_optimizers(self) -> Optimizer:
         """One Adam for actor and critic together, epsilon 1e-5 as in the reference implementation."""
         rate, largest = self.settings.learning_rate, self.max_grad_norm
         return self.adam(self.policy.network, rate, 1e-5, largest, compile=self.compile_update)

@@ -16,15 +16,14 @@ from torch import Tensor, nn
 from lit_rl import metrics
 from lit_rl.algos.action_box import ActionBox
 from lit_rl.algos.critics import Critics, target_of
-from lit_rl.algos.module import RLModule
+from lit_rl.algos.module import MatmulPrecision, RLModule
 from lit_rl.algos.sac.soft_actor import SoftActor
+from lit_rl.algos.sac.tanh_normal import TanhNormal
 from lit_rl.checks import Count, Positive, Share, check_arguments
-from lit_rl.compute import MatmulPrecision
-from lit_rl.distributions import TanhNormal
 from lit_rl.flat import FlatAdam, FlatParameters, Parameters, call_with
-from lit_rl.losses import critic_loss, soft_policy_loss, soft_target, temperature_gradient
 from lit_rl.nested import map_nested
 from lit_rl.nets import EncoderFactory
+from lit_rl.q_losses import critic_loss, soft_policy_loss, soft_target, temperature_gradient
 from lit_rl.types import Decision, EnvSpec, Nested, ReplayBatch
 
 Minibatch = dict[str, Any]

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from lit_rl.nested import map_nested
-from lit_rl.nets import EncoderFactory, Flatten, NumpyMLP, default_init_mlp
+from lit_rl.nested import cast_floats
+from lit_rl.nets import Activation, EncoderFactory, Flatten, NumpyMLP, activation_layer
 from lit_rl.types import EnvSpec, Nested
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+
+
+def default_init_mlp(sizes: Sequence[int], activation: Activation) -> nn.Sequential:
+    """Perceptron through ``sizes`` with PyTorch's own initialisation, as SAC's published results use."""
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(sizes):
+        layers += [nn.Linear(fan_in, fan_out), activation_layer(activation)]
+    return nn.Sequential(*layers[:-1])
 
 
 class SoftActor(nn.Module):
@@ -35,8 +45,7 @@ class SoftActor(nn.Module):
         """Evaluate the actor for acting, in numpy where that gives the same numbers as torch."""
         if self._numpy_network is not None and self._numpy_network.serves(obs):
             return self._split(torch.from_numpy(self._numpy_network(obs.numpy())))
-        dtype = next(self.network.parameters()).dtype
-        return self(map_nested(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, obs))
+        return self(cast_floats(obs, next(self.network.parameters()).dtype))
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         outputs = outputs.float() if outputs.dtype == torch.bfloat16 else outputs

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from lit_rl import SAC, ReplayDataModule
-from lit_rl.algos.sac.soft_actor import SoftActor
+from lit_rl.algos.sac.soft_actor import SoftActor, default_init_mlp
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, ReplayBatch
@@ -312,3 +312,9 @@ def test_replay_data_for_a_learner_without_gamma():
     del module.gamma
     with pytest.raises(TypeError, match=r"learner with .*gamma, got SAC"):
         fit(module, ReplayDataModule(ContinuousEpisodes57, warmup_steps=8))
+
+
+def test_default_init_mlp_ends_without_activation():
+    network = default_init_mlp([3, 4, 2], "relu")
+    assert [type(layer).__name__ for layer in network] == ["Linear", "ReLU", "Linear"]
+    assert network[0].weight.abs().max() <= 3**-0.5

@@ -1,0 +1,56 @@
+"""The distribution of SAC's actions. Axes: ... any leading axes, U action dimensions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lit_rl.distributions import HALF_LOG_2PI, precise
+
+
+@dataclass(frozen=True)
+class TanhNormal:
+    """A normal squashed into (-1, 1) by tanh (Haarnoja 2018, arXiv:1812.05905, appendix C).
+
+    Parameters: ``(mean (..., U), log_std (..., U))``.
+    """
+
+    size: int
+
+    @property
+    def num_outputs(self) -> int:
+        """Size of the network output: means, then logarithms of the standard deviations."""
+        return 2 * self.size
+
+    def sample(self, parameters: tuple[Tensor, ...]) -> Tensor:
+        """Draw an action, (..., U)."""
+        mean, log_std = map(precise, parameters)
+        return torch.tanh(mean + log_std.exp() * torch.randn_like(mean))
+
+    def mode(self, parameters: tuple[Tensor, ...]) -> Tensor:
+        """The squashed mean, (..., U)."""
+        return torch.tanh(precise(parameters[0]))
+
+    def sample_with_log_prob(self, mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """A reparametrised action and its log-density.
+
+        u = mean + std * noise, action = tanh(u), log pi(action) = log normal(u) - sum log(1 - tanh(u)^2),
+        where log(1 - tanh(u)^2) = 2 * (log 2 - u - softplus(-2 u)) stays exact for large u.
+
+        Args:
+            mean: (..., U).
+            log_std: (..., U).
+            noise: Standard normal, (..., U); the caller draws it, so that compiled code can be replayed.
+
+        Returns:
+            Action (..., U) in (-1, 1), and its log-density (...).
+        """
+        mean, log_std = precise(mean), precise(log_std)
+        u = mean + log_std.exp() * noise
+        log_slope = 2 * (math.log(2) - u - F.softplus(-2 * u))
+        log_prob = (-0.5 * noise.square() - log_std - log_slope).sum(-1) - self.size * HALF_LOG_2PI
+        return torch.tanh(u), log_prob

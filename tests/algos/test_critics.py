@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import torch
+
+from lit_rl.algos.critics import Critics, StackedMLP, target_of
+from lit_rl.types import ActionSpec, EnvSpec, LeafSpec
+
+
+def test_stacked_critics_equal_separate_ones():
+    stacked = StackedMLP([3, 5, 4, 1], num_networks=3)
+    x = torch.randn(7, 3)
+    out = stacked(x)
+    assert out.shape == (3, 7, 1)
+    for c in range(3):
+        h = x
+        for i, (weight, bias) in enumerate(zip(stacked.weights, stacked.biases, strict=True)):
+            h = h @ weight[c] + bias[c]
+            h = h.relu() if i < 2 else h
+        torch.testing.assert_close(out[c], h)
+    assert not torch.equal(out[0], out[1])
+    bounds = [weight.abs().max().item() for weight in stacked.weights]
+    assert all(bound <= limit**-0.5 for bound, limit in zip(bounds, [3, 5, 4], strict=True))
+
+
+def test_a_target_is_a_copy_that_is_not_trained():
+    spec = EnvSpec("e", LeafSpec([3]), ActionSpec("box", [2], low=[-1, -1], high=[1, 1]))
+    critics = Critics(spec, [4], None, 2)
+    target = target_of(critics)
+    obs, action = torch.randn(5, 3), torch.randn(5, 2)
+    assert torch.equal(target(obs, action), critics(obs, action))
+    assert target(obs, action).shape == (2, 5)
+    assert not any(p.requires_grad for p in target.parameters())
+    assert all(p.requires_grad for p in critics.parameters())
