@@ -1,12 +1,12 @@
-"""Statistics over runs: interquartile mean, intervals."""
+"""Statistics over runs: the interquartile mean, and 95 % intervals by SciPy."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class Interval(NamedTuple):
@@ -37,19 +37,23 @@ def stratified_bootstrap(
     """``statistic`` of all values with its percentile bootstrap interval, resampled within each stratum.
 
     Args:
-        strata: One array ``(R, ...)`` of R runs for each environment; trailing axes are equal.
+        strata: One array ``(R, ...)`` of R runs for each environment; trailing axes are equal. A stratum of
+            one run cannot be resampled, so then there is no interval.
         statistic: Called with ``axis``, the axis of runs.
         num_resamples: More makes the ends of the interval less random.
-        seed: Of the resampling; the same runs give the same interval.
+        seed: Seed of the resampling; equal runs give equal intervals.
     """
     center = statistic(np.concatenate(strata), axis=0)
-    if all(len(values) < 2 for values in strata):
+    if any(len(values) < 2 for values in strata):
         return Interval(center, np.full_like(center, np.nan), np.full_like(center, np.nan))
+    from scipy.stats import bootstrap  # a second, for papers only
+
+    def of_all(*samples: np.ndarray, axis: int) -> np.ndarray:
+        return statistic(np.concatenate(samples, axis=axis), axis=axis)
+
     rng = np.random.default_rng(seed)
-    indices = [rng.integers(len(values), size=(num_resamples, len(values))) for values in strata]
-    resampled = [values[index] for values, index in zip(strata, indices, strict=True)]  # (B, R, ...)
-    low, high = np.quantile(statistic(np.concatenate(resampled, axis=1), axis=1), [0.025, 0.975], axis=0)
-    return Interval(center, low, high)
+    result = bootstrap(strata, of_all, axis=0, n_resamples=num_resamples, method="percentile", rng=rng)
+    return Interval(center, *result.confidence_interval)
 
 
 def mean_interval(values: np.ndarray) -> Interval:
@@ -61,30 +65,19 @@ def mean_interval(values: np.ndarray) -> Interval:
         mean = total / count
         squares = np.where(is_there, (values - mean) ** 2, 0.0).sum(axis=0)
         error = np.sqrt(squares / (count - 1) / count)
-    quantile = {int(n): student_t(int(n) - 1) if n > 1 else np.nan for n in np.unique(count)}
-    half = np.vectorize(quantile.__getitem__, otypes=[float])(count) * error
+    half = student_t(count - 1) * error
     return Interval(mean, mean - half, mean + half)
 
 
-def student_t(degrees: int, confidence: float = 0.95) -> float:
+def student_t(degrees: ArrayLike, confidence: float = 0.95) -> np.ndarray:
     """The t that Student's distribution keeps within ``+-t`` with probability ``confidence``.
 
-    Bisection on the angle ``atan(t / sqrt(degrees))``, in which the probability has a finite series.
+    Args:
+        degrees: Degrees of freedom; NaN results where they are below 1.
+        confidence: Probability between 0 and 1.
     """
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        is_below = _probability_within(middle, degrees) < confidence
-        low, high = (middle, high) if is_below else (low, middle)
-    return math.sqrt(degrees) * math.tan(low)
+    from scipy.special import (
+        stdtrit,
+    )  # what scipy.stats.t.ppf calls, without the second that scipy.stats takes
 
-
-def _probability_within(angle: float, degrees: int) -> float:
-    """Abramowitz and Stegun 26.7.3 (odd degrees) and 26.7.4 (even)."""
-    sine, cosine = math.sin(angle), math.cos(angle)
-    is_odd = degrees % 2
-    term, total = (cosine if is_odd else 1.0), 0.0
-    for k in range(degrees // 2):
-        total += term
-        term *= cosine**2 * (2 * k + 1 + is_odd) / (2 * k + 2 + is_odd)
-    return (angle + sine * total) * 2 / math.pi if is_odd else sine * total
+    return stdtrit(degrees, (1 + confidence) / 2)
