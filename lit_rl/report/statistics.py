@@ -76,8 +76,6 @@ def student_t(degrees: ArrayLike, confidence: float = 0.95) -> np.ndarray:
         degrees: Degrees of freedom; NaN results where they are below 1.
         confidence: Probability between 0 and 1.
     """
-    from scipy.special import (
-        stdtrit,
-    )  # what scipy.stats.t.ppf calls, without the second that scipy.stats takes
+    from scipy.special import stdtrit  # scipy.stats.t.ppf calls it, but takes a second longer to import
 
     return stdtrit(degrees, (1 + confidence) / 2)
