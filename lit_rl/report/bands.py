@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
 from itertools import pairwise
 from typing import NamedTuple
 
+from markupsafe import Markup, escape
+
+from lit_rl.report.markup import render
 from lit_rl.report.words import number
 
 WIDTH, LEFT, RIGHT = 1200, 130, 14
@@ -68,8 +70,13 @@ def skill_bands(
 
 
 def draw_bands(
-    bands: Sequence[Band], low: float, high: float, axis: str, curves: Sequence[Curve] = (), cursor: str = ""
-) -> str:
+    bands: Sequence[Band],
+    low: float,
+    high: float,
+    axis: str,
+    curves: Sequence[Curve] = (),
+    cursor: str = "",
+) -> Markup:
     """The rows from top to bottom, curves first, over an axis from ``low`` to ``high``.
 
     Args:
@@ -91,10 +98,8 @@ def draw_bands(
         top += BAND + GAP
     parts.append(_axis(low, high, axis, top))
     title = f"{', '.join(row.label for row in [*curves, *bands])} over {axis}"
-    return (
-        f'<div class="wide"><svg class="bands" viewBox="0 0 {WIDTH} {height}" role="img" font-size="12" '
-        f'fill="currentColor" aria-label="{escape(title)}">\n{"".join(parts)}{cursor}</svg></div>\n'
-    )
+    rows = Markup("".join([*parts, cursor]))
+    return render("bands.html", width=WIDTH, height=height, title=title, rows=rows)
 
 
 def height_of(bands: Sequence[Band], curves: Sequence[Curve]) -> int:

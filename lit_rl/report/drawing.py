@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from markupsafe import Markup
+
 from lit_rl.report.bands import Curve
 
 
@@ -19,8 +21,8 @@ class Drawing:
         curves: Values over the whole episode, not only over the frames shown.
     """
 
-    svg: str
+    svg: Markup
     title: list[str]
     facts: dict[str, list[str]] = field(default_factory=dict)
-    legend: list[tuple[str, str]] = field(default_factory=list)
+    legend: list[tuple[Markup, str]] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)

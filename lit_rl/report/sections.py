@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from lit_rl import metrics
 from lit_rl.files import read_json
 from lit_rl.report.curves import Chart, group_lines
-from lit_rl.report.markup import details, join, lines, state, table
+from lit_rl.report.markup import render
 from lit_rl.report.replay import replay
 from lit_rl.report.runs import Group, Run
 from lit_rl.report.section import Section
@@ -43,13 +44,16 @@ SPEED = {
 
 def overview(groups: Sequence[Group]) -> Section:
     """A line for each run."""
-    head = ["run", "configuration", "seed", "state", "env steps", "training return", "evaluation return"]
+    head = [
+        "run", "configuration", "seed", "state", "env steps", "training return", "evaluation return",
+        "env steps/s (median)", "wall time",
+    ]  # fmt: skip
     rows = [
         [
             run.name,
             group.label,
             run.seed,
-            state(run.state.name, run.state.detail),
+            render("state.html", name=run.state.name, detail=run.state.detail),
             _progress(run),
             _value(run.last(metrics.EPISODE_RETURN)),
             _value(run.last(metrics.EVAL_RETURN)),
@@ -59,7 +63,7 @@ def overview(groups: Sequence[Group]) -> Section:
         for group in groups
         for run in group.runs
     ]
-    return Section("Runs", table([*head, "env steps/s (median)", "wall time"], rows))
+    return Section("Runs", render("table.html", head=head, rows=rows))
 
 
 def learning(groups: Sequence[Group]) -> Section | None:
@@ -90,13 +94,13 @@ def evaluation(groups: Sequence[Group]) -> Section | None:
     ]
     if not rows and not tested:
         return None
-    html = ""
+    html = Markup()
     if rows:
         head = ["configuration", "runs", "last evaluation return, mean of runs", "95 % interval"]
-        html += table(head, rows)
+        html += render("table.html", head=head, rows=rows)
     if tested:
         head = ["run, by lit-rl test", "return", "standard deviation", "episodes", "env steps of the policy"]
-        html += table(head, tested)
+        html += render("table.html", head=head, rows=tested)
     return Section("Evaluation", html)
 
 
@@ -140,18 +144,20 @@ def reproduction(groups: Sequence[Group]) -> Section:
     runs = [run for group in groups for run in group.runs]
     keys = dict.fromkeys(key for run in runs for key in run.versions)
     rows = [[key, "; ".join(dict.fromkeys(_version(run.versions.get(key)) for run in runs))] for key in keys]
-    html = table(["hardware and versions", ""], rows) if rows else ""
+    html = render("table.html", head=["hardware and versions", ""], rows=rows) if rows else Markup()
     for group in groups:
         first, others = group.runs[0], len(group.runs) - 1
         more = f"; {plural(others, 'more run')} with other seeds" if others else ""
-        html += details(f"config.yaml of {group.label}, seed {first.seed}{more}", first.config_text)
+        summary = f"config.yaml of {group.label}, seed {first.seed}{more}"
+        html += render("details.html", summary=summary, text=first.config_text)
     return Section("To repeat it", html)
 
 
 def records(groups: Sequence[Group]) -> Section:
     """What was dropped, damaged or not finite."""
     found = [f"{run.name}: {text}" for group in groups for run in group.runs for text in _faults(run)]
-    return Section("What was dropped", lines(found or ["Nothing: every file was read in full."]))
+    items = found or ["Nothing: every file was read in full."]
+    return Section("What was dropped", render("list.html", items=items))
 
 
 SECTIONS: list[Callable[[Sequence[Group]], Section | None]] = [
@@ -267,5 +273,6 @@ def _is_result(evaluation: Mapping[str, Any]) -> bool:
 
 def _version(value: Any) -> str:
     if isinstance(value, dict):  # git
-        return join([str(value.get("commit", "")), "with changes" if value.get("dirty") else ""])
+        commit = str(value.get("commit", ""))
+        return f"{commit}, with changes" if value.get("dirty") else commit
     return "unknown" if value is None else str(value)

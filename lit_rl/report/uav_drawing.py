@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from lit_rl.report.animation import TEXT, Animation
 from lit_rl.report.bands import Curve, ticks
 from lit_rl.report.drawing import Drawing
@@ -35,7 +37,7 @@ def draw_uav(frames: Frames, kept: Sequence[int], animation: Animation) -> Drawi
         f'fill="currentColor" aria-label="UAVs and users from above">{"".join(picture)}</svg>'
     )
     return Drawing(
-        svg=svg,
+        svg=Markup(svg),
         title=[
             f"t = {f['time_s']:g} s, {f['throughput_mbps']:.1f} Mbit/s, "
             f"{f['connected_users']} of {num_users} users connected"
@@ -46,20 +48,24 @@ def draw_uav(frames: Frames, kept: Sequence[int], animation: Animation) -> Drawi
             "UAVs with a route": [f"{sum(map(bool, f['routes']))} of {len(f['uavs'])}" for f in shown],
             "users alone": [str(sum(link < 0 for link in f["link"])) for f in shown],
         },
-        legend=[
-            (_dot(_CONNECTED, 4), "user, connected"),
-            (_dot(_SERVED, 4), "user, served too slowly"),
-            (_dot(_ALONE, 2.5), "user, alone"),
-            (f'<path d="M7 10L13 1L19 10z" fill="{_UAV}"/>', "UAV: number and height in m"),
-            ('<path d="M8 1h10v10h-10z" fill="none" stroke="currentColor" stroke-width="2"/>', "gateway"),
-            (f'<path d="M0 6H26" stroke="{_CONNECTED}" stroke-opacity=".7"/>', "link to the UAV that serves"),
-            (
-                f'<path d="M0 6H26" stroke="{_UAV}" stroke-width="3" stroke-opacity=".5"/>',
-                "route to the gateway",
-            ),
-        ],
+        legend=[(Markup(swatch), meaning) for swatch, meaning in _LEGEND],
         curves=[Curve("connected users", counts, 0, max(1, *counts))],
     )
+
+
+def _dot(color: str, radius: float) -> str:
+    return f'<circle cx="13" cy="6" r="{radius}" fill="{color}"/>'
+
+
+_LEGEND = (
+    (_dot(_CONNECTED, 4), "user, connected"),
+    (_dot(_SERVED, 4), "user, served too slowly"),
+    (_dot(_ALONE, 2.5), "user, alone"),
+    (f'<path d="M7 10L13 1L19 10z" fill="{_UAV}"/>', "UAV: number and height in m"),
+    ('<path d="M8 1h10v10h-10z" fill="none" stroke="currentColor" stroke-width="2"/>', "gateway"),
+    (f'<path d="M0 6H26" stroke="{_CONNECTED}" stroke-opacity=".7"/>', "link to the UAV that serves"),
+    (f'<path d="M0 6H26" stroke="{_UAV}" stroke-width="3" stroke-opacity=".5"/>', "route to the gateway"),
+)
 
 
 class _Scale:
@@ -178,7 +184,3 @@ def _is_free(box: tuple[float, float, float, float], taken: list[tuple[float, fl
     left, top, right, bottom = box
     is_inside = left >= LEFT and right <= LEFT + SIZE and top >= TOP and bottom <= TOP + SIZE
     return is_inside and not any(left < r and l < right and top < b and t < bottom for l, t, r, b in taken)
-
-
-def _dot(color: str, radius: float) -> str:
-    return f'<circle cx="13" cy="6" r="{radius}" fill="{color}"/>'

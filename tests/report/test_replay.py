@@ -164,7 +164,7 @@ def test_large_networks_and_long_episodes_have_room(make_run):
 def test_an_unknown_kind_and_a_damaged_file(make_run, flight):
     other = {**flight, "frames": [{"kind": "<chess>"} for _ in flight["frames"]]}
     html = section(write(make_run("a"), other)).html
-    assert "No drawing for the kind &#x27;&lt;chess&gt;&#x27;; there are uav_bs_v0, alice_and_bob." in html
+    assert "No drawing for the kind &#39;&lt;chess&gt;&#39;; there are uav_bs_v0, alice_and_bob." in html
     assert ">team skill</text>" in html
     broken = {key: value for key, value in flight.items() if key != "reward"}
     assert "replay.json is damaged" in section(write(make_run("b"), broken)).html
