@@ -1,4 +1,4 @@
-"""What the drawing of a replayed environment is made of."""
+"""The parts of a drawing of an environment over an episode that can be played."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Frames = Sequence[dict[str, Any]]
 
 
 def draw_grid(frames: Frames, kept: Sequence[int], animation: Animation) -> Drawing:
-    """Draw snapshots of ``envs/alice_bob.py``; those in ``kept`` are shown."""
+    """Draw pictures that ``AliceAndBob`` gave; those in ``kept`` are shown."""
     shown = [frames[k] for k in kept]
     first = shown[0]
     side = first["side"]

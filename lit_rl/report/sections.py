@@ -13,7 +13,7 @@ from lit_rl import metrics
 from lit_rl.files import read_json
 from lit_rl.report.curves import Chart, group_lines
 from lit_rl.report.markup import render
-from lit_rl.report.replay import replay
+from lit_rl.report.playback import playback
 from lit_rl.report.runs import Group, Run
 from lit_rl.report.section import Section
 from lit_rl.report.skills import skills
@@ -169,7 +169,7 @@ SECTIONS: list[Callable[[Sequence[Group]], Section | None]] = [
     sync,
     speed,
     skills,
-    replay,
+    playback,
     reproduction,
     records,
 ]

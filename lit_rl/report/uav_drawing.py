@@ -25,7 +25,7 @@ Frames = Sequence[dict[str, Any]]
 
 
 def draw_uav(frames: Frames, kept: Sequence[int], animation: Animation) -> Drawing:
-    """Draw snapshots of ``envs/uav/snapshot.py``; those in ``kept`` are shown."""
+    """Draw pictures that ``UAVNetwork`` gave; those in ``kept`` are shown."""
     shown = [frames[k] for k in kept]
     at = _Scale(shown[0]["area_m"])
     picture = [at.frame(), *_links(shown, at, animation), *_users(shown, at, animation)]

@@ -238,5 +238,5 @@ const charts = JSON.parse(document.getElementById("charts").textContent);
 const steps = charts.flatMap(chart => chart.lines.flatMap(line => [line.x[0], line.x.at(-1)]));
 const xRange = [least(steps) > most(steps) / 2 && least(steps) < most(steps) ? least(steps) : 0, most(steps) || 1];
 document.querySelectorAll("figure.chart").forEach((figure, number) => draw(figure, charts[number], number, xRange));
-document.querySelectorAll("figure.replay").forEach(addPlayer);
+document.querySelectorAll("figure.playback").forEach(addPlayer);
 document.documentElement.dataset.ready = charts.length;

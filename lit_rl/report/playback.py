@@ -20,11 +20,15 @@ from lit_rl.report.section import Section
 from lit_rl.report.uav_drawing import draw_uav
 from lit_rl.report.words import number, plural
 
-REPLAY_BYTES = 300_000
-"""Of one replay on the page; a longer one leaves out frames."""
+FILE = "playback.json"
+FORMER_FILE = "replay.json"
+"""Runs of older versions hold the same content under this name."""
+
+PLAYBACK_BYTES = 300_000
+"""A playback takes so much of the page at most; a longer one leaves out frames."""
 
 PAGE_BYTES = 600_000
-"""Of all; further replays are named, not shown."""
+"""All playbacks together take so much at most; further ones are named, not shown."""
 
 EPISODE_MS, FRAME_MS = 20_000, (50, 400)
 """How long an episode plays, and the least and most of a frame."""
@@ -32,24 +36,24 @@ EPISODE_MS, FRAME_MS = 20_000, (50, 400)
 _Draw = Callable[[Sequence[dict[str, Any]], Sequence[int], Animation], Drawing]
 
 DRAWINGS: Mapping[str, _Draw] = {"uav_bs_v0": draw_uav, "alice_and_bob": draw_grid}
-"""By the ``kind`` of a snapshot; each is given all snapshots and the indices of those that are shown."""
+"""The ``kind`` of a picture says which function draws it, from all pictures and the indices of those shown."""
 
 _ENDS = {"terminated": "terminated", "truncated": "truncated", "cut": "longer than was recorded"}
 
 
-def replay(groups: Sequence[Group]) -> Section | None:
-    """From ``replay.json`` (the data module's ``replay: true``)."""
+def playback(groups: Sequence[Group]) -> Section | None:
+    """Show what the data module recorded in ``playback.json`` (with ``playback: true``)."""
     parts, size, left_out = [], 0, []
     for group in groups:
         for run in group.runs:
-            content = read_json(run.path / "replay.json")
+            content = read_json(run.path / FILE) or read_json(run.path / FORMER_FILE)
             if not content:
                 continue
             name = f"{group.label}, seed {run.seed}"
             try:
                 figure = _fitting(name, content)
             except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-                parts.append(Markup("<p>{}: replay.json is damaged.</p>\n").format(name))
+                parts.append(Markup("<p>{}: the recorded episode is damaged.</p>\n").format(name))
                 continue
             if size + len(figure) > PAGE_BYTES:
                 left_out.append(name)
@@ -60,13 +64,13 @@ def replay(groups: Sequence[Group]) -> Section | None:
         return None
     note = "The first episode of the newest evaluation, by the greedy policy."
     note += f" Not shown, to keep the page small: {'; '.join(left_out)}." if left_out else ""
-    return Section("Replay", Markup().join(parts), note=note)
+    return Section("Playback", Markup().join(parts), note=note)
 
 
 def _fitting(name: str, content: Mapping[str, Any]) -> Markup:
     """The figure with as many frames as the page has room for."""
     stride = 1
-    while len(figure := _figure(name, content, stride)) > REPLAY_BYTES and stride < len(content["frames"]):
+    while len(figure := _figure(name, content, stride)) > PLAYBACK_BYTES and stride < len(content["frames"]):
         stride *= 2
     return figure
 
@@ -94,7 +98,7 @@ def _figure(name: str, content: Mapping[str, Any], stride: int) -> Markup:
     )
     about += f"; one step of {stride} is shown" if stride > 1 else ""
     return render(
-        "replay.html",
+        "playback.html",
         about=about,
         title=title,
         drawing=drawing,
