@@ -36,7 +36,7 @@ EPISODE_MS, FRAME_MS = 20_000, (50, 400)
 _Draw = Callable[[Sequence[dict[str, Any]], Sequence[int], Animation], Drawing]
 
 DRAWINGS: Mapping[str, _Draw] = {"uav_bs_v0": draw_uav, "alice_and_bob": draw_grid}
-"""The ``kind`` of a picture says which function draws it, from all pictures and the indices of those shown."""
+"""The ``kind`` of a picture says which function draws all of them; it is told which are shown."""
 
 _ENDS = {"terminated": "terminated", "truncated": "truncated", "cut": "longer than was recorded"}
 

@@ -28,6 +28,9 @@ _NOT_LEARNING = (
 )
 """Keys of ``trainer`` that do not change what is learned: runs of one configuration may differ in them."""
 
+_NOT_LEARNING_DATA = ("seed", "playback", "replay")
+"""Arguments of the data module that neither do; ``replay`` is what earlier versions called ``playback``."""
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -211,9 +214,9 @@ def _learning_part(config: Mapping[str, Any]) -> dict[str, Any]:
     part = {key: value for key, value in config.items() if key not in ("seed_everything", "checkpoint")}
     if isinstance(part.get("trainer"), dict):
         part["trainer"] = {k: v for k, v in part["trainer"].items() if k not in _NOT_LEARNING}
-    if "seed" in _arguments(config, "data"):
-        arguments = {k: v for k, v in _arguments(config, "data").items() if k != "seed"}
-        part["data"] = {**part["data"], "init_args": arguments}
+    if arguments := _arguments(config, "data"):
+        kept = {key: value for key, value in arguments.items() if key not in _NOT_LEARNING_DATA}
+        part["data"] = {**part["data"], "init_args": kept}
     return part
 
 
