@@ -15,6 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 import lit_rl
 from lit_rl.cli import shipped
 from lit_rl.cli.errors import CommandError
+from lit_rl.cli.signatures import argument_ranges
 
 _KEY = re.compile(r'Parser key "([^"]+)":\s*')
 _FRAME = ("Does not validate against any", "Subtypes:", "Errors:", "Given value", "Expected a path but")
@@ -27,6 +28,18 @@ class Parser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["allow_abbrev"] = False  # otherwise --trainer.max_epoch is silently taken for max_epochs
         super().__init__(*args, **kwargs)
+
+    def add_class_arguments(
+        self, class_type: type, nested_key: str | None = None, **kwargs: Any
+    ) -> list[str]:
+        """Add the arguments of a class; their help says which values are expected, where that is declared."""
+        added = super().add_class_arguments(class_type, nested_key, **kwargs)
+        ranges = argument_ranges(class_type)
+        for action in self._actions:
+            expected = ranges.get(action.dest.rpartition(".")[2]) if action.dest in added else None
+            if expected:
+                action.help = f"{action.help or ''} Expected: {expected}.".strip()
+        return added
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise one line instead of printing the usage."""
