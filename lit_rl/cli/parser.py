@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any, NoReturn
 
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 import lit_rl
-from lit_rl.cli import shipped
+from lit_rl.cli import renamed, shipped
 from lit_rl.cli.errors import CommandError
 from lit_rl.cli.signatures import argument_ranges
+
+_log = logging.getLogger("lit_rl")
 
 _KEY = re.compile(r'Parser key "([^"]+)":\s*')
 _FRAME = ("Does not validate against any", "Subtypes:", "Errors:", "Given value", "Expected a path but")
@@ -40,6 +44,13 @@ class Parser(LightningArgumentParser):
             if expected:
                 action.help = f"{action.help or ''} Expected: {expected}.".strip()
         return added
+
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
+        """Read a configuration, whose keys may have the names of an earlier version."""
+        content, notes = renamed.rename_keys(content, renamed.RENAMED)
+        for note in notes:
+            _log.info(note)
+        return super().parse_string(content, *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise one line instead of printing the usage."""
