@@ -59,7 +59,7 @@ class Parser(LightningArgumentParser):
         raise CommandError(self.explain(message)) from ex
 
     def explain(self, message: str) -> str:
-        """``message`` of jsonargparse on one line: the key, what is wrong with it, the nearest right one."""
+        """Put a message of jsonargparse on one line: the key, what is wrong, and the nearest right key."""
         text = strip_frame(message)
         if match := re.search(r"unrecognized arguments: (\S+)", text):
             return self._explain_unknown(match.group(1).partition("=")[0])
@@ -98,7 +98,7 @@ class Parser(LightningArgumentParser):
         return f"unknown key {name!r}{_nearest(key, self._keys(), dashes)}"
 
     def _keys(self) -> set[str]:
-        """All keys of the command that is being parsed."""
+        """Collect all keys of the command that is being parsed."""
         subparsers = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
         parsers: list[argparse.ArgumentParser] = [self]
         for action in subparsers:
@@ -111,14 +111,14 @@ class Parser(LightningArgumentParser):
 
 
 def strip_frame(message: str) -> str:
-    """``message`` of jsonargparse on one line, without the lines that explain unions of types."""
+    """Put a message of jsonargparse on one line, without the lines that explain unions of types."""
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     kept = [line for line in lines if not line.startswith((*_FRAME, "Expected a <class 'NoneType'>"))]
     return " ".join(dict.fromkeys(kept))
 
 
 def _explain_type(text: str, message: str) -> str:
-    """``expected float, got 'abc'``, for whatever ways jsonargparse says so."""
+    """Say ``expected float, got 'abc'`` in whatever way jsonargparse says so."""
     expected = [
         _type_name(name)
         for name in re.findall(r"Expected an? (.+?)(?=\.? Got value|\s+Expected an? |$)", text)
@@ -147,7 +147,7 @@ def _parameters(class_path: str) -> list[str]:
 
 
 def _known_classes(message: str) -> Iterator[str]:
-    """Names of the classes of lit_rl that fit the type in a message."""
+    """Name the classes of lit_rl that fit the type in a message."""
     for path in re.findall(r"(?:<class '|list\[)([\w.]+)", message):
         module, _, name = path.rpartition(".")
         base = getattr(import_module(module), name, None) if module else None
@@ -156,7 +156,7 @@ def _known_classes(message: str) -> Iterator[str]:
 
 
 def _is_for_users(found: type) -> bool:
-    """Of the learners only those that are exported: others are parts of them."""
+    """Tell whether users may name a class: learners that are not exported are parts of others."""
     of_learners = found.__module__.startswith("lit_rl.algos.")
     return found.__name__ in lit_rl.__all__ if of_learners else found.__module__.startswith("lit_rl.")
 

@@ -51,13 +51,13 @@ def rename_keys(text: str, table: Table = RENAMED) -> tuple[str, list[str]]:
 
 
 def _entries(node: yaml.Node | None) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-    """Keys of a mapping with their nodes and those of their values; none where it is no mapping."""
+    """Return the nodes of each key and its value in a mapping; any other node has none."""
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
     return {str(key.value): (key, value) for key, value in pairs}
 
 
 def _arguments_of(class_path: str) -> set[str]:
-    """Names of the arguments of a class; none where there is no such class."""
+    """Name the arguments of a class; there are none where there is no such class."""
     module, _, name = class_path.rpartition(".")
     try:
         found = getattr(import_module(module or "lit_rl"), name)

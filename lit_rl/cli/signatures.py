@@ -17,14 +17,14 @@ class Describes(Protocol):
 
 
 def argument_names(found: type) -> set[str]:
-    """Names that the constructor accepts, those that it hands on to a base by ``**kwargs`` included."""
+    """Name what the constructor accepts, and what it hands on to a base by ``**kwargs``."""
     return {
         name for constructor in _constructors(found) for name in inspect.signature(constructor).parameters
     }
 
 
 def argument_ranges(found: type) -> dict[str, str]:
-    """Which values arguments of the constructor may have, for those that are declared with a range."""
+    """Say which values the arguments may have that are declared with a range."""
     described: dict[str, str] = {}
     for constructor in _constructors(found):
         try:
@@ -39,7 +39,7 @@ def argument_ranges(found: type) -> dict[str, str]:
 
 
 def _constructors(found: type) -> Iterator[Callable[..., None]]:
-    """Constructors from the class to the base to which no further arguments are handed on."""
+    """Walk through the constructors from the class to the base that hands no further arguments on."""
     for base in inspect.getmro(found):
         constructor = vars(base).get("__init__")
         if constructor is None or base is object:
@@ -51,7 +51,7 @@ def _constructors(found: type) -> Iterator[Callable[..., None]]:
 
 
 def _extras(hint: Any) -> Iterator[Any]:
-    """Whatever stands beside the types within ``hint``, as in ``Annotated[float, extra] | None``."""
+    """Find whatever stands beside the types within ``hint``, as in ``Annotated[float, extra] | None``."""
     if get_origin(hint) is Annotated:
         yield from hint.__metadata__
     for part in get_args(hint):

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 TEXT = ""
-"""Name of an element's content among its attributes."""
+"""This name stands for an element's content among its attributes."""
 
 
 @dataclass
@@ -17,10 +17,10 @@ class Animation:
     """Collects which attribute of which element changes how.
 
     Attributes:
-        num_frames: Values of each attribute that moves.
-        tracks: One for each of them: ``[number of the element, attribute, values]``, where None is the value
-            of the frame before.
-        num_elements: Elements that move so far.
+        num_frames: Number of values that each moving attribute has.
+        tracks: Each moving attribute as ``[number of the element, attribute, values]``; None among the values
+            repeats that of the frame before.
+        num_elements: Number of elements that move so far.
     """
 
     num_frames: int

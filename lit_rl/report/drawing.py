@@ -14,9 +14,9 @@ class Drawing:
     """An environment over the frames of an episode, as markup of an ``Animation``.
 
     Attributes:
-        svg: The picture.
-        title: A line of text above it, one per frame.
-        facts: Name and text per frame of what else is told beside it.
+        svg: The picture at the last frame.
+        title: One line of text per frame, shown above the picture.
+        facts: Further names with one text per frame, shown beside the picture.
         legend: Markup of a swatch of 26 x 12 px, and what it means.
         curves: Values over the whole episode, not only over the frames shown.
     """

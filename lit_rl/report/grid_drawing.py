@@ -56,7 +56,7 @@ def draw_grid(frames: Frames, kept: Sequence[int], animation: Animation) -> Draw
 
 
 def _cells(side: int) -> str:
-    """Free cells with lines between them, inside a wall."""
+    """Draw free cells with lines between them, inside a wall."""
     size, inside = side * CELL, (side - 2) * CELL
     lines = "".join(f"M{k * CELL} {CELL}v{inside}M{CELL} {k * CELL}h{inside}" for k in range(1, side))
     wall = f'<path d="M0 0h{size}v{size}h-{size}z" fill="var(--line)"/>'
@@ -65,12 +65,12 @@ def _cells(side: int) -> str:
 
 
 def _middle(cell: Sequence[int], side: int) -> tuple[int, int]:
-    """Middle of cell (x, y) in px; y points upwards."""
+    """Return the middle of cell (x, y) in px; y points upwards."""
     return cell[0] * CELL + CELL // 2, (side - 1 - cell[1]) * CELL + CELL // 2
 
 
 def _agent(agent: int, frames: Frames, side: int, animation: Animation) -> str:
-    """A disc with a letter, beside the middle where both are in one cell."""
+    """Draw a disc with a letter, beside the middle where both agents are in one cell."""
     letter, color = _AGENTS[agent]
     places = []
     for f in frames:

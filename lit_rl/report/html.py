@@ -15,7 +15,7 @@ from lit_rl.report.words import plural
 
 POINTS_PER_LINE = 600
 POINTS_PER_PAGE = 60_000
-"""Of all curves together, at about 15 bytes each: a page of any number of runs stays under 2 MB."""
+"""All curves together have so many points, of about 15 bytes each, so that every page stays under 2 MB."""
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
@@ -35,7 +35,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
 
 
 def page_about(groups: Sequence[Group]) -> str:
-    """The page as text."""
+    """Return the page as text."""
     sections = [section for function in SECTIONS if (section := function(groups)) is not None]
     charts = [chart for section in sections for chart in section.charts]
     num_lines = sum(len(chart.lines) for chart in charts)
@@ -56,5 +56,5 @@ def page_about(groups: Sequence[Group]) -> str:
 
 
 def _title(groups: Sequence[Group]) -> str:
-    """Learners and environments, each pair once."""
+    """Name the learners and environments, each pair once."""
     return " · ".join(dict.fromkeys(f"{g.runs[0].algorithm}, {g.environment}" for g in groups))

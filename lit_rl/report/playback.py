@@ -68,7 +68,7 @@ def playback(groups: Sequence[Group]) -> Section | None:
 
 
 def _fitting(name: str, content: Mapping[str, Any]) -> Markup:
-    """The figure with as many frames as the page has room for."""
+    """Make the figure with as many frames as the page has room for."""
     stride = 1
     while len(figure := _figure(name, content, stride)) > PLAYBACK_BYTES and stride < len(content["frames"]):
         stride *= 2
@@ -125,7 +125,7 @@ def _bands(
     kept: list[int],
     animation: Animation,
 ) -> Markup:
-    """Curves and skills over the whole episode, with a cursor at the frame shown."""
+    """Draw curves and skills over the whole episode, with a cursor at the frame shown."""
     end = len(rewards)
     bands: list[Band] = []
     if "skill_start" in content:

@@ -35,7 +35,7 @@ class State(NamedTuple):
 
 
 def create_time(pid: int) -> float | None:
-    """Unix time at which process ``pid`` began.
+    """Return the unix time at which process ``pid`` began.
 
     Together with the number it names one process, also after the number was given to another one. None when
     there is no such process (one that waits to be reaped is none), or when the system does not tell.
@@ -48,7 +48,7 @@ def create_time(pid: int) -> float | None:
 
 
 def is_alive(process: Mapping[str, Any]) -> bool:
-    """Whether the process that wrote ``process`` on this machine still runs.
+    """Tell whether the process that wrote ``process`` on this machine still runs.
 
     Where it wrote no unix time of its beginning, its number alone decides. Older versions of lit_rl wrote an
     integer there, which counts clock ticks since the start of the machine.
@@ -63,7 +63,7 @@ def is_alive(process: Mapping[str, Any]) -> bool:
 
 
 def read_state(directory: Path, process: Mapping[str, Any] | None, now: float | None = None) -> State:
-    """State of the run in ``directory``.
+    """Tell the state of the run in ``directory``.
 
     Args:
         directory: The run directory.
@@ -87,7 +87,7 @@ def read_state(directory: Path, process: Mapping[str, Any] | None, now: float | 
 
 
 def last_write(directory: Path) -> float:
-    """Unix time of the newest file of the run or of its checkpoints."""
+    """Return the unix time of the newest file of the run or of its checkpoints."""
     files = [*directory.iterdir(), *directory.glob("checkpoints/*")]
     return max((_modified(file) for file in files if file.is_file()), default=_modified(directory))
 

@@ -43,7 +43,7 @@ SPEED = {
 
 
 def overview(groups: Sequence[Group]) -> Section:
-    """A line for each run."""
+    """Show each run in a line."""
     head = [
         "run", "configuration", "seed", "state", "env steps", "training return", "evaluation return",
         "env steps/s (median)", "wall time",
@@ -67,7 +67,7 @@ def overview(groups: Sequence[Group]) -> Section:
 
 
 def learning(groups: Sequence[Group]) -> Section | None:
-    """Return in training and in evaluation."""
+    """Show the return in training and in evaluation."""
     note = ""
     if any(len(group.runs) > 1 for group in groups):
         note = (
@@ -78,7 +78,7 @@ def learning(groups: Sequence[Group]) -> Section | None:
 
 
 def evaluation(groups: Sequence[Group]) -> Section | None:
-    """The last evaluation of each configuration, and what ``lit-rl test`` wrote."""
+    """Show the last evaluation of each configuration, and what ``lit-rl test`` wrote."""
     rows = []
     for group in groups:
         last = [value for run in group.runs if (value := run.last(metrics.EVAL_RETURN)) is not None]
@@ -105,7 +105,7 @@ def evaluation(groups: Sequence[Group]) -> Section | None:
 
 
 def losses(groups: Sequence[Group]) -> Section | None:
-    """Every loss of every network, with its trend."""
+    """Show every loss of every network, with its trend."""
     names = dict.fromkeys(
         (loss.network, loss.name) for group in groups for run in group.runs for loss in run.losses.losses
     )
@@ -125,22 +125,22 @@ def losses(groups: Sequence[Group]) -> Section | None:
 
 
 def policy(groups: Sequence[Group]) -> Section | None:
-    """What tells how the policy changes."""
+    """Show the values that tell how the policy changes."""
     return _charts("Policy and value", groups, POLICY)
 
 
 def sync(groups: Sequence[Group]) -> Section | None:
-    """Times and efficiency of synchronous updates."""
+    """Show times and efficiency of synchronous updates."""
     return _charts("Synchronous updates", groups, SYNC)
 
 
 def speed(groups: Sequence[Group]) -> Section | None:
-    """Throughput and where the time goes."""
+    """Show the throughput, and where the time goes."""
     return _charts("Speed", groups, SPEED)
 
 
 def reproduction(groups: Sequence[Group]) -> Section:
-    """Configuration, hardware, versions and commit."""
+    """Show configuration, hardware, versions and commit."""
     runs = [run for group in groups for run in group.runs]
     keys = dict.fromkeys(key for run in runs for key in run.versions)
     rows = [[key, "; ".join(dict.fromkeys(_version(run.versions.get(key)) for run in runs))] for key in keys]
@@ -154,7 +154,7 @@ def reproduction(groups: Sequence[Group]) -> Section:
 
 
 def records(groups: Sequence[Group]) -> Section:
-    """What was dropped, damaged or not finite."""
+    """Say what was dropped, damaged or not finite."""
     found = [f"{run.name}: {text}" for group in groups for run in group.runs for text in _faults(run)]
     items = found or ["Nothing: every file was read in full."]
     return Section("What was dropped", render("list.html", items=items))
@@ -173,7 +173,7 @@ SECTIONS: list[Callable[[Sequence[Group]], Section | None]] = [
     reproduction,
     records,
 ]
-"""All sections in their order on the page. A new kind of data is a new function here."""
+"""The page shows these sections in this order. A new kind of data is a new function here."""
 
 
 def _charts(
@@ -224,7 +224,7 @@ def _add_lines(
 
 
 def _spans_decades(curves: Sequence[Series]) -> bool:
-    """Whether all values are positive and the largest is over a thousand times the smallest."""
+    """Tell whether all values are positive and the largest is over a thousand times the smallest."""
     values = np.concatenate([series.values for series in curves])
     values = values[np.isfinite(values)]
     return bool(len(values) and values.min() > 0 and values.max() > 1000 * values.min())

@@ -19,16 +19,16 @@ from lit_rl.report.tables import Series
 from lit_rl.report.words import number, plural
 
 SHOWN_ASSIGNMENTS = 120
-"""Of environment 0: more would be too thin to see."""
+"""So many assignments of environment 0 are drawn; more would be too thin to see."""
 
 MAX_TIMELINES = 8
-"""Runs whose timeline is drawn."""
+"""The timelines of so many runs are drawn."""
 
 _SKILL_USAGE = re.compile(r"skill_usage_step_(\d+)\.json")
 
 
 def skills(groups: Sequence[Group]) -> Section | None:
-    """From ``skill_usage_step_*.json`` (``PaperExport``) and ``skill_timeline.json`` (``SkillUsage``)."""
+    """Show ``skill_usage_step_*.json`` of ``PaperExport`` and ``skill_timeline.json`` of ``SkillUsage``."""
     html, num_drawn, left_out, charts = Markup(), 0, 0, []
     for group in groups:
         for run in group.runs:
@@ -65,7 +65,7 @@ def _usage_bars(name: str, usage: dict[str, Any]) -> Markup:
 
 
 def _timeline(name: str, timeline: dict[str, Any]) -> Markup:
-    """The newest assignments of environment 0, as bands."""
+    """Draw the newest assignments of environment 0 as bands."""
     assigned = timeline.get("assignments", [])[-SHOWN_ASSIGNMENTS:]
     if not assigned:
         return Markup()
@@ -79,7 +79,7 @@ def _timeline(name: str, timeline: dict[str, Any]) -> Markup:
 
 
 def _share_charts(name: str, timeline: dict[str, Any]) -> list[Chart]:
-    """Shares over training, one curve per skill."""
+    """Make charts of the shares over training, with one curve per skill."""
     spans = timeline.get("spans", [])
     charts = []
     for kind, whose in (("team", "team"), ("agents", "agent")):
@@ -98,7 +98,7 @@ def _share_charts(name: str, timeline: dict[str, Any]) -> list[Chart]:
 
 
 def _skill_usage(run: Run) -> dict[str, Any]:
-    """The newest export of the first rank; empty where there is none or it is torn."""
+    """Read the newest export of the first rank; it is empty where there is none or it is torn."""
     files = run.path.glob("paper_data/skill_usage_step_*.json")
     steps = {int(match[1]): path for path in files if (match := _SKILL_USAGE.fullmatch(path.name))}
     return read_json(steps[max(steps)]) if steps else {}

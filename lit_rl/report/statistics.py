@@ -18,7 +18,7 @@ class Interval(NamedTuple):
 
 
 def iqm(values: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Interquartile mean: the mean without the lowest and the highest quarter.
+    """Compute the interquartile mean: the mean without the lowest and the highest quarter.
 
     Agarwal 2021 (2108.13264). ``floor(n / 4)`` values are left out at each end, so it is the mean for n < 4.
     """
@@ -34,7 +34,7 @@ def stratified_bootstrap(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """``statistic`` of all values with its percentile bootstrap interval, resampled within each stratum.
+    """Compute ``statistic`` of all values with its percentile bootstrap interval, resampled within strata.
 
     Args:
         strata: One array ``(R, ...)`` of R runs for each environment; trailing axes are equal. A stratum of
@@ -57,7 +57,10 @@ def stratified_bootstrap(
 
 
 def mean_interval(values: np.ndarray) -> Interval:
-    """Mean over axis 0 with Student's t interval; NaN is left out, fewer than two values give no interval."""
+    """Compute the mean over axis 0 with Student's t interval.
+
+    NaN is left out of the mean, and fewer than two values give no interval.
+    """
     is_there = np.isfinite(values)
     count = is_there.sum(axis=0)
     total = np.where(is_there, values, 0.0).sum(axis=0)
@@ -70,7 +73,7 @@ def mean_interval(values: np.ndarray) -> Interval:
 
 
 def student_t(degrees: ArrayLike, confidence: float = 0.95) -> np.ndarray:
-    """The t that Student's distribution keeps within ``+-t`` with probability ``confidence``.
+    """Return the t such that Student's distribution stays within ``+-t`` with probability ``confidence``.
 
     Args:
         degrees: Degrees of freedom; NaN results where they are below 1.

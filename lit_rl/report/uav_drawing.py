@@ -16,7 +16,7 @@ SIZE, LEFT, TOP, BOTTOM = 560, 64, 14, 50
 _CONNECTED, _SERVED, _ALONE = "var(--c2)", "var(--c1)", "var(--muted)"
 _UAV = "var(--c0)"
 _LABEL_WIDTH, _LABEL_HEIGHT = 7.0, 13.0
-"""Of a letter, and of a line, in px."""
+"""A letter of a label is so many px wide, and its line so many px high."""
 
 _NEAR = 6
 """The first so many places of a label are beside its UAV."""
@@ -79,11 +79,11 @@ class _Scale:
         return LEFT + x / self.area_m * SIZE, TOP + (1 - y / self.area_m) * SIZE
 
     def text(self, point: Sequence[float]) -> str:
-        """``120 45``, to the px."""
+        """Write the point in whole px: ``120 45``."""
         return " ".join(f"{value:.0f}" for value in self(point))
 
     def frame(self) -> str:
-        """Border, grid and axes."""
+        """Draw border, grid and axes."""
         parts = []
         for metres in ticks(0, self.area_m, 5):
             x, y = self((metres, metres))
@@ -111,7 +111,7 @@ def _links(frames: Frames, at: _Scale, animation: Animation) -> list[str]:
 
 
 def _users(frames: Frames, at: _Scale, animation: Animation) -> list[str]:
-    """Dots are lines of no length with round ends."""
+    """Draw users as dots, which are lines of no length with round ends."""
     drawn = []
     for state, color, width in ((0, _ALONE, 5), (1, _SERVED, 8), (2, _CONNECTED, 8)):
         paths = []
@@ -151,7 +151,7 @@ def _label(uav: int, frame: dict[str, Any]) -> str:
 
 
 def _label_places(frames: Frames, at: _Scale) -> list[list[tuple[float, float]]]:
-    """Left end and base line of each UAV's label in each frame, where it covers no UAV and no other label.
+    """Place the left end of each UAV's label in each frame, so that it covers no UAV and no other label.
 
     A label keeps its side of the UAV as long as there is room, unless it was driven far away.
     """
