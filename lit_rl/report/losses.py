@@ -34,7 +34,8 @@ class Recorder(NamedTuple):
     Attributes:
         state: What the recorder's process is doing, in its own word.
         heartbeat: Unix time of its last sign of life; None when it gave none.
-        counts: Numbers of records ``offered``, ``written``, ``dropped``, ``invalid``, in all parts of the run.
+        counts: Numbers of records ``offered``, ``written``, ``dropped`` and ``invalid``; they include earlier
+            parts of the run.
     """
 
     state: str
