@@ -12,7 +12,7 @@ from typing import Any
 
 
 def unfinished(path: Path) -> Path:
-    """Where to write before :meth:`Path.replace` puts it in place."""
+    """Name the file beside ``path`` that is written first, until :meth:`Path.replace` puts it in place."""
     return path.with_name(f".{path.name}.unfinished")
 
 
@@ -51,7 +51,7 @@ def keep_as(path: Path, name: Path) -> None:
             shutil.copyfile(path, beside)
         beside.replace(name)
     finally:
-        with suppress(OSError):  # of two links to one file, replacing one by the other leaves both
+        with suppress(OSError):  # replacing a link by another link to the same file leaves both
             beside.unlink(missing_ok=True)
 
 
@@ -61,7 +61,7 @@ def write_json(path: Path, content: dict[str, Any], indent: int | None = 2) -> N
     Args:
         path: The file.
         content: Plain types.
-        indent: Of nested lines; None writes one line without spaces, for long arrays.
+        indent: Spaces before nested lines; None writes one line without spaces, for long arrays.
 
     Raises:
         OSError: It cannot be written; the old file is left as it was.
@@ -72,7 +72,7 @@ def write_json(path: Path, content: dict[str, Any], indent: int | None = 2) -> N
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in ``path``; empty where there is none or it is torn."""
+    """Read the object in ``path``; it is empty where there is none or the file is torn."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

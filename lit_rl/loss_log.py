@@ -1,4 +1,4 @@
-"""Where the files of a loss log lie and which of their rows count: for the recorder and for reports."""
+"""Recorder and reports learn here where the files of a loss log lie, and which of their rows count."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SEGMENT = re.compile(r"(.+)_losses(?:\.(\d+))?\.csv")
 
 
 def find_loss_logs(run_directory: Path) -> list[Path]:
-    """Directories of all loss logs of a run, inside it or where its pointer says."""
+    """Find the directories of all loss logs of a run, inside it or at the place that its pointer names."""
     folder = run_directory / LOG_DIR
     found = [path for path in sorted(folder.glob(f"*{SUFFIX}*")) if path.is_dir()]
     location = folder / LOCATION
@@ -25,7 +25,7 @@ def find_loss_logs(run_directory: Path) -> list[Path]:
 
 
 def segments(directory: Path, network: str | None = None) -> dict[str, list[Path]]:
-    """The CSV files of each network (or of one), in the order in which they were written."""
+    """List the CSV files of each network (or of one), in the order in which they were written."""
     found: dict[str, list[tuple[int, Path]]] = {}
     for path in directory.glob("*_losses*.csv"):
         match = _SEGMENT.fullmatch(path.name)
@@ -35,7 +35,7 @@ def segments(directory: Path, network: str | None = None) -> dict[str, list[Path
 
 
 def trained_again(config: Mapping[str, Any], file: str) -> list[tuple[int, int]]:
-    """Where the run was resumed: how many rows ``file`` had then, and the step of the checkpoint.
+    """List the resumes of the run: how many rows ``file`` had then, and the step of the checkpoint.
 
     Of these rows, those of a later step were replaced.
     """

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Literal, NamedTuple
 
 WINDOW = 100
-"""The trend is that of so many newest values."""
+"""So many of the newest values decide the trend."""
 MIN_VALUES = 20
 SIGNIFICANCE = 0.05
 
@@ -21,7 +21,7 @@ class Trend(NamedTuple):
         label: ``insufficient`` for fewer than 20 values.
         slope: Change per row (Theil 1950, Sen 1968: the median slope of all pairs).
         intercept: Height of the line at the first value.
-        p_value: Of the test of Mann (1945) and Kendall for no trend, two-sided.
+        p_value: Two-sided p-value of the test of Mann (1945) and Kendall for no trend.
     """
 
     label: Literal["rising", "falling", "stable", "insufficient"]
@@ -53,7 +53,7 @@ def trend(values: Sequence[float]) -> Trend:
 
 
 def _mann_kendall(differences: Sequence[float], values: Sequence[float]) -> float:
-    """Two-sided p-value by the normal approximation, corrected for ties and continuity."""
+    """Compute the two-sided p-value by the normal approximation, corrected for ties and continuity."""
     n = len(values)
     score = sum((rise > 0) - (rise < 0) for rise in differences)
     ties = sum(t * (t - 1) * (2 * t + 5) for t in Counter(values).values())

@@ -22,6 +22,7 @@ PACKAGES = PROJECT["tool"]["setuptools"]["packages"]
 MAPPED = PROJECT["tool"]["setuptools"]["package-dir"]
 IMPORT_NAME = {
     "PIL": "pillow",
+    "markupsafe": "jinja2",
     "mujoco": "gymnasium",
     "torch_geometric": "torch-geometric",
     "tqdm": "lightning",

@@ -14,13 +14,13 @@ from lit_rl.cli.errors import CommandError
 
 
 def run_of(path: Path) -> Path | None:
-    """The run directory that a checkpoint or ``config.yaml`` lies in; None when it lies in no run."""
+    """Find the run directory that a checkpoint or ``config.yaml`` lies in; None when it lies in no run."""
     run = path.parent.parent if path.parent.name in ("checkpoints", "models") else path.parent
     return run if (run / "config.yaml").is_file() and (run / "checkpoints").is_dir() else None
 
 
 def resolve(given: str, configs: list[Path]) -> Path:
-    """The file that ``--ckpt_path given`` means.
+    """Find the file that ``--ckpt_path given`` means.
 
     Args:
         given: ``last``, ``best``, or a path.
@@ -50,7 +50,7 @@ def resolve(given: str, configs: list[Path]) -> Path:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Content of a checkpoint; its tensors stay on disk until they are used.
+    """Read a checkpoint; its tensors stay on disk until they are used.
 
     Raises:
         CommandError: The file is truncated, or no checkpoint of lit_rl.
@@ -68,12 +68,12 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def env_steps(content: dict[str, Any]) -> int | None:
-    """Env steps at which a checkpoint was saved by ``RolloutCheckpoint``; None when another saved it."""
+    """Return the env steps at which ``RolloutCheckpoint`` saved a checkpoint; None when another saved it."""
     return content.get("callbacks", {}).get("RolloutCheckpoint", {}).get("env_steps")
 
 
 def explicit_keys(argv: list[str]) -> set[str]:
-    """Arguments of the model that a command line sets: ``{"clip"}`` for ``--model.init_args.clip 0.1``."""
+    """Find the arguments that a command line sets: ``{"clip"}`` for ``--model.init_args.clip 0.1``."""
     found = (re.match(r"--model\.(?:init_args\.)?([^.=+]+)", token) for token in argv)
     return {match.group(1) for match in found if match}
 
@@ -81,7 +81,7 @@ def explicit_keys(argv: list[str]) -> set[str]:
 def merge(
     config: dict[str, Any], content: dict[str, Any], explicit: set[str], path: Path
 ) -> tuple[dict[str, Any], list[str]]:
-    """Arguments of the model: command line before checkpoint before configuration files and defaults.
+    """Decide the arguments of the model: command line, then checkpoint, then configuration and defaults.
 
     Args:
         config: ``class_path`` and ``init_args`` as configured, in plain types.
@@ -118,7 +118,7 @@ def merge(
 
 
 def _find_class(path: str) -> object:
-    """The class of an import path: ``lit_rl.PPO`` and ``lit_rl.algos.ppo.PPO`` are one."""
+    """Import the class that a path names: ``lit_rl.PPO`` and ``lit_rl.algos.ppo.PPO`` are one."""
     module, _, name = path.rpartition(".")
     try:
         return getattr(import_module(module), name)
@@ -127,7 +127,7 @@ def _find_class(path: str) -> object:
 
 
 def describe_mismatch(error: RuntimeError, path: Path) -> str:
-    """One line for PyTorch's report that weights do not fit."""
+    """Put PyTorch's report that weights do not fit on one line."""
     first = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
     run = run_of(path)
     config = f"--config {run / 'config.yaml'}" if run else "the configuration it was trained with"

@@ -61,7 +61,7 @@ def run(argv: list[str]) -> None:
         SystemExit: 128 + signal, when a signal ended training.
     """
     if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # where a user's own environments and encoders lie
+        sys.path.append(str(Path.cwd()))  # a user's own environments and encoders lie there
     resolved, configs = shipped.resolve(argv)
     for path in configs:
         _check_yaml(path)
@@ -79,8 +79,8 @@ class CommandLine(LightningCLI):
 
     Args:
         argv: The command line, its configurations resolved to paths.
-        configs: Those paths.
-        run_directory: Where a fit writes.
+        configs: Paths of the configurations in it.
+        run_directory: Directory that a fit writes into.
     """
 
     def __init__(self, argv: list[str], configs: list[Path], run_directory: RunDirectory) -> None:
@@ -105,7 +105,7 @@ class CommandLine(LightningCLI):
     # Parsing
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The callbacks that every run has."""
+        """Add the callbacks that every run has."""
         parser.add_lightning_class_args(EnvStepBudget, "budget")
         parser.add_lightning_class_args(RolloutCheckpoint, "checkpoint")
 
@@ -130,7 +130,7 @@ class CommandLine(LightningCLI):
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
-        """Find the checkpoint. Command line before its hyper-parameters before configuration files."""
+        """Find the checkpoint; the command line wins over its hyper-parameters, they over configurations."""
         name = self.config.subcommand
         given = self.chosen.get("ckpt_path")
         if given is None:
@@ -152,16 +152,16 @@ class CommandLine(LightningCLI):
 
     @property
     def chosen(self) -> Namespace:
-        """Configuration of the command that was given."""
+        """The configuration of the command that was given."""
         return self.config[self.config.subcommand]
 
     def _as_yaml(self) -> dict[str, Any]:
-        """The same in plain types."""
+        """Return the configuration of the command in plain types."""
         parser = self._subcommand_parsers[self.config.subcommand]
         return yaml.safe_load(parser.dump(self.chosen, skip_none=False))
 
     def _set_seed(self) -> None:
-        """Where no seed is given, take that of the run that goes on, or of the first rank, or draw one."""
+        """Draw a seed where none is given, unless this rank or this run goes on with one that exists."""
         config = self.chosen
         told = launch.published()
         if told is not None:
@@ -222,14 +222,17 @@ class CommandLine(LightningCLI):
         return path
 
     def _run_name(self) -> str:
-        """Name of the first configuration; of its run, when it is one saved there; else of the learner."""
+        """Name the run after its first configuration, or after its learner where it has none.
+
+        A configuration that was saved in a run gives the name of that run.
+        """
         if not self.configs:
             return self.chosen.model.class_path.rpartition(".")[2].lower()
         first = self.configs[0].resolve()
         return first.parent.parent.name if first.name == "config.yaml" else first.stem
 
     def _whole_config(self) -> str:
-        """Everything that decides the run; not where it is written nor what it goes on from."""
+        """Write all that decides the run, without where it is written and what it goes on from."""
         whole = self._as_yaml()
         kept = ("seed_everything", "trainer", "model", "data", "budget", "checkpoint")
         header = f"# Written by lit-rl {lit_rl.__version__}; lit-rl fit --config THIS_FILE repeats the run\n"

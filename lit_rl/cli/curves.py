@@ -15,7 +15,7 @@ from tensorboard.summary.writer import record_writer
 
 
 def masked_crc32c(data: bytes) -> int:
-    """The checksum of a record: CRC-32C, rotated and shifted as TensorFlow does."""
+    """Compute the checksum of a record: CRC-32C, rotated and shifted as TensorFlow does."""
     crc = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 

@@ -26,7 +26,7 @@ class CommandError(Exception):
 
 
 def describe(error: BaseException) -> str:
-    """``error`` on one line; the type is named where the message alone was not written for users."""
+    """Put ``error`` on one line; the type is named where the message alone was not written for users."""
     text = " ".join(str(error).split())
     if isinstance(error, CommandError):
         return text
@@ -41,7 +41,7 @@ def describe(error: BaseException) -> str:
 
 
 def exit_code(error: BaseException) -> int:
-    """Exit status for ``error``."""
+    """Return the exit status for ``error``."""
     if isinstance(error, KeyboardInterrupt):
         return 130
     return error.code if isinstance(error, CommandError) else 1

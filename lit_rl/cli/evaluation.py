@@ -10,7 +10,13 @@ from lit_rl.report.statistics import student_t
 
 
 def confidence_interval(mean: float, std: float, count: int) -> tuple[float, float] | None:
-    """95 % interval of the mean of ``count`` episodes (``std`` of the sample); None for one episode."""
+    """Compute the 95 % interval of a mean over episodes; one episode gives none.
+
+    Args:
+        mean: Mean return.
+        std: Sample standard deviation of the returns.
+        count: Number of episodes.
+    """
     if count < 2:
         return None
     half = student_t(count - 1) * std / count**0.5
@@ -18,7 +24,7 @@ def confidence_interval(mean: float, std: float, count: int) -> tuple[float, flo
 
 
 def summary(result: Mapping[str, float], checkpoint: Path) -> str:
-    """The line that ``lit-rl test`` prints."""
+    """Write the line that ``lit-rl test`` prints."""
     mean, count = result["return_mean"], int(result["episodes"])
     interval = confidence_interval(mean, result["return_std"], count)
     within = f" (95 % interval {interval[0]:.1f} to {interval[1]:.1f})" if interval else ""

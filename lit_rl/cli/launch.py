@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _LAUNCHED = "LIT_RL_RUN"
 """Environment variable in which the first rank tells the ranks it starts the seed and the run directory."""
 
-_PR_SET_PDEATHSIG = 1  # of Linux: the signal this process gets when its parent ends
+_PR_SET_PDEATHSIG = 1  # Linux's number for the signal that this process gets when its parent ends
 
 
 def publish(run_dir: str, seed: int) -> None:
@@ -27,7 +27,7 @@ def publish(run_dir: str, seed: int) -> None:
 
 
 def published() -> dict[str, Any] | None:
-    """What the first rank told this process; None in the first rank."""
+    """Return what the first rank told this process; None in the first rank."""
     text = os.environ.get(_LAUNCHED)
     return None if text is None else json.loads(text)
 
@@ -51,7 +51,7 @@ def withdraw() -> None:
 
 
 def external_rank() -> int | None:
-    """Rank of this process when torchrun or SLURM started it together with others; None otherwise."""
+    """Return the rank of this process when torchrun or SLURM started it with others; None otherwise."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return int(os.environ["RANK"])
     if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:

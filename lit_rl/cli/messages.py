@@ -41,7 +41,7 @@ def on_stderr() -> Iterator[None]:
 
 @contextmanager
 def _lightning_on_stderr() -> Iterator[None]:
-    """Lightning's log keeps the stderr of its import: give it the present one, and filter it."""
+    """Give Lightning's log, which keeps the stderr of its import, the present one, and filter it."""
     names = ("lightning", "lightning.pytorch", "lightning.fabric")
     handlers = [handler for name in names for handler in logging.getLogger(name).handlers]
     streams = [(handler, handler.stream) for handler in handlers if _has_stream(handler)]

@@ -19,7 +19,7 @@ from lit_rl.files import write_text
 _log = logging.getLogger("lit_rl")
 
 STEP = "step"
-"""The column of the axis: env steps."""
+"""Name of the column that counts env steps."""
 
 
 class MetricsCSV(Logger):
@@ -41,19 +41,19 @@ class MetricsCSV(Logger):
         super().__init__()
         self._path = directory / "metrics.csv"
         self._resume_step = resume_step
-        self._columns: list[str] | None = None  # None: the file was not looked at yet
+        self._columns: list[str] | None = None  # None until the file was looked at
         self._rows: list[dict[str, Any]] = []
-        self._newest_step: int | None = None  # of the last row in the file
+        self._newest_step: int | None = None  # that of the last row in the file
         self._written_at = time.monotonic()
 
     @property
     def name(self) -> str:
-        """No name: the file lies directly in the run directory."""
+        """The name is empty, because the file lies directly in the run directory."""
         return ""
 
     @property
     def version(self) -> str:
-        """No version: each run has its own directory."""
+        """The version is empty, because each run has its own directory."""
         return ""
 
     @property
@@ -63,7 +63,7 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: they are in ``config.yaml``."""
+        """Do nothing: hyper-parameters are in ``config.yaml``."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -106,7 +106,7 @@ class MetricsCSV(Logger):
                 csv.DictWriter(file, self._columns).writerows(rows)
 
     def _open(self) -> list[str]:
-        """Columns of the file an earlier part of this run wrote, minus rows that are trained again."""
+        """Read the columns that an earlier part of this run wrote, and remove rows that are trained again."""
         rows = _read(self._path)
         self._columns = list(rows[0]) if rows else []
         if rows:
@@ -127,7 +127,7 @@ class MetricsCSV(Logger):
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """Rows of ``path``, without a last line that a killed process left incomplete."""
+    """Read the rows of ``path``, without a last line that a killed process left incomplete."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)

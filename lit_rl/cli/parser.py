@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any, NoReturn
 
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 import lit_rl
-from lit_rl.cli import shipped
+from lit_rl.cli import renamed, shipped
 from lit_rl.cli.errors import CommandError
+from lit_rl.cli.signatures import argument_ranges
+
+_log = logging.getLogger("lit_rl")
 
 _KEY = re.compile(r'Parser key "([^"]+)":\s*')
 _FRAME = ("Does not validate against any", "Subtypes:", "Errors:", "Given value", "Expected a path but")
@@ -28,6 +33,25 @@ class Parser(LightningArgumentParser):
         kwargs["allow_abbrev"] = False  # otherwise --trainer.max_epoch is silently taken for max_epochs
         super().__init__(*args, **kwargs)
 
+    def add_class_arguments(
+        self, class_type: type, nested_key: str | None = None, **kwargs: Any
+    ) -> list[str]:
+        """Add the arguments of a class; their help says which values are expected, where that is declared."""
+        added = super().add_class_arguments(class_type, nested_key, **kwargs)
+        ranges = argument_ranges(class_type)
+        for action in self._actions:
+            expected = ranges.get(action.dest.rpartition(".")[2]) if action.dest in added else None
+            if expected:
+                action.help = f"{action.help or ''} Expected: {expected}.".strip()
+        return added
+
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
+        """Read a configuration, whose keys may have the names of an earlier version."""
+        content, notes = renamed.rename_keys(content, renamed.RENAMED)
+        for note in notes:
+            _log.info(note)
+        return super().parse_string(content, *args, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise one line instead of printing the usage."""
         if not self.exit_on_error:  # parsers that jsonargparse makes for itself
@@ -35,7 +59,7 @@ class Parser(LightningArgumentParser):
         raise CommandError(self.explain(message)) from ex
 
     def explain(self, message: str) -> str:
-        """``message`` of jsonargparse on one line: the key, what is wrong with it, the nearest right one."""
+        """Put a message of jsonargparse on one line: the key, what is wrong, and the nearest right key."""
         text = strip_frame(message)
         if match := re.search(r"unrecognized arguments: (\S+)", text):
             return self._explain_unknown(match.group(1).partition("=")[0])
@@ -74,7 +98,7 @@ class Parser(LightningArgumentParser):
         return f"unknown key {name!r}{_nearest(key, self._keys(), dashes)}"
 
     def _keys(self) -> set[str]:
-        """All keys of the command that is being parsed."""
+        """Collect all keys of the command that is being parsed."""
         subparsers = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
         parsers: list[argparse.ArgumentParser] = [self]
         for action in subparsers:
@@ -87,14 +111,14 @@ class Parser(LightningArgumentParser):
 
 
 def strip_frame(message: str) -> str:
-    """``message`` of jsonargparse on one line, without the lines that explain unions of types."""
+    """Put a message of jsonargparse on one line, without the lines that explain unions of types."""
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     kept = [line for line in lines if not line.startswith((*_FRAME, "Expected a <class 'NoneType'>"))]
     return " ".join(dict.fromkeys(kept))
 
 
 def _explain_type(text: str, message: str) -> str:
-    """``expected float, got 'abc'``, for whatever ways jsonargparse says so."""
+    """Say ``expected float, got 'abc'`` in whatever way jsonargparse says so."""
     expected = [
         _type_name(name)
         for name in re.findall(r"Expected an? (.+?)(?=\.? Got value|\s+Expected an? |$)", text)
@@ -123,7 +147,7 @@ def _parameters(class_path: str) -> list[str]:
 
 
 def _known_classes(message: str) -> Iterator[str]:
-    """Names of the classes of lit_rl that fit the type in a message."""
+    """Name the classes of lit_rl that fit the type in a message."""
     for path in re.findall(r"(?:<class '|list\[)([\w.]+)", message):
         module, _, name = path.rpartition(".")
         base = getattr(import_module(module), name, None) if module else None
@@ -132,7 +156,7 @@ def _known_classes(message: str) -> Iterator[str]:
 
 
 def _is_for_users(found: type) -> bool:
-    """Of the learners only those that are exported: others are parts of them."""
+    """Tell whether users may name a class: learners that are not exported are parts of others."""
     of_learners = found.__module__.startswith("lit_rl.algos.")
     return found.__name__ in lit_rl.__all__ if of_learners else found.__module__.startswith("lit_rl.")
 

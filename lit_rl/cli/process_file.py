@@ -18,7 +18,7 @@ _log = logging.getLogger("lit_rl")
 
 
 class ProcessFile:
-    """As a context manager, says in the run directory that this process trains, and afterwards how it ended.
+    """Says in the run directory that this process trains, and how it ended, while it is entered as a context.
 
     The state is ``running``, then ``finished``, ``interrupted`` (a signal stopped it) or ``failed``. A
     process that was killed leaves ``running``; its number and the time it began tell that it is gone.
@@ -68,7 +68,7 @@ class ProcessFile:
 
 
 def _code(error: BaseException | None) -> int:
-    """Exit status of the command that ends with ``error``."""
+    """Return the exit status of the command that ends with ``error``."""
     if error is None:
         return 0
     if isinstance(error, SystemExit):

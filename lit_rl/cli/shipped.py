@@ -10,14 +10,14 @@ from lit_rl.cli.errors import CommandError
 
 
 def directory() -> Path:
-    """Folder of the shipped configurations: inside the package when installed, beside it in a checkout."""
+    """Return the folder of shipped configurations: in the package when installed, beside it in a checkout."""
     package = Path(lit_rl.__file__).parent
     installed = package / "configs"
     return installed if any(installed.glob("*.yaml")) else package.parent / "configs"
 
 
 def names() -> dict[str, str]:
-    """Name of each shipped configuration, as in ``trainer/cpu``, with the description from its first line."""
+    """List the shipped configurations, as in ``trainer/cpu``, with the description from their first lines."""
     root = directory()
     found = {}
     for path in sorted([*root.glob("*.yaml"), *root.glob("*/*.yaml")]):
@@ -28,7 +28,7 @@ def names() -> dict[str, str]:
 
 
 def find(given: str) -> Path:
-    """The file that ``--config given`` means: a path, or the name of a shipped configuration.
+    """Find the file that ``--config given`` means: a path, or the name of a shipped configuration.
 
     Raises:
         CommandError: There is neither.

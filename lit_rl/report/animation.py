@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
 
+from markupsafe import Markup, escape
+
 TEXT = ""
-"""Name of an element's content among its attributes."""
+"""This name stands for an element's content among its attributes."""
 
 
 @dataclass
@@ -17,10 +17,10 @@ class Animation:
     """Collects which attribute of which element changes how.
 
     Attributes:
-        num_frames: Values of each attribute that moves.
-        tracks: One for each of them: ``[number of the element, attribute, values]``, where None is the value
-            of the frame before.
-        num_elements: Elements that move so far.
+        num_frames: Number of values that each moving attribute has.
+        tracks: Each moving attribute as ``[number of the element, attribute, values]``; None among the values
+            repeats that of the frame before.
+        num_elements: Number of elements that move so far.
     """
 
     num_frames: int
@@ -33,14 +33,14 @@ class Animation:
         fixed: Mapping[str, Any],
         moving: Mapping[str, Sequence[str]] | None = None,
         content: str = "",
-    ) -> str:
-        """Markup of an element at the last frame.
+    ) -> Markup:
+        """Make an element, as it is at the last frame.
 
         Args:
             name: Tag.
             fixed: Attributes that stay.
-            moving: Values over frames of attributes, or of the content (``TEXT``).
-            content: Markup inside.
+            moving: Values over frames, of attributes or of the content (``TEXT``).
+            content: Markup inside, where that is no text that moves.
         """
         shown = dict(fixed)
         changing = {key: values for key, values in (moving or {}).items() if len(set(values)) > 1}
@@ -52,12 +52,11 @@ class Animation:
             self.num_elements += 1
         content = escape(shown.pop(TEXT)) if TEXT in shown else content
         attributes = "".join(f' {key}="{escape(str(value))}"' for key, value in shown.items())
-        return f"<{name}{attributes}>{content}</{name}>"
+        return Markup(f"<{name}{attributes}>{content}</{name}>")
 
-    def data(self, frame_ms: int) -> str:
-        """What the page's script needs, as JSON that may stand inside an element ``script``."""
-        content = {"frames": self.num_frames, "ms": frame_ms, "tracks": self.tracks}
-        return json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    def data(self, frame_ms: int) -> dict[str, Any]:
+        """What the page's script needs; it shows each frame for ``frame_ms`` milliseconds."""
+        return {"frames": self.num_frames, "ms": frame_ms, "tracks": self.tracks}
 
 
 def _changes(values: Sequence[str]) -> list[str | None]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
 from itertools import pairwise
 from typing import NamedTuple
 
+from markupsafe import Markup, escape
+
+from lit_rl.report.markup import render
 from lit_rl.report.words import number
 
 WIDTH, LEFT, RIGHT = 1200, 130, 14
 BAND, CURVE, GAP, AXIS = 20, 44, 5, 36
 COLORS = 7
-"""Of the page's palette; skills beyond it are paler, and their number is written into the band."""
+"""The page's palette has so many colours; further skills are paler, and bands show the number of a skill."""
 
 _LETTER = 7.5
 """Width of a digit at the page's 12 px."""
@@ -44,7 +46,7 @@ class Curve(NamedTuple):
 
 
 def blocks_of(skills: Sequence[int], ends: Sequence[float]) -> list[Block]:
-    """Neighbours of equal skill as one block; ``ends`` has one entry more than ``skills``."""
+    """Join neighbours of equal skill into one block; ``ends`` has one entry more than ``skills``."""
     blocks: list[Block] = []
     for skill, (begin, end) in zip(skills, pairwise(ends), strict=True):
         if blocks and blocks[-1].skill == skill:
@@ -59,7 +61,7 @@ def skill_bands(
     agent_skills: Sequence[Sequence[int]],
     ends: Sequence[float],
 ) -> list[Band]:
-    """A band for the team and one for each agent; without those of a kind that is empty."""
+    """Make a band for the team and one for each agent; a policy without such skills gets no such bands."""
     bands = [Band("team skill", blocks_of(team_skill, ends))] if team_skill else []
     for agent, skills in enumerate(zip(*agent_skills, strict=True)):
         name = agents[agent] if agent < len(agents) else f"agent {agent}"
@@ -68,17 +70,22 @@ def skill_bands(
 
 
 def draw_bands(
-    bands: Sequence[Band], low: float, high: float, axis: str, curves: Sequence[Curve] = (), cursor: str = ""
-) -> str:
-    """The rows from top to bottom, curves first, over an axis from ``low`` to ``high``.
+    bands: Sequence[Band],
+    low: float,
+    high: float,
+    axis: str,
+    curves: Sequence[Curve] = (),
+    cursor: str = "",
+) -> Markup:
+    """Draw the rows from top to bottom, curves first, over an axis from ``low`` to ``high``.
 
     Args:
         bands: Rows of blocks.
         low: Left end of the axis.
         high: Right end, more than ``low``.
-        axis: What the axis is.
-        curves: Rows with a value each.
-        cursor: Element that is drawn on top, see :func:`height_of`.
+        axis: Name of the axis.
+        curves: Rows with a curve each.
+        cursor: Markup that is drawn on top; :func:`height_of` says how high it may be.
     """
     height = height_of(bands, curves)
     parts = []
@@ -91,24 +98,22 @@ def draw_bands(
         top += BAND + GAP
     parts.append(_axis(low, high, axis, top))
     title = f"{', '.join(row.label for row in [*curves, *bands])} over {axis}"
-    return (
-        f'<div class="wide"><svg class="bands" viewBox="0 0 {WIDTH} {height}" role="img" font-size="12" '
-        f'fill="currentColor" aria-label="{escape(title)}">\n{"".join(parts)}{cursor}</svg></div>\n'
-    )
+    rows = Markup("".join([*parts, cursor]))
+    return render("bands.html", width=WIDTH, height=height, title=title, rows=rows)
 
 
 def height_of(bands: Sequence[Band], curves: Sequence[Curve]) -> int:
-    """Height of the picture, axis included."""
+    """Return the height of the drawing, axis included."""
     return 4 + len(curves) * (CURVE + GAP) + len(bands) * (BAND + GAP) + AXIS
 
 
 def x_of(value: float, low: float, high: float) -> float:
-    """Where ``value`` lies on an axis from ``low`` to ``high``."""
+    """Return how far from the left ``value`` lies on an axis from ``low`` to ``high``."""
     return LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT)
 
 
 def ticks(low: float, high: float, count: int = 8) -> list[float]:
-    """About ``count`` round numbers within ``low`` to ``high``."""
+    """Find about ``count`` round numbers between ``low`` and ``high``."""
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
@@ -117,7 +122,7 @@ def ticks(low: float, high: float, count: int = 8) -> list[float]:
 
 
 def fill(skill: int) -> str:
-    """Attributes that give a skill its colour."""
+    """Write the attributes that give a skill its colour."""
     pale = ' fill-opacity=".5"' if skill // COLORS % 2 else ""
     return f'fill="var(--c{skill % COLORS})"{pale}'
 

@@ -20,7 +20,7 @@ class Line:
     """One curve of a chart.
 
     Attributes:
-        name: For legend and hover.
+        name: Text in the legend and under the pointer.
         color: Number of its group: colour and dash.
         series: The curve.
         band: Lower and upper end of an interval at each step.
@@ -42,7 +42,7 @@ class Chart:
         title: What is shown.
         y_label: Name and unit of the vertical axis.
         caption: Definition, under the chart.
-        lines: In the order in which they are drawn.
+        lines: The curves, in the order in which they are drawn.
         is_log: Whether the vertical axis is logarithmic.
     """
 
@@ -56,10 +56,10 @@ class Chart:
 def group_lines(
     label: str, color: int, runs: Sequence[tuple[str, Series]], has_band: bool = True
 ) -> list[Line]:
-    """The curve of one run; of several, thin curves and their mean, with its 95 % interval on demand.
+    """Draw one run as a curve, and several as thin curves with their mean and, on demand, its 95 % interval.
 
     Args:
-        label: Of the group.
+        label: Name of the group.
         color: Number of the group.
         runs: Name and curve of each run.
         has_band: Whether to show the interval.
@@ -88,7 +88,7 @@ def on_grid(curves: Sequence[Series], points: int = GRID_POINTS) -> tuple[np.nda
 
 
 def decimate(line: Line, points: int) -> dict[str, Any]:
-    """What the page needs of a line: at most about ``points`` steps, extremes kept, values of five digits.
+    """Reduce a line to what the page needs: about ``points`` steps, extremes kept, values of five digits.
 
     Between two kept steps lie only values between the two neighbours' extremes: each bucket keeps its lowest
     and its highest value.
@@ -108,7 +108,7 @@ def decimate(line: Line, points: int) -> dict[str, Any]:
 
 
 def _extremes(values: np.ndarray, points: int) -> np.ndarray:
-    """Indices of the lowest and highest value of each of ``points / 2`` buckets, and of both ends."""
+    """Find the indices of both ends, and of the extremes of each of ``points / 2`` buckets."""
     kept = {0, len(values) - 1}
     for bucket in np.array_split(np.arange(len(values)), max(1, points // 2 - 1)):
         finite = bucket[np.isfinite(values[bucket])]
@@ -120,5 +120,5 @@ def _extremes(values: np.ndarray, points: int) -> np.ndarray:
 
 
 def _plain(values: np.ndarray) -> list[float | None]:
-    """JSON has no NaN and no infinity."""
+    """Round to five digits, and write None for NaN and infinities, which JSON does not have."""
     return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values.tolist()]

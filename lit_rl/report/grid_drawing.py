@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from lit_rl.report.animation import Animation
 from lit_rl.report.drawing import Drawing
 
@@ -12,11 +14,18 @@ CELL = 40
 _AGENTS = (("A", "var(--c1)"), ("B", "var(--c0)"))
 _PAIRS = ("var(--c3)", "var(--c2)")
 
+_LEGEND = (
+    *((f'<circle cx="13" cy="6" r="6" fill="{color}"/>', f"{letter}: {name}")
+      for (letter, color), name in zip(_AGENTS, ("Alice", "Bob"), strict=True)),
+    ('<path d="M8 1h10v10h-10z" fill="none" stroke="currentColor"/>', "button"),
+    ('<path d="M13 0L19 6L13 12L7 6z" fill="none" stroke="currentColor"/>', "diamond; full: reached"),
+)  # fmt: skip
+
 Frames = Sequence[dict[str, Any]]
 
 
 def draw_grid(frames: Frames, kept: Sequence[int], animation: Animation) -> Drawing:
-    """Draw snapshots of ``envs/alice_bob.py``; those in ``kept`` are shown."""
+    """Draw pictures that ``AliceAndBob`` gave; those in ``kept`` are shown."""
     shown = [frames[k] for k in kept]
     first = shown[0]
     side = first["side"]
@@ -32,7 +41,7 @@ def draw_grid(frames: Frames, kept: Sequence[int], animation: Animation) -> Draw
             "stroke": color,
             "stroke-width": 2.5,
         }
-        picture.append(animation.element("path", fixed, moves) + _letter(str(pair + 1), x, y, color))
+        picture += [animation.element("path", fixed, moves), _letter(str(pair + 1), x, y, color)]
     picture += [_agent(agent, shown, side, animation) for agent in range(2)]
     size = side * CELL
     svg = (
@@ -40,19 +49,14 @@ def draw_grid(frames: Frames, kept: Sequence[int], animation: Animation) -> Draw
         f'aria-label="Alice and Bob on their grid">{"".join(picture)}</svg>'
     )
     return Drawing(
-        svg=svg,
+        svg=Markup(svg),
         title=[f"{sum(f['reached'])} of 2 diamonds reached" for f in shown],
-        legend=[
-            *((f'<circle cx="13" cy="6" r="6" fill="{color}"/>', name)
-              for (_, color), name in zip(_AGENTS, ("A: Alice", "B: Bob"), strict=True)),
-            ('<path d="M8 1h10v10h-10z" fill="none" stroke="currentColor"/>', "button"),
-            ('<path d="M13 0L19 6L13 12L7 6z" fill="none" stroke="currentColor"/>', "diamond; full: reached"),
-        ],
-    )  # fmt: skip
+        legend=[(Markup(swatch), meaning) for swatch, meaning in _LEGEND],
+    )
 
 
 def _cells(side: int) -> str:
-    """Free cells with lines between them, inside a wall."""
+    """Draw free cells with lines between them, inside a wall."""
     size, inside = side * CELL, (side - 2) * CELL
     lines = "".join(f"M{k * CELL} {CELL}v{inside}M{CELL} {k * CELL}h{inside}" for k in range(1, side))
     wall = f'<path d="M0 0h{size}v{size}h-{size}z" fill="var(--line)"/>'
@@ -61,12 +65,12 @@ def _cells(side: int) -> str:
 
 
 def _middle(cell: Sequence[int], side: int) -> tuple[int, int]:
-    """Middle of cell (x, y) in px; y points upwards."""
+    """Return the middle of cell (x, y) in px; y points upwards."""
     return cell[0] * CELL + CELL // 2, (side - 1 - cell[1]) * CELL + CELL // 2
 
 
 def _agent(agent: int, frames: Frames, side: int, animation: Animation) -> str:
-    """A disc with a letter, beside the middle where both are in one cell."""
+    """Draw a disc with a letter, beside the middle where both agents are in one cell."""
     letter, color = _AGENTS[agent]
     places = []
     for f in frames:
@@ -74,7 +78,7 @@ def _agent(agent: int, frames: Frames, side: int, animation: Animation) -> str:
         shift = (-8, 8)[agent] if f["agents"][0] == f["agents"][1] else 0
         places.append(f"translate({x + shift} {y})")
     disc = f'<circle r="12" fill="{color}" stroke="var(--back)"/>'
-    inside = f'{disc}<text class="on" y="5" text-anchor="middle">{letter}</text>'
+    inside = Markup(f'{disc}<text class="on" y="5" text-anchor="middle">{letter}</text>')
     return animation.element("g", {}, {"transform": places}, inside)
 
 

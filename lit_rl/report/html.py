@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from lit_rl.files import write_text
 from lit_rl.report.curves import decimate
+from lit_rl.report.markup import render
 from lit_rl.report.runs import Group, group_runs, read_run
-from lit_rl.report.section import Section
 from lit_rl.report.sections import SECTIONS
 from lit_rl.report.words import plural
 
 POINTS_PER_LINE = 600
 POINTS_PER_PAGE = 60_000
-"""Of all curves together, at about 15 bytes each: a page of any number of runs stays under 2 MB."""
+"""All curves together have so many points, of about 15 bytes each, so that every page stays under 2 MB."""
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
@@ -31,14 +28,14 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     Raises:
         OSError: It cannot be written.
     """
-    page = render(group_runs([read_run(run) for run in runs]))
+    page = page_about(group_runs([read_run(run) for run in runs]))
     path = out or runs[0] / "report.html"
     write_text(path, page)
     return path
 
 
-def render(groups: Sequence[Group]) -> str:
-    """The page as text."""
+def page_about(groups: Sequence[Group]) -> str:
+    """Return the page as text."""
     sections = [section for function in SECTIONS if (section := function(groups)) is not None]
     charts = [chart for section in sections for chart in section.charts]
     num_lines = sum(len(chart.lines) for chart in charts)
@@ -51,34 +48,13 @@ def render(groups: Sequence[Group]) -> str:
         }
         for chart in charts
     ]
-    data = json.dumps(plain, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    template = files("lit_rl.report").joinpath("report.html").read_text(encoding="utf-8")
-    head, _, rest = template.partition("<!--BODY-->")
-    middle, _, tail = rest.partition("<!--CHARTS-->")
-    title = escape(_title(groups))
-    return "".join([head.replace("<!--TITLE-->", title), _body(groups, sections), middle, data, tail])
+    runs = plural(sum(len(group.runs) for group in groups), "run")
+    configurations = plural(len(groups), "configuration")
+    written = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    about = f"{runs} of {configurations}, written {written} by lit-rl report"
+    return render("page.html", title=_title(groups), about=about, sections=sections, charts=plain)
 
 
 def _title(groups: Sequence[Group]) -> str:
-    """Learners and environments, each pair once."""
+    """Name the learners and environments, each pair once."""
     return " · ".join(dict.fromkeys(f"{g.runs[0].algorithm}, {g.environment}" for g in groups))
-
-
-def _body(groups: Sequence[Group], sections: Sequence[Section]) -> str:
-    num_runs = sum(len(group.runs) for group in groups)
-    about = f"{plural(num_runs, 'run')} of {plural(len(groups), 'configuration')}"
-    written = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    parts = [
-        f"<header><h1>{escape(_title(groups))}</h1>\n"
-        f'<p class="muted">{about}, written {written} by lit-rl report</p></header>\n<main>\n'
-    ]
-    for section in sections:
-        figures = [
-            f'<figure class="chart"><h3>{escape(chart.title)}</h3>'
-            f'<figcaption class="caption">{escape(chart.caption)}</figcaption></figure>\n'
-            for chart in section.charts
-        ]
-        grid = f'<div class="charts">\n{"".join(figures)}</div>\n' if figures else ""
-        note = f'<p class="muted">{escape(section.note)}</p>\n' if section.note else ""
-        parts.append(f"<section>\n<h2>{escape(section.title)}</h2>\n{note}{section.html}{grid}</section>\n")
-    return "".join([*parts, "</main>\n"])

@@ -47,7 +47,7 @@ class Row(NamedTuple):
 
 
 def latex_table(rows: Sequence[Row], is_greedy: bool) -> str:
-    """A ``table`` environment with a rule between environments.
+    """Write a ``table`` environment with a rule between environments.
 
     Args:
         rows: One for each configuration.
@@ -70,7 +70,7 @@ def latex_table(rows: Sequence[Row], is_greedy: bool) -> str:
 
 
 def escape(text: str) -> str:
-    """``text`` as LaTeX prints it."""
+    """Write ``text`` so that LaTeX prints it as it is."""
     return re.sub(r"[&%$#_{}\\~^]", lambda match: _ESCAPES.get(match[0], f"\\{match[0]}"), text)
 
 

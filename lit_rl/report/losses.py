@@ -32,9 +32,10 @@ class Recorder(NamedTuple):
     """What ``recorder.json`` says.
 
     Attributes:
-        state: Of the recorder's process, in its own word.
+        state: What the recorder's process is doing, in its own word.
         heartbeat: Unix time of its last sign of life; None when it gave none.
-        counts: Records ``offered``, ``written``, ``dropped``, ``invalid``, earlier parts of the run included.
+        counts: Numbers of records ``offered``, ``written``, ``dropped`` and ``invalid``; they include earlier
+            parts of the run.
     """
 
     state: str
@@ -47,7 +48,7 @@ class Recorder(NamedTuple):
         return self.counts["dropped"] + self.counts["invalid"] > 0
 
     def describe(self) -> str:
-        """``3000 offered, 2990 written, 10 dropped, 0 invalid``."""
+        """Say the counts: ``3000 offered, 2990 written, 10 dropped, 0 invalid``."""
         return ", ".join(f"{count} {name}" for name, count in self.counts.items())
 
 
@@ -56,8 +57,8 @@ class LossLog:
     """What was recorded of the losses of a run.
 
     Attributes:
-        losses: In the order of networks and columns.
-        recorders: One for each loss log.
+        losses: All losses, in the order of networks and columns.
+        recorders: What each loss log says of its recorder.
         missing: Networks that were expected and gave no loss, with the reason.
         damaged: Lines that could not be read.
     """
@@ -69,7 +70,7 @@ class LossLog:
 
 
 def read_losses(run: Path, metrics: Table) -> LossLog:
-    """Losses of the run in directory ``run``.
+    """Read the losses of the run in directory ``run``.
 
     Args:
         run: The run directory.
@@ -98,7 +99,7 @@ def read_losses(run: Path, metrics: Table) -> LossLog:
 
 
 def read_recorders(run: Path) -> list[Recorder]:
-    """The recorders of a run; none where their files are missing or torn."""
+    """Read the recorders of a run; there are none where their files are missing or torn."""
     contents = [read_json(folder / STATE) for folder in find_loss_logs(run)]
     return [_parse(content) for content in contents if content]
 

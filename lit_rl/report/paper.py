@@ -86,7 +86,7 @@ def write_paper(runs: Sequence[Path], out: Path) -> list[Path]:
 
 
 def refuse_equal_seeds(groups: Sequence[Group]) -> None:
-    """Runs of one configuration and one seed are one run: counted twice, they make intervals too narrow.
+    """Refuse a run that is given twice (one configuration, one seed): intervals would be too narrow.
 
     Raises:
         ValueError: Names the two runs.
@@ -103,7 +103,7 @@ def refuse_equal_seeds(groups: Sequence[Group]) -> None:
 
 
 def _score_name(groups: Sequence[Group]) -> str:
-    """What is compared: the return of the greedy policy where every run has it, else that of training.
+    """Choose what is compared: the return of the greedy policy where every run has it, else that of training.
 
     Raises:
         ValueError: A run has neither.
@@ -128,7 +128,7 @@ def _row(group: Group, name: str) -> Row:
 
 
 def _draw_curves(path: Path, groups: Sequence[Group], metric: str, label: str) -> list[Path]:
-    """Interquartile mean over the runs of each group, with its interval, where all of them have values."""
+    """Draw the interquartile mean over the runs of each group, with its interval, where all have values."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     with _figure(path, len(groups)) as (axes, written):
@@ -153,7 +153,7 @@ def _draw_curves(path: Path, groups: Sequence[Group], metric: str, label: str) -
 
 
 def _draw_final(path: Path, rows: Sequence[Row], label: str) -> list[Path]:
-    """Final returns: interquartile mean, interval, and each run as a dot."""
+    """Draw final returns: the interquartile mean, its interval, and each run as a dot."""
     names = [row.method.replace(", ", ",\n") for row in rows]
     height_in = 0.6 + sum(0.12 + 0.13 * len(name.splitlines()) for name in names)
     with _figure(path, 0, height_in) as (axes, written):
@@ -173,7 +173,7 @@ def _draw_final(path: Path, rows: Sequence[Row], label: str) -> list[Path]:
 
 @contextmanager
 def _figure(path: Path, legend_lines: int, height_in: float = HEIGHT_IN) -> Iterator[tuple[Axes, list[Path]]]:
-    """Axes of one column's width; at the end the legend is put below and PDF and PNG are written.
+    """Give axes of one column's width; afterwards put the legend below, and write PDF and PNG.
 
     Yields:
         The axes, and a list that holds the two files afterwards.

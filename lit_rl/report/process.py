@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import psutil
+
 from lit_rl.report.words import duration
 
 FILE = "process.json"
+
+CLOCK_SLACK_S = 60.0
+"""Setting the clock of the machine moves the time at which a process began, by so much at most; no number is
+given to another process so soon."""
 
 Name: TypeAlias = Literal["running", "finished", "interrupted", "failed", "crashed", "unknown"]
 
@@ -29,36 +34,36 @@ class State(NamedTuple):
     detail: str
 
 
-def create_time(pid: int) -> int | None:
-    """When process ``pid`` began, in clock ticks since the start of the machine.
+def create_time(pid: int) -> float | None:
+    """Return the unix time at which process ``pid`` began.
 
     Together with the number it names one process, also after the number was given to another one. None when
-    there is no such process (one that waits to be reaped is none), or no ``/proc``.
+    there is no such process (one that waits to be reaped is none), or when the system does not tell.
     """
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.Error:
         return None
-    fields = text.rpartition(")")[2].split()  # from the third field on: the second may contain blanks
-    return None if fields[0] in "ZX" else int(fields[19])
 
 
 def is_alive(process: Mapping[str, Any]) -> bool:
-    """Whether the process that wrote ``process`` on this machine still runs."""
+    """Tell whether the process that wrote ``process`` on this machine still runs.
+
+    Where it wrote no unix time of its beginning, its number alone decides. Older versions of lit_rl wrote an
+    integer there, which counts clock ticks since the start of the machine.
+    """
     pid, begun = process.get("pid"), process.get("create_time")
     if not isinstance(pid, int) or pid <= 0:
         return False
-    if begun is not None:
-        return create_time(pid) == begun
-    try:
-        os.kill(pid, 0)  # sends nothing
-    except OSError as error:
-        return isinstance(error, PermissionError)
-    return True
+    if not isinstance(begun, float):
+        return psutil.pid_exists(pid)
+    now = create_time(pid)
+    return now is not None and abs(now - begun) < CLOCK_SLACK_S
 
 
 def read_state(directory: Path, process: Mapping[str, Any] | None, now: float | None = None) -> State:
-    """State of the run in ``directory``.
+    """Tell the state of the run in ``directory``.
 
     Args:
         directory: The run directory.
@@ -82,7 +87,7 @@ def read_state(directory: Path, process: Mapping[str, Any] | None, now: float | 
 
 
 def last_write(directory: Path) -> float:
-    """Unix time of the newest file of the run or of its checkpoints."""
+    """Return the unix time of the newest file of the run or of its checkpoints."""
     files = [*directory.iterdir(), *directory.glob("checkpoints/*")]
     return max((_modified(file) for file in files if file.is_file()), default=_modified(directory))
 

@@ -28,6 +28,9 @@ _NOT_LEARNING = (
 )
 """Keys of ``trainer`` that do not change what is learned: runs of one configuration may differ in them."""
 
+_NOT_LEARNING_DATA = ("seed", "playback", "replay")
+"""Arguments of the data module that neither do; ``replay`` is what earlier versions called ``playback``."""
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -35,12 +38,12 @@ class Run:
 
     Attributes:
         path: The run directory.
-        config: ``config.yaml``.
-        config_text: The same as text.
-        versions: ``versions.json``.
-        process: ``process.json``.
-        evaluation: ``eval.json``.
-        table: ``metrics.csv``.
+        config: Content of ``config.yaml``.
+        config_text: Text of ``config.yaml``.
+        versions: Content of ``versions.json``.
+        process: Content of ``process.json``.
+        evaluation: Content of ``eval.json``.
+        table: Content of ``metrics.csv``.
         state: Whether it runs, or how it ended.
         notes: What could not be read.
     """
@@ -62,18 +65,18 @@ class Run:
 
     @property
     def seed(self) -> str:
-        """All seeds it was started with; equal seeds and configurations are the same run twice."""
+        """All seeds the run was started with; equal seeds and configurations are one run, given twice."""
         seeds = [self.config.get("seed_everything"), _arguments(self.config, "data").get("seed")]
         return "/".join(str(seed) for seed in seeds if seed is not None) or "unknown"
 
     @property
     def is_seeded(self) -> bool:
-        """Whether its seed is known and was used."""
+        """Whether the seed of the run is known and was used."""
         return self.config.get("seed_everything", False) is not False
 
     @property
     def algorithm(self) -> str:
-        """Class of the learner, as in ``PPO``."""
+        """The name of the learner's class, as in ``PPO``."""
         return _class_name(self.config.get("model"))
 
     @property
@@ -83,12 +86,12 @@ class Run:
 
     @property
     def env_steps(self) -> int:
-        """Env steps of the last row that was written."""
+        """How many env steps the last row that was written counts."""
         return self.table.last_step
 
     @property
     def total_env_steps(self) -> int | None:
-        """Env steps it is to do."""
+        """How many env steps the run is to do; None when it does not say."""
         told = self.process.get("total_env_steps")
         budget = self.config.get("budget")
         total = told or (budget.get("total_env_steps") if isinstance(budget, dict) else None)
@@ -96,15 +99,15 @@ class Run:
 
     @cached_property
     def losses(self) -> LossLog:
-        """What was recorded of its losses; read on first use."""
+        """What was recorded of the losses of the run; it is read on first use."""
         return read_losses(self.path, self.table)
 
     def series(self, name: str) -> Series | None:
-        """A logged value over env steps; None when it was never logged."""
+        """Return a logged value over env steps; None when it was never logged."""
         return self.table.columns.get(name)
 
     def last(self, name: str) -> float | None:
-        """The newest value of ``name``."""
+        """Return the newest value of ``name``; None when it was never logged."""
         series = self.series(name)
         return None if series is None else series.last
 
@@ -114,8 +117,8 @@ class Group:
     """Runs that differ in their seed only.
 
     Attributes:
-        runs: In the order they were given.
-        words: What tells this group from others of the same learner and environment.
+        runs: The runs, in the order in which they were given.
+        words: Arguments that tell this group from others with this learner and environment.
     """
 
     runs: list[Run]
@@ -128,17 +131,17 @@ class Group:
 
     @property
     def method(self) -> str:
-        """Learner, and what tells it from others: ``PPO, clip 0.1``."""
+        """The learner, and what tells the group from others: ``PPO, clip 0.1``."""
         return ", ".join([self.runs[0].algorithm, *self.words])
 
     @property
     def label(self) -> str:
-        """The same with the environment: ``PPO, CartPole-v1, clip 0.1``."""
+        """The method with its environment: ``PPO, CartPole-v1, clip 0.1``."""
         return ", ".join([self.runs[0].algorithm, self.environment, *self.words])
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:
-    """Run directories among ``paths`` and, where a path is a folder of runs, in it; each once.
+    """Find the run directories among ``paths`` and within those that are folders of runs; each counts once.
 
     Raises:
         ValueError: A path is no run, and no folder with runs.
@@ -157,7 +160,7 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
 
 
 def is_run(path: Path) -> bool:
-    """Whether ``path`` is a directory that ``lit-rl fit`` fills."""
+    """Tell whether ``path`` is a directory that ``lit-rl fit`` fills."""
     has_start = (path / "config.yaml").is_file() and (path / "versions.json").is_file()
     return has_start or (path / "metrics.csv").is_file()
 
@@ -186,7 +189,7 @@ def read_run(path: Path, now: float | None = None) -> Run:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Runs of one configuration together, in the order of their first run."""
+    """Put runs of one configuration together, in the order of the first run of each."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(_identity(run), []).append(run)
@@ -195,25 +198,25 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def _short(path: Path) -> Path:
-    """Relative to the working directory where it lies in that."""
+    """Write ``path`` relative to the working directory where it lies in that."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _below(path: Path) -> list[Path]:
-    """Folders in ``path``, and in those, sorted."""
+    """List the folders in ``path`` and the folders in those, sorted."""
     if not path.is_dir():
         return []
     return sorted(p for pattern in ("*", "*/*") for p in path.glob(pattern) if p.is_dir())
 
 
 def _learning_part(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the numbers of a run, but for its seed."""
+    """Pick the part of a configuration that decides the numbers of a run, its seed left out."""
     part = {key: value for key, value in config.items() if key not in ("seed_everything", "checkpoint")}
     if isinstance(part.get("trainer"), dict):
         part["trainer"] = {k: v for k, v in part["trainer"].items() if k not in _NOT_LEARNING}
-    if "seed" in _arguments(config, "data"):
-        arguments = {k: v for k, v in _arguments(config, "data").items() if k != "seed"}
-        part["data"] = {**part["data"], "init_args": arguments}
+    if arguments := _arguments(config, "data"):
+        kept = {key: value for key, value in arguments.items() if key not in _NOT_LEARNING_DATA}
+        part["data"] = {**part["data"], "init_args": kept}
     return part
 
 
@@ -223,9 +226,9 @@ def _identity(run: Run) -> str:
 
 
 def _differences(firsts: Sequence[Run]) -> list[list[str]]:
-    """For each run a few arguments that tell it from those of its learner and environment.
+    """Find for each run a few arguments that tell it from others with its learner and environment.
 
-    The name of the run where there are none, as for runs without a readable configuration.
+    A run that no argument tells from others gets its name, as do runs whose configuration is unreadable.
     """
     flat = [_flatten(_learning_part(run.config)) for run in firsts]
     found = []
@@ -241,7 +244,11 @@ def _differences(firsts: Sequence[Run]) -> list[list[str]]:
 
 
 def _tell_apart(own: dict[str, str], rivals: list[dict[str, str]], name: str) -> list[str]:
-    """Arguments of ``own`` that no rival has all of: first those that tell it from most."""
+    """Choose arguments of ``own`` such that each rival differs in at least one of them.
+
+    The argument in which most of the remaining rivals differ is chosen first. Where two configurations are
+    equal in all arguments, the ``name`` of the run ends the list.
+    """
     words = []
     while rivals:
         alike = {key: [r for r in rivals if r.get(key) == own[key]] for key in sorted(own, key=_importance)}
@@ -254,7 +261,7 @@ def _tell_apart(own: dict[str, str], rivals: list[dict[str, str]], name: str) ->
 
 
 def _importance(key: str) -> int:
-    """What readers look for first; within a section the order of the file."""
+    """Rank a key by its section: readers look for the learner first, then for the data and the budget."""
     sections = ("model", "data", "budget")
     section = key.partition(".")[0]
     return sections.index(section) if section in sections else len(sections)
@@ -271,14 +278,14 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, str]:
 
 
 def _arguments(config: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """``init_args`` of the model or the data; empty where the file is torn."""
+    """Return ``init_args`` of the model or the data; it is empty where the file is torn."""
     section = config.get(part)
     arguments = section.get("init_args") if isinstance(section, dict) else None
     return arguments if isinstance(arguments, dict) else {}
 
 
 def _class_name(value: Any) -> str:
-    """``PPO`` for ``{"class_path": "lit_rl.PPO"}``; a string is taken as it is."""
+    """Say ``PPO`` for ``{"class_path": "lit_rl.PPO"}``; a string is taken as it is."""
     if isinstance(value, dict):
         return str(value.get("class_path", "unknown")).rpartition(".")[2]
     return str(value) if value is not None else "unknown"

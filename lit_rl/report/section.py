@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from markupsafe import Markup
+
 from lit_rl.report.curves import Chart
 
 
@@ -19,6 +21,6 @@ class Section:
     """
 
     title: str
-    html: str = ""
+    html: Markup = field(default_factory=Markup)
     charts: list[Chart] = field(default_factory=list)
     note: str = ""

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from lit_rl import metrics
 from lit_rl.files import read_json
 from lit_rl.report.curves import Chart, group_lines
-from lit_rl.report.markup import details, join, lines, state, table
-from lit_rl.report.replay import replay
+from lit_rl.report.markup import render
+from lit_rl.report.playback import playback
 from lit_rl.report.runs import Group, Run
 from lit_rl.report.section import Section
 from lit_rl.report.skills import skills
@@ -42,14 +43,17 @@ SPEED = {
 
 
 def overview(groups: Sequence[Group]) -> Section:
-    """A line for each run."""
-    head = ["run", "configuration", "seed", "state", "env steps", "training return", "evaluation return"]
+    """Show each run in a line."""
+    head = [
+        "run", "configuration", "seed", "state", "env steps", "training return", "evaluation return",
+        "env steps/s (median)", "wall time",
+    ]  # fmt: skip
     rows = [
         [
             run.name,
             group.label,
             run.seed,
-            state(run.state.name, run.state.detail),
+            render("state.html", name=run.state.name, detail=run.state.detail),
             _progress(run),
             _value(run.last(metrics.EPISODE_RETURN)),
             _value(run.last(metrics.EVAL_RETURN)),
@@ -59,11 +63,11 @@ def overview(groups: Sequence[Group]) -> Section:
         for group in groups
         for run in group.runs
     ]
-    return Section("Runs", table([*head, "env steps/s (median)", "wall time"], rows))
+    return Section("Runs", render("table.html", head=head, rows=rows))
 
 
 def learning(groups: Sequence[Group]) -> Section | None:
-    """Return in training and in evaluation."""
+    """Show the return in training and in evaluation."""
     note = ""
     if any(len(group.runs) > 1 for group in groups):
         note = (
@@ -74,7 +78,7 @@ def learning(groups: Sequence[Group]) -> Section | None:
 
 
 def evaluation(groups: Sequence[Group]) -> Section | None:
-    """The last evaluation of each configuration, and what ``lit-rl test`` wrote."""
+    """Show the last evaluation of each configuration, and what ``lit-rl test`` wrote."""
     rows = []
     for group in groups:
         last = [value for run in group.runs if (value := run.last(metrics.EVAL_RETURN)) is not None]
@@ -90,18 +94,18 @@ def evaluation(groups: Sequence[Group]) -> Section | None:
     ]
     if not rows and not tested:
         return None
-    html = ""
+    html = Markup()
     if rows:
         head = ["configuration", "runs", "last evaluation return, mean of runs", "95 % interval"]
-        html += table(head, rows)
+        html += render("table.html", head=head, rows=rows)
     if tested:
         head = ["run, by lit-rl test", "return", "standard deviation", "episodes", "env steps of the policy"]
-        html += table(head, tested)
+        html += render("table.html", head=head, rows=tested)
     return Section("Evaluation", html)
 
 
 def losses(groups: Sequence[Group]) -> Section | None:
-    """Every loss of every network, with its trend."""
+    """Show every loss of every network, with its trend."""
     names = dict.fromkeys(
         (loss.network, loss.name) for group in groups for run in group.runs for loss in run.losses.losses
     )
@@ -121,37 +125,39 @@ def losses(groups: Sequence[Group]) -> Section | None:
 
 
 def policy(groups: Sequence[Group]) -> Section | None:
-    """What tells how the policy changes."""
+    """Show the values that tell how the policy changes."""
     return _charts("Policy and value", groups, POLICY)
 
 
 def sync(groups: Sequence[Group]) -> Section | None:
-    """Times and efficiency of synchronous updates."""
+    """Show times and efficiency of synchronous updates."""
     return _charts("Synchronous updates", groups, SYNC)
 
 
 def speed(groups: Sequence[Group]) -> Section | None:
-    """Throughput and where the time goes."""
+    """Show the throughput, and where the time goes."""
     return _charts("Speed", groups, SPEED)
 
 
 def reproduction(groups: Sequence[Group]) -> Section:
-    """Configuration, hardware, versions and commit."""
+    """Show configuration, hardware, versions and commit."""
     runs = [run for group in groups for run in group.runs]
     keys = dict.fromkeys(key for run in runs for key in run.versions)
     rows = [[key, "; ".join(dict.fromkeys(_version(run.versions.get(key)) for run in runs))] for key in keys]
-    html = table(["hardware and versions", ""], rows) if rows else ""
+    html = render("table.html", head=["hardware and versions", ""], rows=rows) if rows else Markup()
     for group in groups:
         first, others = group.runs[0], len(group.runs) - 1
         more = f"; {plural(others, 'more run')} with other seeds" if others else ""
-        html += details(f"config.yaml of {group.label}, seed {first.seed}{more}", first.config_text)
+        summary = f"config.yaml of {group.label}, seed {first.seed}{more}"
+        html += render("details.html", summary=summary, text=first.config_text)
     return Section("To repeat it", html)
 
 
 def records(groups: Sequence[Group]) -> Section:
-    """What was dropped, damaged or not finite."""
+    """Say what was dropped, damaged or not finite."""
     found = [f"{run.name}: {text}" for group in groups for run in group.runs for text in _faults(run)]
-    return Section("What was dropped", lines(found or ["Nothing: every file was read in full."]))
+    items = found or ["Nothing: every file was read in full."]
+    return Section("What was dropped", render("list.html", items=items))
 
 
 SECTIONS: list[Callable[[Sequence[Group]], Section | None]] = [
@@ -163,11 +169,11 @@ SECTIONS: list[Callable[[Sequence[Group]], Section | None]] = [
     sync,
     speed,
     skills,
-    replay,
+    playback,
     reproduction,
     records,
 ]
-"""All sections in their order on the page. A new kind of data is a new function here."""
+"""The page shows these sections in this order. A new kind of data is a new function here."""
 
 
 def _charts(
@@ -218,7 +224,7 @@ def _add_lines(
 
 
 def _spans_decades(curves: Sequence[Series]) -> bool:
-    """Whether all values are positive and the largest is over a thousand times the smallest."""
+    """Tell whether all values are positive and the largest is over a thousand times the smallest."""
     values = np.concatenate([series.values for series in curves])
     values = values[np.isfinite(values)]
     return bool(len(values) and values.min() > 0 and values.max() > 1000 * values.min())
@@ -267,5 +273,6 @@ def _is_result(evaluation: Mapping[str, Any]) -> bool:
 
 def _version(value: Any) -> str:
     if isinstance(value, dict):  # git
-        return join([str(value.get("commit", "")), "with changes" if value.get("dirty") else ""])
+        commit = str(value.get("commit", ""))
+        return f"{commit}, with changes" if value.get("dirty") else commit
     return "unknown" if value is None else str(value)

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from lit_rl.files import read_json
 from lit_rl.report.bands import draw_bands, skill_bands
 from lit_rl.report.curves import Chart, Line
-from lit_rl.report.markup import bars
+from lit_rl.report.markup import render
 from lit_rl.report.runs import Group, Run
 from lit_rl.report.section import Section
 from lit_rl.report.tables import Series
 from lit_rl.report.words import number, plural
 
 SHOWN_ASSIGNMENTS = 120
-"""Of environment 0: more would be too thin to see."""
+"""So many assignments of environment 0 are drawn; more would be too thin to see."""
 
 MAX_TIMELINES = 8
-"""Runs whose timeline is drawn."""
+"""The timelines of so many runs are drawn."""
 
 _SKILL_USAGE = re.compile(r"skill_usage_step_(\d+)\.json")
 
 
 def skills(groups: Sequence[Group]) -> Section | None:
-    """From ``skill_usage_step_*.json`` (``PaperExport``) and ``skill_timeline.json`` (``SkillUsage``)."""
-    html, num_drawn, left_out, charts = "", 0, 0, []
+    """Show ``skill_usage_step_*.json`` of ``PaperExport`` and ``skill_timeline.json`` of ``SkillUsage``."""
+    html, num_drawn, left_out, charts = Markup(), 0, 0, []
     for group in groups:
         for run in group.runs:
             name = f"{group.label}, seed {run.seed}"
@@ -37,9 +37,9 @@ def skills(groups: Sequence[Group]) -> Section | None:
             timeline = read_json(run.path / "skill_timeline.json")
             try:
                 of_run = _share_charts(name, timeline)
-                drawn = _timeline(name, timeline) if num_drawn < MAX_TIMELINES else ""
+                drawn = _timeline(name, timeline) if num_drawn < MAX_TIMELINES else Markup()
             except (KeyError, TypeError, ValueError, IndexError):
-                html += f"<p>{escape(name)}: skill_timeline.json is damaged.</p>\n"
+                html += Markup("<p>{}: skill_timeline.json is damaged.</p>\n").format(name)
                 continue
             html += drawn
             num_drawn += bool(drawn)
@@ -52,33 +52,34 @@ def skills(groups: Sequence[Group]) -> Section | None:
     return Section("Skills", html, charts, note)
 
 
-def _usage_bars(name: str, usage: dict[str, Any]) -> str:
+def _usage_bars(name: str, usage: dict[str, Any]) -> Markup:
     if not usage.get("team_skills"):
-        return ""
+        return Markup()
     switches = usage.get("skill_switches")
     title = f"{name}: {'' if switches is None else number(switches)} switches"
     tables = [
-        bars(title, "team skill", usage["team_skills"]),
-        bars("of its agents", "agent skill", usage.get("agent_skills") or {}),
+        (title, "team skill", usage["team_skills"]),
+        ("of its agents", "agent skill", usage.get("agent_skills") or {}),
     ]
-    return f'<div class="charts">\n{"".join(f"<div>{table}</div>" for table in tables if table)}</div>\n'
+    return render("usage.html", tables=tables)
 
 
-def _timeline(name: str, timeline: dict[str, Any]) -> str:
-    """The newest assignments of environment 0, as bands."""
+def _timeline(name: str, timeline: dict[str, Any]) -> Markup:
+    """Draw the newest assignments of environment 0 as bands."""
     assigned = timeline.get("assignments", [])[-SHOWN_ASSIGNMENTS:]
     if not assigned:
-        return ""
+        return Markup()
     steps, team, agents = zip(*assigned, strict=True)
     ends = [*steps, max(timeline["env_steps"], steps[-1] + 1)]
     of_team = [] if team[0] is None else [int(skill) for skill in team]
     bands = skill_bands([f"agent {i}" for i in range(len(agents[0]))], of_team, agents, ends)
     title = f"{name}: the last {plural(len(assigned), 'assignment')} of environment 0"
-    return f"<h3>{escape(title)}</h3>\n{draw_bands(bands, ends[0], ends[-1], 'env steps')}"
+    drawn = draw_bands(bands, ends[0], ends[-1], "env steps")
+    return Markup("<h3>{}</h3>\n{}").format(title, drawn)
 
 
 def _share_charts(name: str, timeline: dict[str, Any]) -> list[Chart]:
-    """Shares over training, one curve per skill."""
+    """Make charts of the shares over training, with one curve per skill."""
     spans = timeline.get("spans", [])
     charts = []
     for kind, whose in (("team", "team"), ("agents", "agent")):
@@ -97,7 +98,7 @@ def _share_charts(name: str, timeline: dict[str, Any]) -> list[Chart]:
 
 
 def _skill_usage(run: Run) -> dict[str, Any]:
-    """The newest export of the first rank; empty where there is none or it is torn."""
+    """Read the newest export of the first rank; it is empty where there is none or it is torn."""
     files = run.path.glob("paper_data/skill_usage_step_*.json")
     steps = {int(match[1]): path for path in files if (match := _SKILL_USAGE.fullmatch(path.name))}
     return read_json(steps[max(steps)]) if steps else {}

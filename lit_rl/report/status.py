@@ -13,7 +13,7 @@ from lit_rl.report.words import duration, number, plural
 
 
 def describe_run(path: Path, now: float | None = None) -> str:
-    """One line for each thing there is to know of the run in directory ``path``; what is unknown is left out.
+    """Tell what there is to know of the run in directory ``path``, line by line; the unknown is left out.
 
     Args:
         path: The run directory.
@@ -64,7 +64,7 @@ def _policy(run: Run) -> str:
 
 
 def _checkpoint(run: Run, now: float) -> str:
-    """Name and age of the newest checkpoint."""
+    """Tell name and age of the newest checkpoint."""
     files = [(path.stat().st_mtime, path.name) for path in run.path.glob("checkpoints/*.ckpt")]
     if not files:
         return "none"

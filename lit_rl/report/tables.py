@@ -34,8 +34,8 @@ class Table:
     """The columns of a CSV file over its column ``step``.
 
     Attributes:
-        columns: Name to the values that are there; a column without any is left out.
-        damaged: Lines that could not be read and are left out.
+        columns: The values that are there, by name; a column without any is left out.
+        damaged: Number of lines that could not be read and are left out.
         last_step: Largest step of all rows; 0 when there are none.
     """
 
@@ -98,7 +98,7 @@ def _whole_lines(file: TextIOWrapper, table: Table) -> Iterator[str]:
 
 
 def _split(line: str) -> list[str]:
-    """Cells of a line; none where it is no CSV."""
+    """Split a line into cells; there are none where it is no CSV."""
     try:
         return next(csv.reader([line]), [])
     except csv.Error:
@@ -106,7 +106,7 @@ def _split(line: str) -> list[str]:
 
 
 def _parse(row: list[str], header: list[str]) -> tuple[float, list[tuple[str, float]]]:
-    """The step and the values of one row.
+    """Read the step and the values of one row.
 
     Raises:
         ValueError: The row is not whole.

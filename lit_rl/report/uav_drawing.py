@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from lit_rl.report.animation import TEXT, Animation
 from lit_rl.report.bands import Curve, ticks
 from lit_rl.report.drawing import Drawing
@@ -14,7 +16,7 @@ SIZE, LEFT, TOP, BOTTOM = 560, 64, 14, 50
 _CONNECTED, _SERVED, _ALONE = "var(--c2)", "var(--c1)", "var(--muted)"
 _UAV = "var(--c0)"
 _LABEL_WIDTH, _LABEL_HEIGHT = 7.0, 13.0
-"""Of a letter, and of a line, in px."""
+"""A letter of a label is so many px wide, and its line so many px high."""
 
 _NEAR = 6
 """The first so many places of a label are beside its UAV."""
@@ -23,7 +25,7 @@ Frames = Sequence[dict[str, Any]]
 
 
 def draw_uav(frames: Frames, kept: Sequence[int], animation: Animation) -> Drawing:
-    """Draw snapshots of ``envs/uav/snapshot.py``; those in ``kept`` are shown."""
+    """Draw pictures that ``UAVNetwork`` gave; those in ``kept`` are shown."""
     shown = [frames[k] for k in kept]
     at = _Scale(shown[0]["area_m"])
     picture = [at.frame(), *_links(shown, at, animation), *_users(shown, at, animation)]
@@ -35,7 +37,7 @@ def draw_uav(frames: Frames, kept: Sequence[int], animation: Animation) -> Drawi
         f'fill="currentColor" aria-label="UAVs and users from above">{"".join(picture)}</svg>'
     )
     return Drawing(
-        svg=svg,
+        svg=Markup(svg),
         title=[
             f"t = {f['time_s']:g} s, {f['throughput_mbps']:.1f} Mbit/s, "
             f"{f['connected_users']} of {num_users} users connected"
@@ -46,20 +48,24 @@ def draw_uav(frames: Frames, kept: Sequence[int], animation: Animation) -> Drawi
             "UAVs with a route": [f"{sum(map(bool, f['routes']))} of {len(f['uavs'])}" for f in shown],
             "users alone": [str(sum(link < 0 for link in f["link"])) for f in shown],
         },
-        legend=[
-            (_dot(_CONNECTED, 4), "user, connected"),
-            (_dot(_SERVED, 4), "user, served too slowly"),
-            (_dot(_ALONE, 2.5), "user, alone"),
-            (f'<path d="M7 10L13 1L19 10z" fill="{_UAV}"/>', "UAV: number and height in m"),
-            ('<path d="M8 1h10v10h-10z" fill="none" stroke="currentColor" stroke-width="2"/>', "gateway"),
-            (f'<path d="M0 6H26" stroke="{_CONNECTED}" stroke-opacity=".7"/>', "link to the UAV that serves"),
-            (
-                f'<path d="M0 6H26" stroke="{_UAV}" stroke-width="3" stroke-opacity=".5"/>',
-                "route to the gateway",
-            ),
-        ],
+        legend=[(Markup(swatch), meaning) for swatch, meaning in _LEGEND],
         curves=[Curve("connected users", counts, 0, max(1, *counts))],
     )
+
+
+def _dot(color: str, radius: float) -> str:
+    return f'<circle cx="13" cy="6" r="{radius}" fill="{color}"/>'
+
+
+_LEGEND = (
+    (_dot(_CONNECTED, 4), "user, connected"),
+    (_dot(_SERVED, 4), "user, served too slowly"),
+    (_dot(_ALONE, 2.5), "user, alone"),
+    (f'<path d="M7 10L13 1L19 10z" fill="{_UAV}"/>', "UAV: number and height in m"),
+    ('<path d="M8 1h10v10h-10z" fill="none" stroke="currentColor" stroke-width="2"/>', "gateway"),
+    (f'<path d="M0 6H26" stroke="{_CONNECTED}" stroke-opacity=".7"/>', "link to the UAV that serves"),
+    (f'<path d="M0 6H26" stroke="{_UAV}" stroke-width="3" stroke-opacity=".5"/>', "route to the gateway"),
+)
 
 
 class _Scale:
@@ -73,11 +79,11 @@ class _Scale:
         return LEFT + x / self.area_m * SIZE, TOP + (1 - y / self.area_m) * SIZE
 
     def text(self, point: Sequence[float]) -> str:
-        """``120 45``, to the px."""
+        """Write the point in whole px: ``120 45``."""
         return " ".join(f"{value:.0f}" for value in self(point))
 
     def frame(self) -> str:
-        """Border, grid and axes."""
+        """Draw border, grid and axes."""
         parts = []
         for metres in ticks(0, self.area_m, 5):
             x, y = self((metres, metres))
@@ -105,7 +111,7 @@ def _links(frames: Frames, at: _Scale, animation: Animation) -> list[str]:
 
 
 def _users(frames: Frames, at: _Scale, animation: Animation) -> list[str]:
-    """Dots are lines of no length with round ends."""
+    """Draw users as dots, which are lines of no length with round ends."""
     drawn = []
     for state, color, width in ((0, _ALONE, 5), (1, _SERVED, 8), (2, _CONNECTED, 8)):
         paths = []
@@ -145,7 +151,7 @@ def _label(uav: int, frame: dict[str, Any]) -> str:
 
 
 def _label_places(frames: Frames, at: _Scale) -> list[list[tuple[float, float]]]:
-    """Left end and base line of each UAV's label in each frame, where it covers no UAV and no other label.
+    """Place the left end of each UAV's label in each frame, so that it covers no UAV and no other label.
 
     A label keeps its side of the UAV as long as there is room, unless it was driven far away.
     """
@@ -178,7 +184,3 @@ def _is_free(box: tuple[float, float, float, float], taken: list[tuple[float, fl
     left, top, right, bottom = box
     is_inside = left >= LEFT and right <= LEFT + SIZE and top >= TOP and bottom <= TOP + SIZE
     return is_inside and not any(left < r and l < right and top < b and t < bottom for l, t, r, b in taken)
-
-
-def _dot(color: str, radius: float) -> str:
-    return f'<circle cx="13" cy="6" r="{radius}" fill="{color}"/>'

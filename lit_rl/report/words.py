@@ -8,7 +8,7 @@ _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
 def duration(seconds: float) -> str:
-    """``12 s``, ``3.5 min``, ``2.0 h``, ``4.1 d``."""
+    """Write a time span: ``12 s``, ``3.5 min``, ``2.0 h``, ``4.1 d``."""
     for size, unit in _UNITS:
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
@@ -16,7 +16,7 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float, digits: int = 4) -> str:
-    """Four significant digits, no needless zeros: ``500``, ``0.01235``, ``12346``, ``1.235e-07``."""
+    """Write four significant digits without needless zeros: ``500``, ``0.01235``, ``1.235e-07``."""
     if not math.isfinite(value):
         return str(value)
     if value == 0 or 1e-4 <= abs(value) < 1e7:
@@ -27,5 +27,5 @@ def number(value: float, digits: int = 4) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 run``, ``2 runs``."""
+    """Write a number of things: ``1 run``, ``2 runs``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,5 +1,3 @@
-import json
-
 from lit_rl.report.animation import TEXT, Animation
 
 
@@ -19,8 +17,7 @@ def test_what_never_moves_has_no_track():
     assert animation.tracks == []
 
 
-def test_data_may_stand_in_a_script():
+def test_data_for_the_script():
     animation = Animation(2)
     animation.element("p", {}, {TEXT: ["</script>", "b"]})
-    assert "<" not in animation.data(50)
-    assert json.loads(animation.data(50)) == {"frames": 2, "ms": 50, "tracks": [[0, "", ["</script>", "b"]]]}
+    assert animation.data(50) == {"frames": 2, "ms": 50, "tracks": [[0, "", ["</script>", "b"]]]}

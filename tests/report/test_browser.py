@@ -9,7 +9,7 @@ import pytest
 
 from lit_rl.envs.uav.network import UAVNetwork
 from lit_rl.report.html import write_report
-from tests.report.test_replay import record
+from tests.report.test_playback import record
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -63,9 +63,9 @@ def test_page_without_a_finite_value_is_ready(make_run, tmp_path):
     assert dom.count(">No finite values.</p>") == 4
 
 
-def test_a_replay_plays_and_can_be_moved(make_run, tmp_path):
+def test_a_playback_plays_and_can_be_moved(make_run, tmp_path):
     run = make_run("a")
-    (run / "replay.json").write_text(json.dumps(record(UAVNetwork(1), 30)))
+    (run / "playback.json").write_text(json.dumps(record(UAVNetwork(1), 30)))
     page = write_report([run], tmp_path / "report.html")
     dom, console = load(page)
     assert console == []

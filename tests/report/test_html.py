@@ -104,7 +104,7 @@ def test_text_from_files_is_escaped(make_run):
 @pytest.mark.parametrize("name", ["config.yaml", "versions.json", "metrics.csv", "process.json", None])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.97])
 def test_crashed_run_with_torn_files(make_run, name, share):
-    run = make_run("a", process=process_json("running", create_time=1))
+    run = make_run("a", process=process_json("running", create_time=1.0))
     for path in [run / name] if name else [path for path in run.iterdir() if path.is_file()]:
         path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     _, parsed, _ = page(run)

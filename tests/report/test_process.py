@@ -1,11 +1,13 @@
+import json
 import os
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
-from lit_rl.report.process import create_time, is_alive, last_write, read_state
+from lit_rl.report.process import CLOCK_SLACK_S, create_time, is_alive, last_write, read_state
 from tests.processes import wait_until
 from tests.report.conftest import process_json
 
@@ -30,7 +32,7 @@ def test_this_process_is_alive(tmp_path):
 
 
 def test_number_that_was_given_to_another_process_is_gone(tmp_path):
-    recycled = process_json("running", create_time=12345)
+    recycled = process_json("running", create_time=12345.0)
     assert not is_alive(recycled)
     state = read_state(tmp_path, recycled, now=last_write(tmp_path) + 60)
     assert state == ("crashed", f"process {os.getpid()} is gone, last write 60 s ago")
@@ -46,25 +48,24 @@ def test_killed_process_is_gone_before_and_after_it_is_reaped(child):
     assert create_time(child.pid) is None
 
 
-def test_start_of_a_process_whose_name_holds_blanks_and_brackets(tmp_path, monkeypatch):
-    fields = " ".join(["S", *map(str, range(4, 60))])
-
-    class Files:
-        def __init__(self, path):
-            assert path == "/proc/7/stat"
-
-        def read_text(self, **kwargs):
-            return f"7 (a) b (c)) {fields}\n"
-
-    monkeypatch.setattr("lit_rl.report.process.Path", Files)
-    assert create_time(7) == 22  # proc(5): starttime is field 22
-
-
-def test_without_proc_the_number_alone_decides(child):
-    assert is_alive({"pid": child.pid, "create_time": None})
+@pytest.mark.parametrize("older", [None, 12345, "damaged"])  # 12345 are clock ticks of older versions
+def test_without_a_unix_time_the_number_alone_decides(child, older):
+    assert is_alive({"pid": child.pid, "create_time": older})
     child.kill()
     child.wait()
-    assert not is_alive({"pid": child.pid, "create_time": None})
+    assert not is_alive({"pid": child.pid, "create_time": older})
+
+
+def test_time_of_the_beginning_is_unix_time(child):
+    begun = create_time(child.pid)
+    assert begun == pytest.approx(time.time(), abs=30)
+    assert begun == json.loads(json.dumps(begun))
+
+
+def test_a_clock_that_was_set_a_little_makes_no_other_process():
+    begun = this_process()["create_time"]
+    assert is_alive(this_process() | {"create_time": begun - 0.9 * CLOCK_SLACK_S})
+    assert not is_alive(this_process() | {"create_time": begun + 1.1 * CLOCK_SLACK_S})
 
 
 @pytest.mark.parametrize("pid", [None, "7", 0, -1])

@@ -50,7 +50,9 @@ def test_configuration_of_any_shape_is_survived(make_run, text):
 def test_runs_that_differ_in_seed_and_watching_only_are_one_group(make_run):
     paths = [make_run(name, seed) for name, seed in (("a", 1), ("b", 2))]
     text = (paths[1] / "config.yaml").read_text().replace("accelerator: cpu", "accelerator: gpu")
-    (paths[1] / "config.yaml").write_text(text.replace("seed: null", "seed: 9"))
+    first = (paths[0] / "config.yaml").read_text()
+    (paths[0] / "config.yaml").write_text(first.replace("seed: null", "seed: null\n    replay: true"))
+    (paths[1] / "config.yaml").write_text(text.replace("seed: null", "seed: 9\n    playback: false"))
     (group,) = groups_of(*paths)
     assert [run.seed for run in group.runs] == ["1", "2/9"]
     assert (group.label, group.method, group.environment) == ("PPO, CartPole-v1", "PPO", "CartPole-v1")

@@ -37,6 +37,11 @@ def test_quantiles_of_student(degrees, quantile):
     assert student_t(degrees) == pytest.approx(quantile, abs=6e-5)
 
 
+def test_quantiles_of_student_have_no_value_below_one_degree():
+    assert np.isnan(student_t(0))
+    np.testing.assert_allclose(student_t(np.array([-1, 1, 2])), [np.nan, 12.7062, 4.3027], atol=6e-5)
+
+
 def test_quantile_of_student_by_integration():
     degrees, t = 5, student_t(5, 0.8)
     x = np.linspace(-t, t, 20_001)
@@ -73,6 +78,20 @@ def test_bootstrap_resamples_within_strata_as_the_slow_twin():
     assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(found, [0.025, 0.975])))
 
 
+@pytest.mark.parametrize(
+    ("sample", "low", "high"),
+    [
+        ([0.0, 1.0], 0.0, 1.0),  # the mean is 0, 1/2 or 1 with probability 1/4, 1/2 and 1/4
+        ([0.0, 0.0, 3.0], 0.0, 3.0),  # 3 with probability 1/27, more than 0.025
+        ([0.0, 0.0, 0.0, 4.0], 0.0, 3.0),  # 4 with probability 1/256, 3 with 12/256
+        ([5.0, 5.0], 5.0, 5.0),
+    ],
+)
+def test_bootstrap_of_a_mean_by_hand(sample, low, high):
+    interval = stratified_bootstrap([np.array(sample)], np.mean)
+    assert (interval.center, interval.low, interval.high) == (np.mean(sample), low, high)
+
+
 def test_bootstrap_repeats_itself_and_handles_curves():
     curves = np.random.default_rng(1).normal(size=(6, 4))
     first, second = stratified_bootstrap([curves]), stratified_bootstrap([curves])
@@ -94,3 +113,5 @@ def test_one_run_gives_no_interval():
     interval = stratified_bootstrap([np.array([4.0])])
     assert interval.center == 4.0
     assert np.isnan([interval.low, interval.high]).all()
+    strata = [np.array([4.0]), np.array([1.0, 3.0])]
+    assert np.isnan(stratified_bootstrap(strata, np.mean).low)

@@ -47,7 +47,7 @@ def test_running(aged):
 
 
 def test_crashed_before_its_first_episode(aged):
-    path = aged(process=process_json("running", create_time=1), rows=["100,,0.5,,1,", "200,"])
+    path = aged(process=process_json("running", create_time=1.0), rows=["100,,0.5,,1,", "200,"])
     assert describe_run(path, NOW + 180).splitlines()[1:] == [
         f"  state       crashed, process {os.getpid()} is gone, last write 3.0 min ago",
         "  env steps   100 of 400 (25.0%)",

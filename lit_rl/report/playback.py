@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from itertools import accumulate
 from typing import Any
+
+from markupsafe import Markup
 
 from lit_rl.files import read_json
 from lit_rl.report.animation import TEXT, Animation
 from lit_rl.report.bands import Band, Curve, draw_bands, height_of, skill_bands, x_of
 from lit_rl.report.drawing import Drawing
 from lit_rl.report.grid_drawing import draw_grid
+from lit_rl.report.markup import render
 from lit_rl.report.runs import Group
 from lit_rl.report.section import Section
 from lit_rl.report.uav_drawing import draw_uav
 from lit_rl.report.words import number, plural
 
-REPLAY_BYTES = 300_000
-"""Of one replay on the page; a longer one leaves out frames."""
+FILE = "playback.json"
+FORMER_FILE = "replay.json"
+"""Runs of older versions hold the same content under this name."""
+
+PLAYBACK_BYTES = 300_000
+"""A playback takes so much of the page at most; a longer one leaves out frames."""
 
 PAGE_BYTES = 600_000
-"""Of all; further replays are named, not shown."""
+"""All playbacks together take so much at most; further ones are named, not shown."""
 
 EPISODE_MS, FRAME_MS = 20_000, (50, 400)
 """How long an episode plays, and the least and most of a frame."""
@@ -30,24 +36,24 @@ EPISODE_MS, FRAME_MS = 20_000, (50, 400)
 _Draw = Callable[[Sequence[dict[str, Any]], Sequence[int], Animation], Drawing]
 
 DRAWINGS: Mapping[str, _Draw] = {"uav_bs_v0": draw_uav, "alice_and_bob": draw_grid}
-"""By the ``kind`` of a snapshot; each is given all snapshots and the indices of those that are shown."""
+"""The ``kind`` of a picture says which function draws all of them; it is told which are shown."""
 
 _ENDS = {"terminated": "terminated", "truncated": "truncated", "cut": "longer than was recorded"}
 
 
-def replay(groups: Sequence[Group]) -> Section | None:
-    """From ``replay.json`` (the data module's ``replay: true``)."""
+def playback(groups: Sequence[Group]) -> Section | None:
+    """Show what the data module recorded in ``playback.json`` (with ``playback: true``)."""
     parts, size, left_out = [], 0, []
     for group in groups:
         for run in group.runs:
-            content = read_json(run.path / "replay.json")
+            content = read_json(run.path / FILE) or read_json(run.path / FORMER_FILE)
             if not content:
                 continue
             name = f"{group.label}, seed {run.seed}"
             try:
                 figure = _fitting(name, content)
             except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-                parts.append(f"<p>{escape(name)}: replay.json is damaged.</p>\n")
+                parts.append(Markup("<p>{}: the recorded episode is damaged.</p>\n").format(name))
                 continue
             if size + len(figure) > PAGE_BYTES:
                 left_out.append(name)
@@ -58,18 +64,18 @@ def replay(groups: Sequence[Group]) -> Section | None:
         return None
     note = "The first episode of the newest evaluation, by the greedy policy."
     note += f" Not shown, to keep the page small: {'; '.join(left_out)}." if left_out else ""
-    return Section("Replay", "".join(parts), note=note)
+    return Section("Playback", Markup().join(parts), note=note)
 
 
-def _fitting(name: str, content: Mapping[str, Any]) -> str:
-    """The figure with as many frames as the page has room for."""
+def _fitting(name: str, content: Mapping[str, Any]) -> Markup:
+    """Make the figure with as many frames as the page has room for."""
     stride = 1
-    while len(figure := _figure(name, content, stride)) > REPLAY_BYTES and stride < len(content["frames"]):
+    while len(figure := _figure(name, content, stride)) > PLAYBACK_BYTES and stride < len(content["frames"]):
         stride *= 2
     return figure
 
 
-def _figure(name: str, content: Mapping[str, Any], stride: int) -> str:
+def _figure(name: str, content: Mapping[str, Any], stride: int) -> Markup:
     everything = [{**content["fixed"], **frame} for frame in content["frames"]]
     last = len(everything) - 1
     kept = [*range(0, last, stride), last]
@@ -83,25 +89,23 @@ def _figure(name: str, content: Mapping[str, Any], stride: int) -> str:
         "its reward": [number(rewards[k], 3) for k in kept],
         "return so far": [number(returns[k], 4) for k in kept],
     }
-    rows = "".join(
-        f'<tr><th scope="row">{escape(fact)}</th>{animation.element("td", {}, {TEXT: texts})}</tr>\n'
-        for fact, texts in facts.items()
-    )
-    swatches = "".join(
-        f'<li><svg viewBox="0 0 26 12" aria-hidden="true">{swatch}</svg>{escape(meaning)}</li>\n'
-        for swatch, meaning in drawing.legend
-    )
+    cells = {fact: animation.element("td", {}, {TEXT: texts}) for fact, texts in facts.items()}
     title = animation.element("p", {"class": "now"}, {TEXT: drawing.title}) if drawing.title else ""
-    skills = _skills(content, drawing.curves, rewards, kept, animation)
+    bands = _bands(content, drawing.curves, rewards, kept, animation)
     frame_ms = round(min(max(EPISODE_MS / len(kept), FRAME_MS[0]), FRAME_MS[1]))
     about = (
         f"{name}, after {content['env_steps']} env steps: {plural(last + 1, 'step')}, {_ENDS[content['end']]}"
     )
     about += f"; one step of {stride} is shown" if stride > 1 else ""
-    return (
-        f'<figure class="replay"><h3>{escape(about)}</h3>\n{title}\n<div class="stage">{drawing.svg}\n'
-        f'<div><table>{rows}</table>\n<ul class="legend">{swatches}</ul></div></div>\n{_controls(len(kept))}'
-        f'{skills}<script type="application/json">{animation.data(frame_ms)}</script></figure>\n'
+    return render(
+        "playback.html",
+        about=about,
+        title=title,
+        drawing=drawing,
+        facts=cells,
+        last_frame=len(kept) - 1,
+        bands=bands,
+        animation=animation.data(frame_ms),
     )
 
 
@@ -110,27 +114,18 @@ def _drawing(everything: list[dict[str, Any]], kept: list[int], animation: Anima
     if draw is None:
         known = ", ".join(DRAWINGS)
         message = f"No drawing for the kind {everything[0].get('kind')!r}; there are {known}."
-        return Drawing(f'<p class="muted">{escape(message)}</p>', [])
+        return Drawing(Markup('<p class="muted">{}</p>').format(message), [])
     return draw(everything, kept, animation)
 
 
-def _controls(num_frames: int) -> str:
-    """Shown by the script; without it the last frame stands still."""
-    return (
-        '<div class="controls" hidden><button type="button">Play</button>'
-        f'<input type="range" min="0" max="{num_frames - 1}" value="{num_frames - 1}" '
-        'aria-label="Time within the episode"></div>\n'
-    )
-
-
-def _skills(
+def _bands(
     content: Mapping[str, Any],
     curves: list[Curve],
     rewards: list[float],
     kept: list[int],
     animation: Animation,
-) -> str:
-    """Curves and skills over the whole episode, with a cursor at the frame shown."""
+) -> Markup:
+    """Draw curves and skills over the whole episode, with a cursor at the frame shown."""
     end = len(rewards)
     bands: list[Band] = []
     if "skill_start" in content:

@@ -7,17 +7,17 @@ import pytest
 
 from lit_rl.envs.alice_bob import AliceAndBob
 from lit_rl.envs.uav.network import UAVNetwork
-from lit_rl.report import replay as module
+from lit_rl.report import playback as module
 from lit_rl.report.animation import Animation
 from lit_rl.report.html import write_report
-from lit_rl.report.replay import replay
+from lit_rl.report.playback import playback
 from lit_rl.report.runs import group_runs, read_run
 from lit_rl.report.uav_drawing import _label_places, _Scale, draw_uav
 from tests.report.test_html import Strict, headings
 
 
 def record(env, steps, skills=True):
-    """What ``EpisodeReplay`` writes, of random actions."""
+    """What a data module writes, of random actions."""
     rng = np.random.default_rng(0)
     env.reset(0)
     frames = []
@@ -35,12 +35,12 @@ def record(env, steps, skills=True):
 
 
 def write(run, content):
-    (run / "replay.json").write_text(json.dumps(content))
+    (run / "playback.json").write_text(json.dumps(content))
     return run
 
 
 def section(*runs) -> Any:
-    return replay(group_runs([read_run(run) for run in runs]))
+    return playback(group_runs([read_run(run) for run in runs]))
 
 
 def tracks(html):
@@ -53,12 +53,12 @@ def flight():
 
 
 @pytest.mark.parametrize("env", [UAVNetwork, AliceAndBob])
-def test_page_with_a_replay(make_run, env):
+def test_page_with_a_playback(make_run, env):
     text = write_report([write(make_run("a"), record(env(1), 20))]).read_text()
-    assert headings(Strict(text)).endswith("SpeedReplayTo repeat itWhat was dropped")
+    assert headings(Strict(text)).endswith("SpeedPlaybackTo repeat itWhat was dropped")
     assert "after 640 env steps: 20 steps, truncated" in text
     assert '<div class="controls" hidden>' in text
-    assert "nan" not in text.partition("<h2>Replay")[2].partition("<h2>")[0].lower()
+    assert "nan" not in text.partition("<h2>Playback")[2].partition("<h2>")[0].lower()
 
 
 def test_the_last_frame_stands_still_and_all_are_in_the_data(make_run, flight):
@@ -137,9 +137,9 @@ def test_a_cursor_stands_in_the_middle_of_its_step(make_run, flight):
     assert cursor[-1] == "translate(1172.8 0)"
 
 
-def test_long_replays_leave_out_frames_but_not_the_last(make_run, flight, monkeypatch):
+def test_long_playbacks_leave_out_frames_but_not_the_last(make_run, flight, monkeypatch):
     whole = section(write(make_run("a"), flight)).html
-    monkeypatch.setattr(module, "REPLAY_BYTES", len(whole) // 2)
+    monkeypatch.setattr(module, "PLAYBACK_BYTES", len(whole) // 2)
     html = section(write(make_run("b"), flight)).html
     assert len(html) < len(whole) // 2
     assert re.search(r"; one step of (4|8) is shown", html)
@@ -158,16 +158,24 @@ def test_the_page_stays_small(make_run, monkeypatch, flight):
 def test_large_networks_and_long_episodes_have_room(make_run):
     env = UAVNetwork(1, num_users=200, num_uavs=10, mobility="random_waypoint")
     html = section(write(make_run("a"), record(env, 100))).html
-    assert len(html) < module.REPLAY_BYTES
+    assert len(html) < module.PLAYBACK_BYTES
+
+
+def test_a_run_of_an_older_version_holds_its_playback_under_another_name(make_run, flight):
+    run = make_run("a")
+    (run / "replay.json").write_text(json.dumps({**flight, "env_steps": 1}))
+    assert "after 1 env steps: 40 steps" in section(run).html
+    write(run, flight)
+    assert "after 640 env steps: 40 steps" in section(run).html
 
 
 def test_an_unknown_kind_and_a_damaged_file(make_run, flight):
     other = {**flight, "frames": [{"kind": "<chess>"} for _ in flight["frames"]]}
     html = section(write(make_run("a"), other)).html
-    assert "No drawing for the kind &#x27;&lt;chess&gt;&#x27;; there are uav_bs_v0, alice_and_bob." in html
+    assert "No drawing for the kind &#39;&lt;chess&gt;&#39;; there are uav_bs_v0, alice_and_bob." in html
     assert ">team skill</text>" in html
     broken = {key: value for key, value in flight.items() if key != "reward"}
-    assert "replay.json is damaged" in section(write(make_run("b"), broken)).html
+    assert "the recorded episode is damaged" in section(write(make_run("b"), broken)).html
     run = make_run("c")
-    (run / "replay.json").write_text(json.dumps(flight)[:5000])
+    (run / "playback.json").write_text(json.dumps(flight)[:5000])
     assert section(run) is None

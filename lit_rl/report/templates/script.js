@@ -1,82 +1,3 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title><!--TITLE--></title>
-<link rel="icon" href="data:,">
-<style>
-:root {
-  --back: #ffffff; --front: #16181d; --muted: #5b6270; --line: #d5d9e0; --grid: #e9ebef; --good: #00734f; --bad: #b3261e;
-  --c0: #0072b2; --c1: #d55e00; --c2: #008a63; --c3: #a8407f; --c4: #a87500; --c5: #2f86c9; --c6: #444b58;
-}
-@media screen and (prefers-color-scheme: dark) {
-  :root {
-    --back: #14161a; --front: #e8e9ec; --muted: #9ba3b1; --line: #363b45; --grid: #262a31; --good: #53c99c; --bad: #ff8a80;
-    --c0: #56b4e9; --c1: #ff8f3f; --c2: #2fc795; --c3: #e58fc2; --c4: #f0c13c; --c5: #8ab8ff; --c6: #c3c8d2;
-  }
-}
-body { margin: 0 auto; max-width: 1280px; padding: 0 20px 40px; background: var(--back); color: var(--front);
-  font: 14px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: 21px; line-height: 1.3; margin: 24px 0 0; }
-h2 { font-size: 16px; margin: 32px 0 8px; padding-bottom: 4px; border-bottom: 1px solid var(--line); }
-p { margin: 4px 0 10px; }
-.muted, .caption { color: var(--muted); }
-.caption { font-size: 12px; margin: 0; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; margin: 8px 0 14px; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: 3px 16px 3px 0; border-bottom: 1px solid var(--grid); vertical-align: top; }
-thead th { color: var(--muted); font-weight: 600; font-size: 12px; vertical-align: bottom; }
-caption { text-align: left; font-weight: 600; }
-.state { font-weight: 600; }
-.state.finished, .state.running { color: var(--good); }
-.state.crashed, .state.failed { color: var(--bad); }
-.bars { width: 100%; max-width: 620px; }
-.bars th { width: 130px; font-weight: 400; }
-.bar { display: inline-block; height: 11px; background: var(--c0); border-radius: 2px; }
-h3 { font-size: 14px; margin: 0; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); gap: 24px 28px; }
-figure { margin: 0; min-width: 0; }
-.plot { position: relative; }
-figure svg { display: block; width: 100%; height: auto; overflow: visible; touch-action: pan-y; }
-.legend { list-style: none; display: flex; flex-wrap: wrap; gap: 0 16px; margin: 2px 0 4px; padding: 0; font-size: 12px; }
-.legend svg { display: inline-block; width: 26px; height: 8px; margin-right: 6px; vertical-align: middle; }
-.tip { position: absolute; top: 0; z-index: 1; pointer-events: none; display: none; padding: 5px 9px; font-size: 12px; line-height: 1.45;
-  background: var(--back); border: 1px solid var(--line); border-radius: 5px; white-space: nowrap; }
-.tip i { display: inline-block; width: 9px; height: 9px; border-radius: 2px; margin-right: 6px; }
-.bands { display: block; min-width: 760px; margin-bottom: 14px; }
-.on { fill: var(--back); }
-.halo { paint-order: stroke; stroke: var(--back); stroke-width: 3px; stroke-linejoin: round; }
-figure.replay { margin: 10px 0 28px; }
-.now { font-weight: 600; font-variant-numeric: tabular-nums; margin: 2px 0 4px; }
-.stage { display: flex; flex-wrap: wrap; gap: 8px 36px; }
-.stage > svg, .stage > p { flex: 0 1 600px; min-width: min(100%, 300px); }
-.stage .legend { display: block; }
-.stage .legend svg { height: 12px; }
-.controls { display: flex; gap: 14px; align-items: center; margin: 6px 0 10px; padding-right: 1.1%; }
-.controls[hidden] { display: none; }
-.controls button { flex: 0 0 calc(10.8% - 14px); }
-.controls input { flex: 1; accent-color: var(--c0); }
-button { min-width: 76px; padding: 4px 12px; font: inherit; color: inherit; background: var(--grid); border: 1px solid var(--line); border-radius: 5px; cursor: pointer; }
-:focus-visible { outline: 2px solid var(--c0); outline-offset: 2px; }
-details { margin: 6px 0; }
-summary { cursor: pointer; }
-pre { background: var(--grid); padding: 10px 14px; border-radius: 5px; overflow-x: auto; font-size: 12px; line-height: 1.4; }
-@media print {
-  body { max-width: none; padding: 0; font-size: 11px; }
-  figure, tr { break-inside: avoid; }
-  h2 { break-after: avoid; }
-  .charts { grid-template-columns: 1fr 1fr; }
-  .controls { display: none; }
-}
-</style>
-</head>
-<body>
-<!--BODY-->
-<noscript><p>The curves are drawn, and episodes played, by a script inside this page; please allow it.</p></noscript>
-<script type="application/json" id="charts"><!--CHARTS--></script>
-<script>
 "use strict";
 const WIDTH = 560, HEIGHT = 300, LEFT = 76, RIGHT = 14, TOP = 8, BOTTOM = 42;
 const COLORS = 7, DASHES = ["", "7 3", "2 3", "9 3 2 3"];
@@ -317,9 +238,5 @@ const charts = JSON.parse(document.getElementById("charts").textContent);
 const steps = charts.flatMap(chart => chart.lines.flatMap(line => [line.x[0], line.x.at(-1)]));
 const xRange = [least(steps) > most(steps) / 2 && least(steps) < most(steps) ? least(steps) : 0, most(steps) || 1];
 document.querySelectorAll("figure.chart").forEach((figure, number) => draw(figure, charts[number], number, xRange));
-document.querySelectorAll("figure.replay").forEach(addPlayer);
+document.querySelectorAll("figure.playback").forEach(addPlayer);
 document.documentElement.dataset.ready = charts.length;
-</script>
-
-</body>
-</html>
