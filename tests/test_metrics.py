@@ -53,7 +53,7 @@ def test_everything_that_is_logged_is_defined(algorithm: str):
 def test_names_are_written_once():
     """Learners take them from here, so that a name changes in one place."""
     literal = re.compile(r"[\"'](?:loss|policy|value|update|time|episode|eval)/\w+[\"']")
-    for path in (Path(metrics.__file__).parent / "algos").glob("*.py"):
+    for path in (Path(metrics.__file__).parent / "algos").rglob("*.py"):
         assert not literal.findall(path.read_text()), path.name
 
 

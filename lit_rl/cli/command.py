@@ -18,10 +18,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import lit_rl
-from lit_rl.algos.hmasd.hmasd import HMASD
 from lit_rl.algos.module import RLModule
-from lit_rl.algos.ppo.ppo import PPO
-from lit_rl.algos.sac.sac import SAC
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
 from lit_rl.callbacks.env_step_budget import EnvStepBudget
 from lit_rl.callbacks.graceful_stop import GracefulStop
@@ -33,14 +30,17 @@ from lit_rl.cli.metrics_csv import MetricsCSV
 from lit_rl.cli.parser import Parser, strip_frame
 from lit_rl.cli.process_file import ProcessFile
 from lit_rl.cli.run_directory import RunDirectory
-from lit_rl.data.replay import ReplayDataModule
-from lit_rl.data.rollout import RolloutDataModule
 from lit_rl.files import unfinished
 
 _log = logging.getLogger("lit_rl")
 
-SHORT_NAMES = (PPO, SAC, HMASD, RolloutDataModule, ReplayDataModule)
-"""Classes that YAML and command line may name without their module, because they are imported here."""
+SHORT_NAMES = tuple(
+    public
+    for public in (getattr(lit_rl, name) for name in lit_rl.__all__)
+    if isinstance(public, type) and issubclass(public, RLModule | LightningDataModule)
+)
+"""Learners and data modules of lit_rl, which YAML and command line may name without their module: loading them
+here lets the parser find them."""
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": -1,  # EnvStepBudget ends training
