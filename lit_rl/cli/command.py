@@ -39,8 +39,8 @@ SHORT_NAMES = tuple(
     for public in (getattr(lit_rl, name) for name in lit_rl.__all__)
     if isinstance(public, type) and issubclass(public, RLModule | LightningDataModule)
 )
-"""Learners and data modules of lit_rl, which YAML and command line may name without their module: loading them
-here lets the parser find them."""
+"""Learners and data modules of lit_rl, which YAML and command line may name without their module: loading
+them here lets the parser find them."""
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": -1,  # EnvStepBudget ends training
