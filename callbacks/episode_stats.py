@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_rl import metrics
-from lit_rl.callbacks.skills import SkillCounter
+from lit_rl.callbacks.skills.counter import SkillCounter
 from lit_rl.types import IS_SUCCESS, Episodes
 
 _log = logging.getLogger("lit_rl")

@@ -11,8 +11,8 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lit_rl.callbacks.figure_process import FigureProcess
-from lit_rl.callbacks.paper_files import (
+from lit_rl.callbacks.paper.figure_process import FigureProcess
+from lit_rl.callbacks.paper.files import (
     COMPONENTS,
     HEADERS,
     SKILLS,
@@ -22,7 +22,7 @@ from lit_rl.callbacks.paper_files import (
     file_name,
     remove_after,
 )
-from lit_rl.callbacks.paper_rows import PaperRows
+from lit_rl.callbacks.paper.rows import PaperRows
 from lit_rl.metrics import COLLECT_SECONDS, UPDATE_SECONDS
 from lit_rl.ranks import gather_over_ranks
 

@@ -14,8 +14,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lit_rl import metrics
-from lit_rl.callbacks.skill_timeline import SkillTimeline, shares
-from lit_rl.callbacks.skills import SkillCounter
+from lit_rl.callbacks.skills.counter import SkillCounter
+from lit_rl.callbacks.skills.timeline import SkillTimeline, shares
 from lit_rl.files import write_json
 from lit_rl.types import AGENT_SKILLS, SKILL_START, TEAM_SKILL
 

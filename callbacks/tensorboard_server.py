@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lit_rl.callbacks.companion import Companion
+from lit_rl.callbacks.companions.companion import Companion
 
 _log = logging.getLogger("lit_rl")
 
@@ -68,7 +68,7 @@ class TensorBoardServer(Callback):
         }
         self.url, self._is_over = None, False
         try:
-            self._companion = Companion("lit_rl.callbacks.tensorboard_process")
+            self._companion = Companion("lit_rl.callbacks.companions.tensorboard_process")
             self._companion.channel.send(options)
         except OSError as error:
             self._warn(str(error))

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 
-from lit_rl.callbacks.companion import Companion
+from lit_rl.callbacks.companions.companion import Companion
 from lit_rl.checks import is_plain
 
 _log = logging.getLogger("lit_rl")
@@ -145,7 +145,7 @@ class WandbRun(Callback):
 
 
 class WandbRows(Logger):
-    """The logger that hands rows over to the process of :mod:`lit_rl.callbacks.wandb_process`.
+    """The logger that hands rows over to the process of :mod:`lit_rl.callbacks.companions.wandb_process`.
 
     Args:
         directory: The run directory.
@@ -158,7 +158,7 @@ class WandbRows(Logger):
     def __init__(self, directory: Path, options: dict[str, Any]) -> None:
         super().__init__()
         self._directory = directory
-        self._companion = Companion("lit_rl.callbacks.wandb_process", PUSH_INTERVAL_S)
+        self._companion = Companion("lit_rl.callbacks.companions.wandb_process", PUSH_INTERVAL_S)
         self._is_on, self._is_started, self._has_warned = True, False, False
         self._offered = 0
         self._looked_at = -math.inf

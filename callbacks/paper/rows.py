@@ -8,15 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
-from lit_rl.callbacks.paper_files import COMPONENTS, EPISODES, HEADERS, SYNC
-from lit_rl.callbacks.reward_components import (
+from lit_rl.callbacks.paper.files import COMPONENTS, EPISODES, HEADERS, SYNC
+from lit_rl.callbacks.paper.reward_components import (
     ENV,
     EpisodeComponents,
     component_arrays,
     environment_reward,
 )
-from lit_rl.callbacks.running_statistics import RunningStatistics
-from lit_rl.callbacks.skills import SkillCounter
+from lit_rl.callbacks.paper.running_statistics import RunningStatistics
+from lit_rl.callbacks.skills.counter import SkillCounter
 from lit_rl.types import Episodes, ReplayBatch, Rollout
 
 _CLOCK_S = 1e-9

@@ -13,18 +13,18 @@ from contextlib import suppress
 from pathlib import Path
 
 import lit_rl
-from lit_rl.callbacks.paper_files import FIGURE, file_name
+from lit_rl.callbacks.paper.files import FIGURE, file_name
 from lit_rl.files import unfinished
 
 _log = logging.getLogger("lit_rl")
 
-MODULE = "lit_rl.callbacks.paper_figure"
+MODULE = "lit_rl.callbacks.paper.figure"
 WAIT_S = 20.0
 """Longest time that the end of the program waits for the last figure."""
 
 
 class FigureProcess:
-    """Starts ``python -m lit_rl.callbacks.paper_figure DIRECTORY STEP``, never two at once.
+    """Starts ``python -m lit_rl.callbacks.paper.figure DIRECTORY STEP``, never two at once.
 
     The process has the lowest priority and one thread, and Ctrl-C does not reach it.
 

@@ -7,9 +7,9 @@ import time
 import psutil
 import pytest
 
-from lit_rl.callbacks import figure_process
-from lit_rl.callbacks.figure_process import FigureProcess
-from lit_rl.callbacks.paper_files import EPISODES, SYNC, PaperFiles
+from lit_rl.callbacks.paper import figure_process
+from lit_rl.callbacks.paper.figure_process import FigureProcess
+from lit_rl.callbacks.paper.files import EPISODES, SYNC, PaperFiles
 from tests.processes import wait_until
 
 SLOW = "import time; time.sleep(60)"
@@ -112,7 +112,7 @@ def test_a_failure_is_told_once_with_the_command_that_shows_why(figure, exported
             figure.wait()
     (record,) = caplog.records
     assert "its process ended with status 3" in record.getMessage()
-    assert f"python -m lit_rl.callbacks.paper_figure {exported} 8" in record.getMessage()
+    assert f"python -m lit_rl.callbacks.paper.figure {exported} 8" in record.getMessage()
 
 
 def test_a_process_that_cannot_start_is_told(figure, exported, monkeypatch, caplog):

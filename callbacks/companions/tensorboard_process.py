@@ -10,8 +10,8 @@ import socket
 import threading
 from typing import Any
 
-from lit_rl.callbacks import companion
-from lit_rl.callbacks.companion import Channel
+from lit_rl.callbacks.companions import companion
+from lit_rl.callbacks.companions.companion import Channel
 
 PORTS = 21
 """So many ports are tried, from the one asked for."""

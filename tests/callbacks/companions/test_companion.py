@@ -12,13 +12,13 @@ import psutil
 import pytest
 
 import lit_rl
-from lit_rl.callbacks import companion
-from lit_rl.callbacks.companion import Channel, Companion
+from lit_rl.callbacks.companions import companion
+from lit_rl.callbacks.companions.companion import Channel, Companion
 from tests.processes import wait_until
 
 ECHO = """\
 import os, subprocess, sys
-from lit_rl.callbacks import companion
+from lit_rl.callbacks.companions import companion
 
 def main():
     channel, trainer = companion.attach()
@@ -136,7 +136,7 @@ def test_ends_with_its_trainer_though_a_fork_of_it_lives(tmp_path):
     trainer = tmp_path / "trainer.py"
     trainer.write_text(
         "import os, sys, time\n"
-        "from lit_rl.callbacks.companion import Companion\n"
+        "from lit_rl.callbacks.companions.companion import Companion\n"
         "pid = Companion('echo_of_a_test').pid\n"
         "fork = os.fork()\n"
         "if fork:\n"

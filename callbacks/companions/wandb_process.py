@@ -13,8 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from lit_rl.callbacks import companion
-from lit_rl.callbacks.companion import Channel
+from lit_rl.callbacks.companions import companion
+from lit_rl.callbacks.companions.companion import Channel
 from lit_rl.callbacks.low_priority import lower_children
 from lit_rl.metrics import ACTOR_STEPS, LEARNER_UPDATES
 
