@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import Logger
 
 from lit_rl.callbacks.companions.companion import Companion
 from lit_rl.checks import is_plain
+from lit_rl.processes import Message
 
 _log = logging.getLogger("lit_rl")
 
@@ -185,9 +186,8 @@ class WandbRows(Logger):
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Record one row. W&B drops rows whose ``step`` falls, so the axis is one of its values."""
-        row = {name: float(value) for name, value in metrics.items()}
         self._offered += 1
-        self._send("row", row if step is None else row | {"env_steps": step})
+        self._send("row", step, {name: float(value) for name, value in metrics.items()})
         if self._companion.channel.refused == 1 and not self._has_warned:
             self._has_warned = True
             _log.warning("W&B: from row %d on rows are dropped, wandb is slower than training", self._offered)
@@ -222,16 +222,16 @@ class WandbRows(Logger):
         if {"finished", "failed"}.isdisjoint(kind for kind, _ in said):
             _log.warning("W&B: its process did not confirm the end of the run; the last rows may be missing")
 
-    def _send(self, kind: str, value: object) -> None:
+    def _send(self, kind: str, value: Message, row: Mapping[str, float] | None = None) -> None:
         if self._is_on:
             try:
-                self._companion.channel.send((kind, value), is_vital=kind != "row")
+                self._companion.channel.send((kind, value), row, is_vital=row is None)
             except OSError:
                 self._hear(self._companion.channel.receive())
                 if self._is_on:
                     self._turn_off("its process was killed")
 
-    def _hear(self, said: list[tuple[str, str]]) -> None:
+    def _hear(self, said: list[Message]) -> None:
         for kind, text in said:
             if kind == "started":
                 self._is_started = True

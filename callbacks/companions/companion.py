@@ -1,110 +1,30 @@
 """Companions: processes beside the trainer, for work that would hold it up.
 
-A companion runs a module of its own (``python -m``), imports no torch, has the lowest priority, and leads its
-own session, so that Ctrl-C does not reach it. The two are connected by a pair of sockets. When the trainer
-ends, by whatever signal, its socket closes, and the companion finishes its work and ends as well.
+A companion runs a module of its own (``python -m``), imports no torch and has the lowest priority. A pair of
+sockets connects it with the trainer. When the trainer ends, by whatever signal, its socket closes, and the
+companion finishes its work and ends as well.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-import pickle
 import select
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
 
-from lit_rl.callbacks.low_priority import yield_to_the_trainer
-
-_HEADER = 4
-_CHUNK = 1 << 18
-
-
-class Channel:
-    """One end of the socket pair: sends and receives plain objects and never waits.
-
-    Messages are kept, up to ``max_unsent`` bytes, until the socket takes them. It is asked no more often than
-    every ``push_interval_s``, because handing over a message costs several times as much as keeping it.
-
-    Args:
-        end: A connected stream socket; it becomes non-blocking.
-        push_interval_s: Shortest time between two hand-overs in seconds; a killed sender loses what it kept.
-        max_unsent: Messages beyond so many kept bytes are refused.
-
-    Attributes:
-        refused: Number of messages refused so far.
-        is_open: False once the other side closed its end or was killed, and all it sent was received.
-    """
-
-    def __init__(self, end: socket.socket, push_interval_s: float = 0.0, max_unsent: int = 8 << 20) -> None:
-        end.setblocking(False)
-        self.socket = end
-        self.push_interval_s = push_interval_s
-        self.max_unsent = max_unsent
-        self.refused = 0
-        self.is_open = True
-        self.unsent = bytearray()
-        self._received = bytearray()
-        self._pushed_at = -math.inf
-
-    def send(self, message: object, *, is_vital: bool = False) -> bool:
-        """Send ``message`` now or later; returns False when it was refused, which no vital one is.
-
-        Raises:
-            OSError: Nobody is at the other end.
-        """
-        data = pickle.dumps(message)
-        fits = len(self.unsent) + _HEADER + len(data) <= self.max_unsent
-        if fits or is_vital:
-            self.unsent += len(data).to_bytes(_HEADER) + data
-        else:
-            self.refused += 1
-        if time.monotonic() - self._pushed_at >= self.push_interval_s:
-            self.push()
-        return fits or is_vital
-
-    def push(self) -> None:
-        """Hand the socket what it takes.
-
-        Raises:
-            OSError: Nobody is at the other end.
-        """
-        self._pushed_at = time.monotonic()
-        with contextlib.suppress(BlockingIOError):
-            del self.unsent[: self.socket.send(self.unsent)]
-
-    def receive(self) -> list[Any]:
-        """The messages that have come in since the last call."""
-        try:
-            chunk = self.socket.recv(_CHUNK)
-            self.is_open = bool(chunk)
-            self._received += chunk
-        except BlockingIOError:
-            return []
-        except OSError:
-            self.is_open = False
-        messages = []
-        while len(self._received) >= _HEADER:
-            end = _HEADER + int.from_bytes(self._received[:_HEADER])
-            if len(self._received) < end:
-                break
-            messages.append(pickle.loads(self._received[_HEADER:end]))
-            del self._received[:end]
-        return messages
+from lit_rl.callbacks.companions.channel import Channel
+from lit_rl.processes import Message, ModuleProcess, is_orphaned, yield_to_the_trainer
 
 
 class Companion:
     """A companion, seen from the trainer.
 
     Args:
-        module: Name of the module that it runs; see :func:`attach`.
-        push_interval_s: Of the channel to it.
+        module: Name of the module that it runs; its ``main`` begins with :func:`attach`.
+        push_interval_s: Shortest time in seconds between two hand-overs of messages to it.
 
     Raises:
         OSError: The process could not be started.
@@ -112,27 +32,19 @@ class Companion:
 
     def __init__(self, module: str, push_interval_s: float = 0.0) -> None:
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(os.getpid())]
+        descriptor = theirs.fileno()
         with theirs, contextlib.ExitStack() as unless_started:
             unless_started.callback(ours.close)
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+            self._process = ModuleProcess(module, descriptor, os.getpid(), pass_fds=[descriptor])
             unless_started.pop_all()
         self.channel = Channel(ours, push_interval_s)
 
     @property
     def pid(self) -> int:
-        """Of the process, and of its session and process group."""
+        """Number of the process, of its session and of its process group."""
         return self._process.pid
 
-    def finish(self, patience_s: float) -> list[Any]:
+    def finish(self, patience_s: float) -> list[Message]:
         """Let it finish: deliver what is unsent, say that nothing follows, wait for its end.
 
         Args:
@@ -142,7 +54,7 @@ class Companion:
             What it still had to say.
         """
         channel, deadline = self.channel, time.monotonic() + patience_s
-        messages: list[Any] = []
+        messages: list[Message] = []
         try:
             while channel.unsent and (left := deadline - time.monotonic()) > 0:
                 select.select([], [channel.socket], [], left)
@@ -153,38 +65,32 @@ class Companion:
         while channel.is_open and (left := deadline - time.monotonic()) > 0:
             select.select([channel.socket], [], [], left)
             messages += channel.receive()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(TimeoutError):
             self._process.wait(max(0.0, deadline - time.monotonic()))
         self.kill()
         return messages
 
     def kill(self) -> None:
         """End it and its children at once; may be called twice."""
-        if self._process.returncode is None:  # otherwise its id may be that of another process by now
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-            self._process.wait()
+        self._process.kill()
+        self._process.wait()
         self.channel.socket.close()
 
 
 def attach() -> tuple[Channel, int]:
-    """First line of a companion's ``main``: its channel, and the process id of the trainer."""
+    """Begin the ``main`` of a companion: returns its channel, and the process id of the trainer."""
     descriptor, trainer = map(int, sys.argv[1:3])
     yield_to_the_trainer()
     return Channel(socket.socket(fileno=descriptor)), trainer
 
 
-def messages(channel: Channel, trainer: int) -> Iterator[Any]:
-    """All messages of the trainer until it closes its end.
-
-    A process that the trainer forked may hold that end when the trainer is gone, so the trainer's process is
-    watched, too.
-    """
+def messages(channel: Channel, trainer: int) -> Iterator[Message]:
+    """Yield all messages of the trainer until it closes its end or is gone."""
     while channel.is_open:
         ready, _, _ = select.select([channel.socket], [], [], 1.0)
         if ready:
             yield from channel.receive()
-        elif os.getppid() != trainer:
+        elif is_orphaned(trainer):
             return
 
 

@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 from lit_rl.callbacks.companions import companion
-from lit_rl.callbacks.companions.companion import Channel
+from lit_rl.callbacks.companions.channel import Channel
 
 PORTS = 21
 """So many ports are tried, from the one asked for."""

@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from lit_rl.callbacks.low_priority import yield_to_the_trainer
 from lit_rl.callbacks.paper.files import EPISODES, FIGURE, SYNC, file_name, read_columns
 from lit_rl.files import unfinished
+from lit_rl.processes import yield_to_the_trainer
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 MAX_POINTS = 1500

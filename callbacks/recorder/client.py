@@ -20,9 +20,9 @@ from lit_rl.callbacks.recorder import numbers
 from lit_rl.callbacks.recorder.directory import claim
 from lit_rl.callbacks.recorder.numbers import Row
 from lit_rl.callbacks.recorder.process import RecorderProcess
-from lit_rl.callbacks.recorder.protocol import Message
 from lit_rl.callbacks.recorder.session import COUNTS, Session
 from lit_rl.callbacks.recorder.settings import Settings
+from lit_rl.processes import Message
 
 _log = logging.getLogger("lit_rl")
 

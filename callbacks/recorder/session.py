@@ -13,12 +13,12 @@ from typing import Any
 import lit_rl
 from lit_rl.callbacks.recorder.drawing import Drawing
 from lit_rl.callbacks.recorder.numbers import Row
-from lit_rl.callbacks.recorder.protocol import Message
 from lit_rl.callbacks.recorder.reader import count_rows, read_rows
 from lit_rl.callbacks.recorder.statistics import LossStatistics
 from lit_rl.callbacks.recorder.writer import LossWriter
 from lit_rl.files import read_json, write_json
 from lit_rl.loss_log import CONFIG, STATE, segments
+from lit_rl.processes import Message
 
 HEARTBEAT_S = 5.0
 """Seconds between two ``recorder.json`` and two syncs to disk."""

@@ -7,6 +7,7 @@ import time
 import psutil
 import pytest
 
+from lit_rl import processes
 from lit_rl.callbacks.paper import figure_process
 from lit_rl.callbacks.paper.figure_process import FigureProcess
 from lit_rl.callbacks.paper.files import EPISODES, SYNC, PaperFiles
@@ -33,15 +34,15 @@ def exported(tmp_path):
 
 
 def pretend(monkeypatch, code):
-    """Run ``code`` in place of drawing: the first arguments ``-m MODULE`` become ``-c CODE``."""
-    popen = figure_process.subprocess.Popen
+    """Run ``code`` in place of drawing: the first arguments ``-P -m MODULE`` become ``-c CODE``."""
+    popen = processes.subprocess.Popen
     started = []
 
     def start(command, **kwargs):
         started.append(command)
-        return popen([command[0], "-c", code, *command[3:]], **kwargs)
+        return popen([command[0], "-c", code, *command[4:]], **kwargs)
 
-    monkeypatch.setattr(figure_process.subprocess, "Popen", start)
+    monkeypatch.setattr(processes.subprocess, "Popen", start)
     return started
 
 
@@ -119,7 +120,7 @@ def test_a_process_that_cannot_start_is_told(figure, exported, monkeypatch, capl
     def refuse(*args, **kwargs):
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(figure_process.subprocess, "Popen", refuse)
+    monkeypatch.setattr(processes.subprocess, "Popen", refuse)
     with caplog.at_level(logging.WARNING, "lit_rl"):
         figure.start(exported, 8)
     assert "its process did not start: Cannot allocate memory" in caplog.text
