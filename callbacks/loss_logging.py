@@ -206,7 +206,8 @@ def auto_log_loss(network: str, step_param: str = "step") -> Callable[[Function]
             log(result, args, kwargs)
             return result
 
-        return logged_async if inspect.iscoroutinefunction(function) else logged  # pyright: ignore[reportReturnType]
+        wrapper: Any = logged_async if inspect.iscoroutinefunction(function) else logged
+        return wrapper
 
     return decorate
 

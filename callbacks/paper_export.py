@@ -23,8 +23,10 @@ from lit_rl.callbacks.paper.files import (
     remove_after,
 )
 from lit_rl.callbacks.paper.rows import PaperRows
+from lit_rl.callbacks.trainer.attributes import is_dry_run
 from lit_rl.metrics import COLLECT_SECONDS, UPDATE_SECONDS
 from lit_rl.ranks import gather_over_ranks
+from lit_rl.types import Learner, ReplayBatch, Rollout, as_learner
 
 _log = logging.getLogger("lit_rl")
 
@@ -74,8 +76,11 @@ class PaperExport(Callback):
         figure_interval_s: Shortest time in seconds between two figures.
 
     Raises:
-        MisconfigurationException: If ``export_interval`` is not positive, or ``figure_interval_s`` negative.
+        MisconfigurationException: ``export_interval`` is not positive, or ``figure_interval_s`` negative.
+        TypeError: The module is no learner.
     """
+
+    _learner: Learner
 
     def __init__(
         self,
@@ -105,13 +110,17 @@ class PaperExport(Callback):
         self._run_id = uuid.uuid4().hex
         self._env_steps = self._exported_at = env_steps
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a module that is no learner."""
+        self._learner = as_learner(pl_module, "PaperExport")
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on where the checkpoint, or the fit before, stopped; or begin anew."""
         self._files = None
-        if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+        if is_dry_run(trainer):
             return
         self._world_size = trainer.world_size
-        module: Any = pl_module
+        module = self._learner
         if self._loaded is not None:
             self._restore(self._loaded, trainer.global_rank)
             self._loaded = None
@@ -146,18 +155,22 @@ class PaperExport(Callback):
         return directory
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Rollout | ReplayBatch,
+        batch_idx: int,
     ) -> None:
         """Take the rows of the batch, and export when it is time."""
         if self._files is None:
             return
-        module: Any = pl_module
+        module = self._learner
         values, env_steps = module.progress_metrics, module.env_steps
         samples, self._env_steps = env_steps - self._env_steps, env_steps
         self._rows.add_update(module.policy_version, samples, values[COLLECT_SECONDS], values[UPDATE_SECONDS])
-        components = getattr(module, "reward_components", None)
-        first_env = trainer.global_rank * _num_envs(trainer, batch)
-        self._rows.add_batch(batch, components, env_steps, first_env, time.time())
+        first_env = trainer.global_rank * batch["num_envs"]
+        self._rows.add_batch(batch, module.reward_components, env_steps, first_env, time.time())
         if env_steps - self._exported_at >= self.export_interval:
             self._export(self._files, module.policy_version)
 
@@ -168,8 +181,7 @@ class PaperExport(Callback):
         self._write_rows(self._files)
         self._collect()
         self._write_headers(self._files)
-        version: int = pl_module.policy_version  # pyright: ignore[reportAssignmentType]
-        self._write_json(self._files, self._of_all_ranks(), version)
+        self._write_json(self._files, self._of_all_ranks(), self._learner.policy_version)
         self._close(self._files)
         if trainer.is_global_zero:
             self.figure.start_last(self._files.directory, self._env_steps)
@@ -179,10 +191,9 @@ class PaperExport(Callback):
         """Export the batches that were trained; leave no process behind."""
         self.figure.kill()
         if self._files is not None:
-            version: int = pl_module.policy_version  # pyright: ignore[reportAssignmentType]
             self._write_rows(self._files)
             self._collect()
-            self._write_json(self._files, self._rows, version)
+            self._write_json(self._files, self._rows, self._learner.policy_version)
             self._close(self._files)
             self._files = None
 
@@ -264,10 +275,3 @@ class PaperExport(Callback):
         self._run_id, self._exported_at = state["run_id"], state["exported_at"]
         if rank < len(state["ranks"]):
             self._rows.set_state(state["ranks"][rank])
-
-
-def _num_envs(trainer: Trainer, batch: Any) -> int:
-    """Environments of one rank."""
-    if "reset" in batch:
-        return batch["reset"].shape[1]
-    return getattr(trainer.datamodule, "num_envs", 0)  # pyright: ignore[reportAttributeAccessIssue]

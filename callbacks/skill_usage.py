@@ -16,8 +16,17 @@ from torch import Tensor
 from lit_rl import metrics
 from lit_rl.callbacks.skills.counter import SkillCounter
 from lit_rl.callbacks.skills.timeline import SkillTimeline, shares
+from lit_rl.callbacks.trainer.attributes import is_dry_run
 from lit_rl.files import write_json
-from lit_rl.types import AGENT_SKILLS, SKILL_START, TEAM_SKILL
+from lit_rl.types import (
+    AGENT_SKILLS,
+    SKILL_START,
+    TEAM_SKILL,
+    Learner,
+    ReplayBatch,
+    Rollout,
+    as_learner,
+)
 
 _log = logging.getLogger("lit_rl")
 
@@ -43,7 +52,12 @@ class SkillUsage(Callback):
 
     Of a policy without skills nothing is logged or written, and that is said once. A file that cannot be
     written is warned of once.
+
+    Raises:
+        TypeError: The module is no learner.
     """
+
+    _learner: Learner
 
     def __init__(self) -> None:
         self._forget(0)
@@ -56,25 +70,32 @@ class SkillUsage(Callback):
         self._counter, self._timeline = SkillCounter(), SkillTimeline(env_steps)
         self._num_skills = {TEAM_SKILL: 0, AGENT_SKILLS: 0}  # the highest seen so far, plus one
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a module that is no learner."""
+        self._learner = as_learner(pl_module, "SkillUsage")
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on where the checkpoint, or the fit before, stopped; or begin anew."""
-        env_steps: int = pl_module.env_steps  # pyright: ignore[reportAssignmentType]
+        env_steps = self._learner.env_steps
         if env_steps != self._timeline.env_steps or not env_steps:
             self._forget(env_steps)
-        is_dry = trainer.fast_dev_run  # pyright: ignore[reportAttributeAccessIssue]
-        writes = trainer.is_global_zero and not is_dry
+        writes = trainer.is_global_zero and not is_dry_run(trainer)
         self._path = Path(trainer.default_root_dir) / FILE if writes else None
         self._written_at = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Rollout | ReplayBatch,
+        batch_idx: int,
     ) -> None:
         """Count, log, and write when it is time."""
-        module: Any = pl_module
-        extras: Mapping[str, Tensor] = batch.get("extras", {})
-        if SKILL_START not in extras:
+        if "extras" not in batch or SKILL_START not in batch["extras"]:
             self._tell(trainer, type(pl_module).__name__)
             return
+        module, extras = self._learner, batch["extras"]
         team_before, agents_before = self._counter.team_counts.copy(), self._counter.agent_counts.copy()
         self._counter.update(extras, batch["reset"], batch["valid"])
         team, agents = self._counter.team_counts - team_before, self._counter.agent_counts - agents_before

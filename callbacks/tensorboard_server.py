@@ -12,6 +12,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_rl.callbacks.companions.companion import Companion
+from lit_rl.callbacks.trainer.attributes import is_dry_run
 
 _log = logging.getLogger("lit_rl")
 
@@ -57,7 +58,7 @@ class TensorBoardServer(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start the server."""
-        if stage != "fit" or trainer.fast_dev_run or not trainer.is_global_zero:  # pyright: ignore[reportAttributeAccessIssue]
+        if stage != "fit" or is_dry_run(trainer) or not trainer.is_global_zero:
             return
         options = {
             "logdir": self.logdir or trainer.default_root_dir,

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 
 from lit_rl.callbacks.companions.companion import Companion
+from lit_rl.callbacks.trainer.attributes import exit_code_of_signal, is_dry_run
 from lit_rl.checks import is_plain
 from lit_rl.processes import Message
 
@@ -98,7 +99,7 @@ class WandbRun(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the run, and add its logger to those of the trainer."""
-        if self.mode == "disabled" or trainer.fast_dev_run or not trainer.is_global_zero:  # pyright: ignore[reportAttributeAccessIssue]
+        if self.mode == "disabled" or is_dry_run(trainer) or not trainer.is_global_zero:
             return
         directory = Path(trainer.default_root_dir).absolute()
         options = {
@@ -126,8 +127,7 @@ class WandbRun(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let the run end, with the status of the signal that stopped training, if one did."""
-        codes = (getattr(callback, "exit_code", None) for callback in trainer.callbacks)  # pyright: ignore[reportAttributeAccessIssue]
-        self._finish(trainer, next((code for code in codes if code), 0))
+        self._finish(trainer, exit_code_of_signal(trainer) or 0)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """End the run as failed, and wait for that: a run directory without results may be removed next."""
