@@ -95,7 +95,7 @@ class RolloutCheckpoint(Checkpoint):
         self.models = models
         self.best_value: float | None = None
         self.best_model_path = ""
-        self._env_steps = 0  # of the checkpoint being written
+        self._env_steps = 0  # env steps of the checkpoint being written
         self._periods = 0  # multiples of every_env_steps behind us
         self._has_trained = False
         self._due: list[str] = []
@@ -236,7 +236,7 @@ def _models(trainer: Trainer) -> Path:
 
 
 def _keep_newest(directory: Path, pattern: str, number: int | None) -> None:
-    """Of the files whose names match, with their env steps as group 1, keep so many; None keeps all."""
+    """Keep the newest ``number`` files whose names match, with env steps as group 1; None keeps all."""
     found = [(match, path) for path in directory.iterdir() if (match := re.fullmatch(pattern, path.name))]
     newest_first = sorted(found, key=lambda item: -int(item[0][1]))
     for _, path in newest_first[number:] if number else []:

@@ -1,4 +1,4 @@
-"""Statistics of training episodes under the names of earlier systems, and those of evaluations."""
+"""Logs statistics of training episodes and of evaluations under the names of earlier systems."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ class EpisodeStats(Callback):
 
 
 def _thinned(points: list[Any], count: int) -> list[Any]:
-    """At most ``count`` of them, evenly spaced, the last one always."""
+    """Take at most ``count`` points, evenly spaced; the last one is always among them."""
     if len(points) <= count:
         return points
     return [points[(k + 1) * len(points) // count - 1] for k in range(count)]

@@ -1,4 +1,4 @@
-"""What the learner does, under the names of asynchronous SAC: ``sac/*``, ``learner/*``, ``timer/*``."""
+"""Logs what the learner does under the names of asynchronous SAC: ``sac/*``, ``learner/*``, ``timer/*``."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class NetworkLossLogger(Callback):
 
     @property
     def directory(self) -> Path | None:
-        """Where the losses of this run are; None before training and where there is no such place."""
+        """Directory of the losses of this run; None before training, and when none could be made."""
         return None if self._recorder is None else self._recorder.directory
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

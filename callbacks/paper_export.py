@@ -1,4 +1,4 @@
-"""Data and figures of a run for a paper, written while it goes on."""
+"""Writes the data and figures of a run for a paper, while it goes on."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class PaperExport(Callback):
     header). Each file is complete or not there at all.
 
     - ``episode_rewards_step_S.csv``: a row per training episode. ``total_reward`` is the sum of its three
-      components. Of a learner without reward components ``env_component`` is the undiscounted return and the
-      others are 0. ``episode`` counts from 1, ``timestamp`` is in Unix seconds, at the end of the update.
+      components. If the learner has no reward components, ``env_component`` is the undiscounted return and
+      the others are 0. ``episode`` counts from 1, ``timestamp`` is in Unix seconds, at the end of the update.
     - ``sync_metrics_step_S.csv``: a row per update, of ``policy_version`` after it; ``samples_collected`` are
       env steps of all ranks, times are in seconds, ``sync_efficiency`` = samples / (collection + update).
     - ``reward_components_step_S.csv``, only with ``detailed_logging``: for each batch, environment and
       component the sum over the steps of the batch; ``step`` are the env steps after it.
-    - ``skill_usage_step_S.json``: numbers of *assignments* of each skill so far, not of env steps; of a
-      policy without skills only at the end.
+    - ``skill_usage_step_S.json``: numbers of *assignments* of each skill so far, not of env steps; a policy
+      without skills has it only at the end.
     - ``sync_training_summary.json``: mean, sample standard deviation, lowest and highest total reward of all
       episodes, mean efficiency of the updates, faults; written anew every 10 s at most, and at the end.
     - ``sync_training_progress_step_S.png``: drawn by another process of low priority; the last one is
@@ -105,7 +105,7 @@ class PaperExport(Callback):
         self._forget(0)
 
     def _forget(self, env_steps: int) -> None:
-        """Begin a new export, at this env step."""
+        """Drop all rows and statistics, and begin the export of a run that is at ``env_steps``."""
         self._rows = PaperRows(self.detailed_logging)
         self._run_id = uuid.uuid4().hex
         self._env_steps = self._exported_at = env_steps
@@ -115,7 +115,7 @@ class PaperExport(Callback):
         self._learner = as_learner(pl_module, "PaperExport")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on where the checkpoint, or the fit before, stopped; or begin anew."""
+        """Go on where the checkpoint or the last fit stopped, or begin anew."""
         self._files = None
         if is_dry_run(trainer):
             return
@@ -133,7 +133,7 @@ class PaperExport(Callback):
         self.figure.begin()
 
     def _claim(self, root: Path) -> Path:
-        """The directory to write to, without what is trained again."""
+        """Choose the directory, and remove from it what is trained again."""
         base = Path(self.directory) if self.directory is not None else root / "paper_data"
         try:
             directory = claim_directory(base, self._run_id)
@@ -198,7 +198,7 @@ class PaperExport(Callback):
             self._files = None
 
     def _export(self, files: PaperFiles, policy_version: int) -> None:
-        """What an export writes while training goes on: a file that takes another's place is costly."""
+        """Write while training goes on: rarely what takes another file's place, which is costly."""
         self._write_rows(files)
         if files.rank:
             return
@@ -224,7 +224,7 @@ class PaperExport(Callback):
         self._rows.rows_lost += files.close()
 
     def _write_headers(self, files: PaperFiles) -> None:
-        """A file of each kind, where a short run had no rows."""
+        """Write a file with a header for each kind of which a short run had no rows."""
         for kind in HEADERS:
             if (kind != COMPONENTS or self.detailed_logging) and not files.has(kind):
                 files.write_rows(kind, self._env_steps, [])
@@ -243,7 +243,7 @@ class PaperExport(Callback):
         self._summarized_at = time.monotonic()
 
     def _of_all_ranks(self) -> PaperRows:
-        """Episodes, skills and faults of all ranks; each must call it."""
+        """Add up episodes, skills and faults of all ranks; each rank must call it."""
         total = PaperRows()
         total.set_state(self._rows.get_state())
         states = gather_over_ranks(self._rows.get_state(), self._world_size)
@@ -256,7 +256,7 @@ class PaperExport(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Rows that wait, sums of running episodes and statistics of every rank; each rank must call it.
 
-        What it calls exported is in its file by then.
+        It waits for the disk first: the rows up to ``exported_at`` are in their files when this returns.
         """
         self._collect()
         return {

@@ -1,4 +1,4 @@
-"""Progress in environment steps, as a bar on a terminal and as a few lines elsewhere."""
+"""Shows progress in environment steps, as a bar on a terminal and as a few lines elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which skills a policy uses, over training and just now."""
+"""Logs which skills a policy uses, over training and just now."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WRITE_INTERVAL_S = 10.0
 class SkillUsage(Callback):
     """Logs ``Skills/Current/*`` and ``Skills/EpisodeCounts/*`` and writes ``skill_timeline.json``.
 
-    Logged once per batch, all of this rank: ``Skills/Current/TeamSkill`` and
+    Once per batch it logs, all of this rank: ``Skills/Current/TeamSkill`` and
     ``Skills/Current/Agent{i}_Skill`` (i from 0) of environment 0 at the last step of the batch,
     ``Skills/Current/Diversity``, and ``Skills/EpisodeCounts/TeamSkill_{}`` and
     ``Skills/EpisodeCounts/AgentSkill_{}``, the share of each skill among the assignments of the batch, for
@@ -50,7 +50,7 @@ class SkillUsage(Callback):
     the share of each team and agent skill, of all environments of the first rank. It is written every 10 s at
     most and at the end; ``lit-rl report`` draws it.
 
-    Of a policy without skills nothing is logged or written, and that is said once. A file that cannot be
+    When the policy has no skills, nothing is logged or written, and that is said once. A file that cannot be
     written is warned of once.
 
     Raises:
@@ -66,7 +66,7 @@ class SkillUsage(Callback):
         self._has_told = False
 
     def _forget(self, env_steps: int) -> None:
-        """Begin anew, at this env step."""
+        """Drop all counts, and begin with a run that is at ``env_steps``."""
         self._counter, self._timeline = SkillCounter(), SkillTimeline(env_steps)
         self._num_skills = {TEAM_SKILL: 0, AGENT_SKILLS: 0}  # the highest seen so far, plus one
 
@@ -75,7 +75,7 @@ class SkillUsage(Callback):
         self._learner = as_learner(pl_module, "SkillUsage")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on where the checkpoint, or the fit before, stopped; or begin anew."""
+        """Go on where the checkpoint or the last fit stopped, or begin anew."""
         env_steps = self._learner.env_steps
         if env_steps != self._timeline.env_steps or not env_steps:
             self._forget(env_steps)

@@ -1,4 +1,4 @@
-"""Strictly synchronous training, watched: policy versions, samples, seconds of collection and update."""
+"""Watches strictly synchronous training: policy versions, samples, seconds of collection and update."""
 
 from __future__ import annotations
 

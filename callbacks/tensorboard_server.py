@@ -1,4 +1,4 @@
-"""A TensorBoard server for as long as the run is trained."""
+"""Runs a TensorBoard server for as long as the run is trained."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TensorBoardServer(Callback):
         reload_interval_s: Seconds between two looks for new values.
 
     Raises:
-        ValueError: ``port`` is none.
+        ValueError: ``port`` is not between 1 and 65535.
     """
 
     def __init__(

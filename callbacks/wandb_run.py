@@ -1,4 +1,4 @@
-"""The run in Weights & Biases."""
+"""Records the run in Weights & Biases."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class WandbRows(Logger):
 
     @property
     def version(self) -> str:
-        """No version, for the same reason."""
+        """No version: the run directory belongs to one run."""
         return ""
 
     @property
@@ -182,7 +182,7 @@ class WandbRows(Logger):
         return str(self._directory)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run was started with them."""
+        """Do nothing, because the run was started with the hyper-parameters."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Record one row. W&B drops rows whose ``step`` falls, so the axis is one of its values."""

@@ -1,4 +1,4 @@
-"""The process of the TensorBoard server, which ``TensorBoardServer`` starts."""
+"""Runs the TensorBoard server, in a process that ``TensorBoardServer`` starts."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def serve(listening: socket.socket, **flags: Any) -> None:
 def _end_with_trainer(channel: Channel, trainer: int) -> None:
     for _ in companion.messages(channel, trainer):
         pass
-    os.killpg(os.getpgrp(), signal.SIGKILL)  # of this process and the data server that TensorBoard starts
+    os.killpg(os.getpgrp(), signal.SIGKILL)  # this process and the data server that TensorBoard starts
 
 
 if __name__ == "__main__":

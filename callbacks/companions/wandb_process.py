@@ -1,4 +1,4 @@
-"""The process in which ``wandb`` runs: ``WandbRun`` starts it and sends it the rows."""
+"""Runs ``wandb`` in a process that ``WandbRun`` starts and sends the rows to."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def start(options: dict[str, Any], trainer: int) -> Any:
         Exception: Whatever ``wandb`` raises.
         OSError: Nothing can be written into the run directory.
     """
-    os.environ.pop("WANDB_SERVICE", None)  # of a run that is live in the trainer's process
+    os.environ.pop("WANDB_SERVICE", None)  # it belongs to a run that is live in the trainer's process
     if options["mode"] == "offline":
         os.environ["WANDB_ERROR_REPORTING"] = "false"
     directory = Path(options["dir"])

@@ -86,7 +86,7 @@ def draw(directory: Path, step: int) -> Path:
         OSError: A file cannot be read or written.
     """
     episodes = read_columns(directory, EPISODES, step)
-    by_time = np.argsort(episodes["timestamp"], kind="stable")  # of all ranks
+    by_time = np.argsort(episodes["timestamp"], kind="stable")  # the rows of all ranks
     reward, length = episodes["total_reward"][by_time], episodes["episode_length"][by_time]
     updates = read_columns(directory, SYNC, step)
     updates = {name: column[updates["rank"] == 0] for name, column in updates.items()}

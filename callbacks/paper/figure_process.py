@@ -1,4 +1,4 @@
-"""A figure drawn by a process of its own, while training goes on."""
+"""Lets a process of its own draw the figure, while training goes on."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FigureProcess:
         atexit.register(self.wait)
 
     def is_running(self) -> bool:
-        """Whether a figure is being drawn."""
+        """Tell whether a figure is being drawn."""
         if self._child is None:
             return False
         status = self._child.poll()

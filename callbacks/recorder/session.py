@@ -1,4 +1,4 @@
-"""What the recorder does with each message of the trainer, in its own process or, if need be, within it."""
+"""Carries out the messages of the trainer, in the recorder process or, if need be, in the trainer itself."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Session:
                 self._state = "producer_lost"
                 self._write_everything()
             if self._drawing is not None and self._drawing.finish(FIGURE_TIMEOUT_S):
-                self._drawing.start(self._snapshot())
+                self._drawing.start(self._figure_content())
                 self._drawing.finish(FIGURE_TIMEOUT_S)
             self._write_state()
         except OSError:
@@ -244,10 +244,10 @@ class Session:
         if self._drawing is None:
             return True
         self._warning = self._drawing.error
-        return self._drawing.start(self._snapshot())
+        return self._drawing.start(self._figure_content())
 
-    def _snapshot(self) -> dict[str, Any]:
-        """Everything the figure shows, as copies."""
+    def _figure_content(self) -> dict[str, Any]:
+        """Copy everything that the figure shows."""
         order = [*self._config["networks"], *self._statistics]
         panels = [
             {

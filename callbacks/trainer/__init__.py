@@ -1,1 +1,1 @@
-"""What callbacks ask of the trainer they serve, and learn of each other by it."""
+"""Typed answers to what callbacks ask of the trainer that they serve."""

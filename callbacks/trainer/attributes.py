@@ -11,7 +11,7 @@ from lit_rl.callbacks.graceful_stop import GracefulStop
 
 
 class _Attributes(Protocol):
-    """What every ``Trainer`` has after its ``__init__``, though its class does not declare it."""
+    """Every ``Trainer`` has these after its ``__init__``, though its class does not declare them."""
 
     fast_dev_run: bool | int
     callbacks: list[Callback]
@@ -23,12 +23,12 @@ def _attributes(trainer: Any) -> _Attributes:
 
 
 def is_dry_run(trainer: Trainer) -> bool:
-    """Whether this is a run of a few batches that leaves no files (``fast_dev_run``)."""
+    """Tell whether this is a run of a few batches that leaves no files (``fast_dev_run``)."""
     return bool(_attributes(trainer).fast_dev_run)
 
 
 def data_module(trainer: Trainer) -> LightningDataModule | None:
-    """Where the batches come from; None when the trainer was given plain dataloaders."""
+    """Data module that the batches come from; None when the trainer was given plain dataloaders."""
     return _attributes(trainer).datamodule
 
 
