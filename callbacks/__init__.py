@@ -1,6 +1,8 @@
 """Training callbacks, imported as ``lit_rl.callbacks``; each name is loaded on first use.
 
-Loading lazily keeps torch and Lightning out of processes that a callback spawns.
+The modules of this folder hold what a configuration names. What only they need lies below: ``recorder/``
+writes losses, ``paper/`` exports data for papers, ``skills/`` counts skills, and ``companions/`` holds the
+processes beside the trainer. Loading lazily keeps torch and Lightning out of what a callback starts.
 """
 
 from __future__ import annotations

@@ -8,15 +8,17 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from lit_rl.callbacks.trainer.attributes import data_module, exit_code_of_signal, is_dry_run
 from lit_rl.files import keep_as, unfinished
 from lit_rl.metrics import EVAL_RETURN
+from lit_rl.types import Learner, as_learner
 
 _log = logging.getLogger("lit_rl")
 
@@ -54,9 +56,12 @@ class RolloutCheckpoint(Checkpoint):
         models: How the second names begin; None gives none.
 
     Raises:
-        MisconfigurationException: If a number is not positive, ``models`` is no file name, or the validation
+        MisconfigurationException: A number is not positive, ``models`` is no file name, or the validation
             did not log ``monitor``.
+        TypeError: The module is no learner.
     """
+
+    _learner: Learner
 
     def __init__(
         self,
@@ -90,10 +95,14 @@ class RolloutCheckpoint(Checkpoint):
         self.models = models
         self.best_value: float | None = None
         self.best_model_path = ""
-        self._env_steps = 0  # of the checkpoint being written
+        self._env_steps = 0  # env steps of the checkpoint being written
         self._periods = 0  # multiples of every_env_steps behind us
         self._has_trained = False
         self._due: list[str] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a module that is no learner."""
+        self._learner = as_learner(pl_module, "RolloutCheckpoint")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget a best value whose file is elsewhere, as after resuming into another directory."""
@@ -103,7 +112,7 @@ class RolloutCheckpoint(Checkpoint):
             self._keep_model(trainer, best, "")
         else:
             self.best_value, self.best_model_path = None, ""
-        self._periods = self._count_periods(pl_module)
+        self._periods = self._count_periods()
         self._has_trained = False
         self._due = []
 
@@ -113,11 +122,11 @@ class RolloutCheckpoint(Checkpoint):
         """Save what is due, unless the epoch's validation comes first."""
         self._has_trained = True
         stopping = _is_stopped_by_signal(trainer)
-        if stopping or int(pl_module.policy_version) % self.every_batches == 0:  # pyright: ignore[reportArgumentType]
+        if stopping or self._learner.policy_version % self.every_batches == 0:
             self._due.append(LAST)
-        if self._count_periods(pl_module) > self._periods:
-            self._periods = self._count_periods(pl_module)
-            self._due.append(f"step_{pl_module.env_steps}.ckpt")
+        if self._count_periods() > self._periods:
+            self._periods = self._count_periods()
+            self._due.append(f"step_{self._learner.env_steps}.ckpt")
         if stopping or not trainer.is_last_batch:
             self._save_due(trainer)
 
@@ -168,8 +177,8 @@ class RolloutCheckpoint(Checkpoint):
         """Continue from :meth:`state_dict`."""
         self.best_value = state_dict["best_value"]
 
-    def _count_periods(self, pl_module: LightningModule) -> int:
-        return int(pl_module.env_steps) // self.every_env_steps if self.every_env_steps else 0  # pyright: ignore[reportArgumentType]
+    def _count_periods(self) -> int:
+        return self._learner.env_steps // self.every_env_steps if self.every_env_steps else 0
 
     def _is_best(self, value: float) -> bool:
         if math.isnan(value) or self.best_value is None:
@@ -183,14 +192,12 @@ class RolloutCheckpoint(Checkpoint):
 
     def _save(self, trainer: Trainer, name: str) -> None:
         """Write ``name`` beside its old version, then exchange the two. Called on every rank."""
-        if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+        if is_dry_run(trainer):
             return
         path = _directory(trainer) / name
         beside = unfinished(path)
-        self._env_steps = int(trainer.lightning_module.env_steps)  # pyright: ignore[reportArgumentType]
-        write_row = getattr(trainer.lightning_module, "write_row", None)
-        if write_row is not None:
-            write_row()
+        self._env_steps = self._learner.env_steps
+        self._learner.write_row()
         for logger in trainer.loggers:
             logger.save()  # a run that is killed later keeps its curves up to this checkpoint
         try:
@@ -210,7 +217,7 @@ class RolloutCheckpoint(Checkpoint):
 
     def _keep_model(self, trainer: Trainer, path: Path, suffix: str) -> None:
         """Give a checkpoint its second name."""
-        if self.models is not None and trainer.is_global_zero and not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+        if self.models is not None and trainer.is_global_zero and not is_dry_run(trainer):
             keep_as(path, _models(trainer) / f"{self.models}{suffix}.pt")
 
     def _drop_old(self, trainer: Trainer) -> None:
@@ -229,7 +236,7 @@ def _models(trainer: Trainer) -> Path:
 
 
 def _keep_newest(directory: Path, pattern: str, number: int | None) -> None:
-    """Of the files whose names match, with their env steps as group 1, keep so many; None keeps all."""
+    """Keep the newest ``number`` files whose names match, with env steps as group 1; None keeps all."""
     found = [(match, path) for path in directory.iterdir() if (match := re.fullmatch(pattern, path.name))]
     newest_first = sorted(found, key=lambda item: -int(item[0][1]))
     for _, path in newest_first[number:] if number else []:
@@ -237,19 +244,25 @@ def _keep_newest(directory: Path, pattern: str, number: int | None) -> None:
 
 
 def _is_stopped_by_signal(trainer: Trainer) -> bool:
-    """Whether ``GracefulStop`` (known by its attribute only) ends this run."""
-    return any(getattr(callback, "exit_code", None) is not None for callback in trainer.callbacks)  # pyright: ignore[reportAttributeAccessIssue]
+    return exit_code_of_signal(trainer) is not None
+
+
+@runtime_checkable
+class _KeepsReplay(Protocol):
+    """A data module with a replay ring, which it saves or leaves out."""
+
+    save_replay: bool
 
 
 @contextmanager
 def _without_replay(trainer: Trainer) -> Iterator[None]:
     """Let the data module leave its replay ring out of its state, if it has one."""
-    datamodule = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-    if not hasattr(datamodule, "save_replay"):
+    source: object = data_module(trainer)
+    if not isinstance(source, _KeepsReplay):
         yield
         return
-    before, datamodule.save_replay = datamodule.save_replay, False
+    before, source.save_replay = source.save_replay, False
     try:
         yield
     finally:
-        datamodule.save_replay = before
+        source.save_replay = before

@@ -8,6 +8,8 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lit_rl.types import Learner, as_learner
+
 _log = logging.getLogger("lit_rl")
 
 
@@ -22,35 +24,37 @@ class EnvStepBudget(Callback):
             run (a resumed run does only what is left). The last batch may pass it by less than one batch.
 
     Raises:
-        MisconfigurationException: If ``total_env_steps`` is not positive, or the module does not count env
-            steps.
+        MisconfigurationException: ``total_env_steps`` is not positive.
+        TypeError: The module is no learner.
     """
+
+    _learner: Learner
 
     def __init__(self, total_env_steps: int) -> None:
         if total_env_steps <= 0:
             raise MisconfigurationException(f"total_env_steps must be positive, got {total_env_steps}.")
         self.total_env_steps = total_env_steps
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a module that is no learner."""
+        self._learner = as_learner(pl_module, "EnvStepBudget")
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Do not train at all when a checkpoint has used up the budget already."""
-        if not isinstance(getattr(pl_module, "env_steps", None), int):
-            raise MisconfigurationException(
-                f"EnvStepBudget expects a module with integer env_steps; {type(pl_module).__name__} has none"
-            )
-        if self._is_spent(pl_module):
+        if self._is_spent():
             trainer.should_stop = True
             _log.warning(
                 "The budget of %d env steps is spent: the checkpoint already has %d. Raise total_env_steps.",
                 self.total_env_steps,
-                pl_module.env_steps,
+                self._learner.env_steps,
             )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Ask the trainer to stop once the budget is reached."""
-        if self._is_spent(pl_module):
+        if self._is_spent():
             trainer.should_stop = True
 
-    def _is_spent(self, pl_module: LightningModule) -> bool:
-        return int(pl_module.env_steps) >= self.total_env_steps  # pyright: ignore[reportArgumentType]
+    def _is_spent(self) -> bool:
+        return self._learner.env_steps >= self.total_env_steps

@@ -1,4 +1,4 @@
-"""Statistics of training episodes under the names of earlier systems, and those of evaluations."""
+"""Logs statistics of training episodes and of evaluations under the names of earlier systems."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import math
 import statistics
 import time
 from collections import deque
-from typing import Any, cast
+from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_rl import metrics
-from lit_rl.callbacks.skills import SkillCounter
-from lit_rl.types import IS_SUCCESS, Episodes
+from lit_rl.callbacks.skills.counter import SkillCounter
+from lit_rl.types import IS_SUCCESS, Episodes, Learner, ReplayBatch, Rollout, as_learner
 
 _log = logging.getLogger("lit_rl")
 
@@ -36,7 +36,13 @@ class EpisodeStats(Callback):
         log_period: Env steps between two points of the means; they follow batches, so never more often.
         max_points: Most episodes of one batch that get a point of their own; of more, evenly spaced ones are
             taken, and the end of training says how many were left out. The means contain all.
+
+    Raises:
+        MisconfigurationException: An argument is less than 1.
+        TypeError: The module is no learner.
     """
+
+    _learner: Learner
 
     def __init__(self, log_period: int = 50, max_points: int = 16) -> None:
         if log_period < 1 or max_points < 1:
@@ -54,15 +60,24 @@ class EpisodeStats(Callback):
         self._shown_steps = 0  # env steps at the last means
         self._shown_time = time.perf_counter()
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a module that is no learner."""
+        self._learner = as_learner(pl_module, "EpisodeStats")
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of the throughput."""
-        self._shown_steps, self._shown_time = _env_steps(pl_module), time.perf_counter()
+        self._shown_steps, self._shown_time = self._learner.env_steps, time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Rollout | ReplayBatch,
+        batch_idx: int,
     ) -> None:
-        """Points of the episodes that ended, then the means when they are due."""
-        module = cast("Any", pl_module)
+        """Log points of the episodes that ended, then the means when they are due."""
+        module = self._learner
         if "extras" in batch:
             self._skills.update(batch["extras"], batch["reset"], batch["valid"])
         points = self._points(batch, module.env_steps, trainer.world_size)
@@ -72,15 +87,16 @@ class EpisodeStats(Callback):
         if module.env_steps - self._shown_steps >= self.log_period:
             module.log_values(self._means(module, batch))
 
-    def _points(self, batch: Any, env_steps: int, ranks: int) -> list[tuple[int, dict[str, float]]]:
+    def _points(
+        self, batch: Rollout | ReplayBatch, env_steps: int, ranks: int
+    ) -> list[tuple[int, dict[str, float]]]:
         """Env step and values of each episode that ended, in order."""
-        episodes: Episodes = batch["episodes"]
+        episodes = batch["episodes"]
         returns = episodes["episode_return"].tolist()
         if not returns:
             return []
-        new_steps = batch["new_steps"] if "new_steps" in batch else batch["terminated"].numel()
         random_steps = batch.get("random_steps", 0)
-        before = env_steps - new_steps * ranks
+        before = env_steps - batch["new_steps"] * ranks
         lengths, ends = episodes["episode_length"].tolist(), episodes["end_step"].tolist()
         norms = episodes["action_norm"].tolist()
         reported = {
@@ -117,8 +133,8 @@ class EpisodeStats(Callback):
         if success is not None:
             self._successes.extend(success.tolist())
 
-    def _means(self, module: Any, batch: Any) -> dict[str, float]:
-        """Over the last 10 and 100 episodes, and the throughput since the last such point."""
+    def _means(self, module: Learner, batch: Rollout | ReplayBatch) -> dict[str, float]:
+        """Means over the last 10 and 100 episodes, and the throughput since the last such point."""
         now, steps = time.perf_counter(), module.env_steps
         per_second = (steps - self._shown_steps) / (now - self._shown_time)
         self._shown_steps, self._shown_time = steps, now
@@ -158,12 +174,11 @@ class EpisodeStats(Callback):
         return values
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The evaluation of a training run under its other names."""
-        module = cast("Any", pl_module)
-        if trainer.state.fn != TrainerFn.FITTING or module.eval_result is None:
+        """Log the evaluation of a training run under its other names."""
+        if trainer.state.fn != TrainerFn.FITTING or self._learner.eval_result is None:
             return
-        result = module.eval_result
-        module.log_values(
+        result = self._learner.eval_result
+        self._learner.log_values(
             {
                 metrics.EVAL_MEAN_REWARD: result["return_mean"],
                 metrics.EVAL_MEAN_LENGTH: result["length_mean"],
@@ -209,12 +224,8 @@ class EpisodeStats(Callback):
         self._skills.set_state(state_dict["skills"])
 
 
-def _env_steps(pl_module: LightningModule) -> int:
-    return int(cast("Any", pl_module).env_steps)
-
-
 def _thinned(points: list[Any], count: int) -> list[Any]:
-    """At most ``count`` of them, evenly spaced, the last one always."""
+    """Take at most ``count`` points, evenly spaced; the last one is always among them."""
     if len(points) <= count:
         return points
     return [points[(k + 1) * len(points) // count - 1] for k in range(count)]

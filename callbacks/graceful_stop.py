@@ -54,7 +54,7 @@ class GracefulStop(Callback):
         signum = self._received
         if trainer.world_size > 1:
             flag = torch.tensor(float(signum), device=trainer.strategy.root_device)
-            signum = int(trainer.strategy.reduce(flag, reduce_op="max"))  # pyright: ignore[reportArgumentType]
+            signum = int(torch.as_tensor(trainer.strategy.reduce(flag, reduce_op="max")).item())
         if signum and self.exit_code is None:
             self.exit_code = 128 + signum
             self._limit_val_batches, trainer.limit_val_batches = trainer.limit_val_batches, 0

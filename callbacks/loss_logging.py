@@ -37,7 +37,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class _Current:
-    """The logger of this process, and whether its absence was told."""
+    """Holds the logger of this process, and whether its absence was told."""
 
     recorder: Recorder | None = None
     has_warned = False
@@ -95,12 +95,12 @@ def stop_loss_logging() -> dict[str, int]:
 
 
 def is_loss_logger_alive() -> bool:
-    """Whether a logger was started and records. Never starts one."""
+    """Tell whether a logger was started and records; this never starts one."""
     return _Current.recorder is not None and _Current.recorder.is_alive
 
 
 def get_loss_log_directory() -> Path | None:
-    """Directory of the running logger, absolute; None when there is none. Never starts one."""
+    """Absolute directory of the running logger, None when none runs; this never starts one."""
     directory = None if _Current.recorder is None else _Current.recorder.directory
     return None if directory is None else directory.absolute()
 
@@ -112,7 +112,7 @@ def log_network_loss(
 
     Args:
         network: Name, also of the files: ``<network>_losses.csv``.
-        step: Of training.
+        step: Training step at which these are the losses.
         losses: Name to number. NaN and infinities are recorded and counted.
         timestamp: Seconds since 1970; None takes the time of the call.
 
@@ -131,7 +131,7 @@ def log_losses(step: int, losses: Mapping[str, Any], algorithm: str | None = Non
     """Record losses of several networks, each found by its name (``recorder.classify``).
 
     Args:
-        step: Of training.
+        step: Training step at which these are the losses.
         losses: Name to number, such as ``{"actor_loss": 0.1, "attn_loss": 0.3}``.
         algorithm: Whose ``actor_loss`` and ``critic_loss`` these are, such as ``sac``.
 
@@ -146,24 +146,24 @@ def log_losses(step: int, losses: Mapping[str, Any], algorithm: str | None = Non
 
 
 def log_attention_loss(step: int, losses: Mapping[str, Any], timestamp: float | None = None) -> bool:
-    """``log_network_loss("attention", ...)``."""
+    """Call ``log_network_loss("attention", ...)``."""
     return log_network_loss("attention", step, losses, timestamp)
 
 
 def log_ppo_loss(step: int, losses: Mapping[str, Any], timestamp: float | None = None) -> bool:
-    """``log_network_loss("ppo", ...)``."""
+    """Call ``log_network_loss("ppo", ...)``."""
     return log_network_loss("ppo", step, losses, timestamp)
 
 
 def log_gnn_loss(step: int, losses: Mapping[str, Any], timestamp: float | None = None) -> bool:
-    """``log_network_loss("gnn", ...)``."""
+    """Call ``log_network_loss("gnn", ...)``."""
     return log_network_loss("gnn", step, losses, timestamp)
 
 
 def log_custom_network_loss(
     network: str, step: int, losses: Mapping[str, Any], timestamp: float | None = None
 ) -> bool:
-    """``log_network_loss`` under the name that earlier code calls."""
+    """Call ``log_network_loss``; earlier code knows it by this name."""
     return log_network_loss(network, step, losses, timestamp)
 
 
@@ -206,7 +206,8 @@ def auto_log_loss(network: str, step_param: str = "step") -> Callable[[Function]
             log(result, args, kwargs)
             return result
 
-        return logged_async if inspect.iscoroutinefunction(function) else logged  # pyright: ignore[reportReturnType]
+        wrapper: Any = logged_async if inspect.iscoroutinefunction(function) else logged
+        return wrapper
 
     return decorate
 
@@ -215,19 +216,19 @@ class LossLoggingContext:
     """``with LossLoggingContext("my_experiment"):`` starts a logger and stops it.
 
     Args:
-        experiment_name: See :func:`start_loss_logging`.
-        **kwargs: Likewise.
+        experiment_name: First argument of :func:`start_loss_logging`.
+        **kwargs: Its further arguments.
     """
 
     def __init__(self, experiment_name: str = "experiment", **kwargs: Any) -> None:
         self._experiment_name, self._kwargs = experiment_name, kwargs
 
     def __enter__(self) -> Recorder:
-        """Start."""
+        """Start the logger."""
         return start_loss_logging(self._experiment_name, **self._kwargs)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop."""
+        """Stop the logger."""
         stop_loss_logging()

@@ -19,6 +19,7 @@ from lit_rl.callbacks.recorder.settings import (
     UPDATE_INTERVAL_S,
     Settings,
 )
+from lit_rl.callbacks.trainer.attributes import is_dry_run
 from lit_rl.loss_log import LOG_DIR
 from lit_rl.metrics import (
     COORDINATOR_POLICY,
@@ -31,6 +32,7 @@ from lit_rl.metrics import (
     LOSS_TOTAL,
     LOSS_VALUE,
 )
+from lit_rl.types import Learner, as_learner
 
 _log = logging.getLogger("lit_rl")
 
@@ -90,7 +92,10 @@ class NetworkLossLogger(Callback):
 
     Raises:
         MisconfigurationException: An argument is outside its range.
+        TypeError: The module is no learner.
     """
+
+    _learner: Learner
 
     def __init__(
         self,
@@ -116,19 +121,23 @@ class NetworkLossLogger(Callback):
 
     @property
     def directory(self) -> Path | None:
-        """Where the losses of this run are; None before training and where there is no such place."""
+        """Directory of the losses of this run; None before training, and when none could be made."""
         return None if self._recorder is None else self._recorder.directory
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a module that is no learner."""
+        self._learner = as_learner(pl_module, "NetworkLossLogger")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the recorder."""
         self._recorder = None
-        if not trainer.is_global_zero or trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+        if not trainer.is_global_zero or is_dry_run(trainer):
             return
         run = Path(trainer.default_root_dir).absolute()
         log_dir = Path(self.log_dir).absolute() if self.log_dir is not None else run / LOG_DIR
         self._algorithm = _algorithm(pl_module)
         self._homes = {}
-        self._recorded = pl_module.progress_metrics
+        self._recorded = self._learner.progress_metrics
         settings = self._settings(
             self.experiment_name or run.parent.name or "run",
             str(log_dir),
@@ -136,7 +145,7 @@ class NetworkLossLogger(Callback):
             step_unit="env steps",
             algorithm=self._algorithm,
             run_directory=str(run),
-            resume_step=int(pl_module.env_steps) if trainer.ckpt_path else None,  # pyright: ignore[reportArgumentType]
+            resume_step=self._learner.env_steps if trainer.ckpt_path else None,
         )
         self._recorder = start_recorder(settings)
         if self._recorder.directory is not None and not log_dir.is_relative_to(run):
@@ -149,7 +158,7 @@ class NetworkLossLogger(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Record the losses of the batch."""
-        self._record(pl_module)
+        self._record()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wait until all rows are on disk."""
@@ -157,7 +166,7 @@ class NetworkLossLogger(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Record the losses of a batch that was not finished, if they exist: they may be the reason."""
-        self._record(pl_module)
+        self._record()
         self._close()
 
     def _settings(self, experiment_name: str, log_dir: str, **kwargs: Any) -> Settings:
@@ -170,11 +179,11 @@ class NetworkLossLogger(Callback):
             **kwargs,
         )
 
-    def _record(self, pl_module: LightningModule) -> None:
-        """Hand over what the module measured since the last call."""
-        metrics: dict[str, float] = pl_module.progress_metrics  # pyright: ignore[reportAssignmentType]
-        if self._recorder is None or metrics is self._recorded:
+    def _record(self) -> None:
+        """Hand over what the learner measured since the last call."""
+        if self._recorder is None or self._learner.progress_metrics is self._recorded:
             return
+        metrics = self._learner.progress_metrics
         self._recorded = metrics
         rows: dict[str, dict[str, float]] = {}
         for name, value in metrics.items():
@@ -182,7 +191,7 @@ class NetworkLossLogger(Callback):
                 network, loss = self._homes.get(name) or self._find_home(name)
                 rows.setdefault(network, {})[loss] = value
         for network, losses in rows.items():
-            self._recorder.record(network, pl_module.env_steps, losses)  # pyright: ignore[reportArgumentType]
+            self._recorder.record(network, self._learner.env_steps, losses)
 
     def _find_home(self, name: str) -> tuple[str, str]:
         """Network and name under which a loss is recorded."""

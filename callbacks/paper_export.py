@@ -1,4 +1,4 @@
-"""Data and figures of a run for a paper, written while it goes on."""
+"""Writes the data and figures of a run for a paper, while it goes on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lit_rl.callbacks.figure_process import FigureProcess
-from lit_rl.callbacks.paper_files import (
+from lit_rl.callbacks.paper.figure_process import FigureProcess
+from lit_rl.callbacks.paper.files import (
     COMPONENTS,
     HEADERS,
     SKILLS,
@@ -22,9 +22,11 @@ from lit_rl.callbacks.paper_files import (
     file_name,
     remove_after,
 )
-from lit_rl.callbacks.paper_rows import PaperRows
+from lit_rl.callbacks.paper.rows import PaperRows
+from lit_rl.callbacks.trainer.attributes import is_dry_run
 from lit_rl.metrics import COLLECT_SECONDS, UPDATE_SECONDS
 from lit_rl.ranks import gather_over_ranks
+from lit_rl.types import Learner, ReplayBatch, Rollout, as_learner
 
 _log = logging.getLogger("lit_rl")
 
@@ -41,14 +43,14 @@ class PaperExport(Callback):
     header). Each file is complete or not there at all.
 
     - ``episode_rewards_step_S.csv``: a row per training episode. ``total_reward`` is the sum of its three
-      components. Of a learner without reward components ``env_component`` is the undiscounted return and the
-      others are 0. ``episode`` counts from 1, ``timestamp`` is in Unix seconds, at the end of the update.
+      components. If the learner has no reward components, ``env_component`` is the undiscounted return and
+      the others are 0. ``episode`` counts from 1, ``timestamp`` is in Unix seconds, at the end of the update.
     - ``sync_metrics_step_S.csv``: a row per update, of ``policy_version`` after it; ``samples_collected`` are
       env steps of all ranks, times are in seconds, ``sync_efficiency`` = samples / (collection + update).
     - ``reward_components_step_S.csv``, only with ``detailed_logging``: for each batch, environment and
       component the sum over the steps of the batch; ``step`` are the env steps after it.
-    - ``skill_usage_step_S.json``: numbers of *assignments* of each skill so far, not of env steps; of a
-      policy without skills only at the end.
+    - ``skill_usage_step_S.json``: numbers of *assignments* of each skill so far, not of env steps; a policy
+      without skills has it only at the end.
     - ``sync_training_summary.json``: mean, sample standard deviation, lowest and highest total reward of all
       episodes, mean efficiency of the updates, faults; written anew every 10 s at most, and at the end.
     - ``sync_training_progress_step_S.png``: drawn by another process of low priority; the last one is
@@ -74,8 +76,11 @@ class PaperExport(Callback):
         figure_interval_s: Shortest time in seconds between two figures.
 
     Raises:
-        MisconfigurationException: If ``export_interval`` is not positive, or ``figure_interval_s`` negative.
+        MisconfigurationException: ``export_interval`` is not positive, or ``figure_interval_s`` negative.
+        TypeError: The module is no learner.
     """
+
+    _learner: Learner
 
     def __init__(
         self,
@@ -100,18 +105,22 @@ class PaperExport(Callback):
         self._forget(0)
 
     def _forget(self, env_steps: int) -> None:
-        """Begin a new export, at this env step."""
+        """Drop all rows and statistics, and begin the export of a run that is at ``env_steps``."""
         self._rows = PaperRows(self.detailed_logging)
         self._run_id = uuid.uuid4().hex
         self._env_steps = self._exported_at = env_steps
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a module that is no learner."""
+        self._learner = as_learner(pl_module, "PaperExport")
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on where the checkpoint, or the fit before, stopped; or begin anew."""
+        """Go on where the checkpoint or the last fit stopped, or begin anew."""
         self._files = None
-        if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+        if is_dry_run(trainer):
             return
         self._world_size = trainer.world_size
-        module: Any = pl_module
+        module = self._learner
         if self._loaded is not None:
             self._restore(self._loaded, trainer.global_rank)
             self._loaded = None
@@ -124,7 +133,7 @@ class PaperExport(Callback):
         self.figure.begin()
 
     def _claim(self, root: Path) -> Path:
-        """The directory to write to, without what is trained again."""
+        """Choose the directory, and remove from it what is trained again."""
         base = Path(self.directory) if self.directory is not None else root / "paper_data"
         try:
             directory = claim_directory(base, self._run_id)
@@ -146,18 +155,22 @@ class PaperExport(Callback):
         return directory
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Rollout | ReplayBatch,
+        batch_idx: int,
     ) -> None:
         """Take the rows of the batch, and export when it is time."""
         if self._files is None:
             return
-        module: Any = pl_module
+        module = self._learner
         values, env_steps = module.progress_metrics, module.env_steps
         samples, self._env_steps = env_steps - self._env_steps, env_steps
         self._rows.add_update(module.policy_version, samples, values[COLLECT_SECONDS], values[UPDATE_SECONDS])
-        components = getattr(module, "reward_components", None)
-        first_env = trainer.global_rank * _num_envs(trainer, batch)
-        self._rows.add_batch(batch, components, env_steps, first_env, time.time())
+        first_env = trainer.global_rank * batch["num_envs"]
+        self._rows.add_batch(batch, module.reward_components, env_steps, first_env, time.time())
         if env_steps - self._exported_at >= self.export_interval:
             self._export(self._files, module.policy_version)
 
@@ -168,8 +181,7 @@ class PaperExport(Callback):
         self._write_rows(self._files)
         self._collect()
         self._write_headers(self._files)
-        version: int = pl_module.policy_version  # pyright: ignore[reportAssignmentType]
-        self._write_json(self._files, self._of_all_ranks(), version)
+        self._write_json(self._files, self._of_all_ranks(), self._learner.policy_version)
         self._close(self._files)
         if trainer.is_global_zero:
             self.figure.start_last(self._files.directory, self._env_steps)
@@ -179,15 +191,14 @@ class PaperExport(Callback):
         """Export the batches that were trained; leave no process behind."""
         self.figure.kill()
         if self._files is not None:
-            version: int = pl_module.policy_version  # pyright: ignore[reportAssignmentType]
             self._write_rows(self._files)
             self._collect()
-            self._write_json(self._files, self._rows, version)
+            self._write_json(self._files, self._rows, self._learner.policy_version)
             self._close(self._files)
             self._files = None
 
     def _export(self, files: PaperFiles, policy_version: int) -> None:
-        """What an export writes while training goes on: a file that takes another's place is costly."""
+        """Write while training goes on: rarely what takes another file's place, which is costly."""
         self._write_rows(files)
         if files.rank:
             return
@@ -213,7 +224,7 @@ class PaperExport(Callback):
         self._rows.rows_lost += files.close()
 
     def _write_headers(self, files: PaperFiles) -> None:
-        """A file of each kind, where a short run had no rows."""
+        """Write a file with a header for each kind of which a short run had no rows."""
         for kind in HEADERS:
             if (kind != COMPONENTS or self.detailed_logging) and not files.has(kind):
                 files.write_rows(kind, self._env_steps, [])
@@ -232,7 +243,7 @@ class PaperExport(Callback):
         self._summarized_at = time.monotonic()
 
     def _of_all_ranks(self) -> PaperRows:
-        """Episodes, skills and faults of all ranks; each must call it."""
+        """Add up episodes, skills and faults of all ranks; each rank must call it."""
         total = PaperRows()
         total.set_state(self._rows.get_state())
         states = gather_over_ranks(self._rows.get_state(), self._world_size)
@@ -245,7 +256,7 @@ class PaperExport(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Rows that wait, sums of running episodes and statistics of every rank; each rank must call it.
 
-        What it calls exported is in its file by then.
+        It waits for the disk first: the rows up to ``exported_at`` are in their files when this returns.
         """
         self._collect()
         return {
@@ -264,10 +275,3 @@ class PaperExport(Callback):
         self._run_id, self._exported_at = state["run_id"], state["exported_at"]
         if rank < len(state["ranks"]):
             self._rows.set_state(state["ranks"][rank])
-
-
-def _num_envs(trainer: Trainer, batch: Any) -> int:
-    """Environments of one rank."""
-    if "reset" in batch:
-        return batch["reset"].shape[1]
-    return getattr(trainer.datamodule, "num_envs", 0)  # pyright: ignore[reportAttributeAccessIssue]

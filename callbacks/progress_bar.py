@@ -1,17 +1,20 @@
-"""Progress in environment steps, as a bar on a terminal and as a few lines elsewhere."""
+"""Shows progress in environment steps, as a bar on a terminal and as a few lines elsewhere."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from lit_rl.callbacks.trainer.attributes import total_env_steps
 from lit_rl.metrics import EPISODE_RETURN, STEPS_PER_SECOND
+from lit_rl.types import Learner, as_learner
 
 _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
 
@@ -19,14 +22,19 @@ _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
 class EnvStepsProgressBar(ProgressBar):
     """Shows how many env steps are done, the return of recent training episodes, env steps/s, and time left.
 
-    The total is ``total_env_steps`` of whichever callback has it (``EnvStepBudget``). On a terminal this is a
+    The total is ``total_env_steps`` of ``EnvStepBudget``. On a terminal this is a
     bar, redrawn at most five times a second. Into a file or a pipe it writes one line each ten percent of the
     total or ``line_interval_s``, whichever comes first. The time left supposes the speed of about the last
     half of the time so far, so that a quick start (random actions) is soon forgotten.
 
     Args:
         line_interval_s: Longest time in seconds between two lines where there is no terminal.
+
+    Raises:
+        TypeError: The module is no learner.
     """
+
+    _learner: Learner
 
     def __init__(self, line_interval_s: float = 30.0) -> None:
         super().__init__()
@@ -51,11 +59,14 @@ class EnvStepsProgressBar(ProgressBar):
         if self._is_enabled:
             tqdm.write(sep.join(str(arg) for arg in args), file=sys.stderr)
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a module that is no learner."""
+        self._learner = as_learner(pl_module, "EnvStepsProgressBar")
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar where a resumed run left off."""
-        totals = (getattr(callback, "total_env_steps", None) for callback in trainer.callbacks)  # pyright: ignore[reportAttributeAccessIssue]
-        self._total = next((total for total in totals if total), None)
-        initial, self._drawn_at = _env_steps(pl_module), time.monotonic()
+        self._total = total_env_steps(trainer)
+        initial, self._drawn_at = self._learner.env_steps, time.monotonic()
         self._pace = _Pace(initial, self._drawn_at)
         self._tenths = self._count_tenths(initial)
         if self._is_enabled and sys.stderr.isatty():
@@ -72,39 +83,39 @@ class EnvStepsProgressBar(ProgressBar):
         since = time.monotonic() - self._drawn_at
         if self._bar is not None:
             if since >= 0.2:
-                self._redraw(self._bar, pl_module)
-        elif since >= self.line_interval_s or self._count_tenths(_env_steps(pl_module)) > self._tenths:
-            self._write_line(pl_module)
+                self._redraw(self._bar)
+        elif since >= self.line_interval_s or self._count_tenths(self._learner.env_steps) > self._tenths:
+            self._write_line()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the bar with its final numbers."""
         if self._bar is not None:
-            self._redraw(self._bar, pl_module)
+            self._redraw(self._bar)
         self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Free the line for the message that follows."""
         self._close()
 
-    def _redraw(self, bar: tqdm[Any], pl_module: LightningModule) -> None:
-        bar.n = _env_steps(pl_module)
-        bar.set_postfix_str(", ".join(self._describe(pl_module)), refresh=False)
+    def _redraw(self, bar: tqdm[Any]) -> None:
+        bar.n = self._learner.env_steps
+        bar.set_postfix_str(", ".join(self._describe()), refresh=False)
         bar.refresh()
 
-    def _write_line(self, pl_module: LightningModule) -> None:
-        done = _env_steps(pl_module)
+    def _write_line(self) -> None:
+        done = self._learner.env_steps
         share = f" of {self._total} ({done / self._total:.0%})" if self._total else ""
-        sys.stderr.write(", ".join([f"env steps {done}{share}", *self._describe(pl_module)]) + "\n")
+        sys.stderr.write(", ".join([f"env steps {done}{share}", *self._describe()]) + "\n")
         sys.stderr.flush()
         self._tenths = self._count_tenths(done)
 
-    def _describe(self, pl_module: LightningModule) -> list[str]:
+    def _describe(self) -> list[str]:
         """``["return 187.3", "5120 steps/s", "40 s left"]``; what is not known is left out."""
-        done, self._drawn_at = _env_steps(pl_module), time.monotonic()
+        done, self._drawn_at = self._learner.env_steps, time.monotonic()
         self._pace.update(done, self._drawn_at)
         missing, speed = (self._total or 0) - done, self._pace.steps_per_s
         left = [f"{duration(missing / speed)} left"] if missing > 0 and speed else []
-        return [*_describe(pl_module), *left]
+        return [*_describe(self._learner.progress_metrics), *left]
 
     def _count_tenths(self, done: int) -> int:
         return 10 * done // self._total if self._total else 0
@@ -144,13 +155,8 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _env_steps(pl_module: LightningModule) -> int:
-    return int(pl_module.env_steps)  # pyright: ignore[reportArgumentType]
-
-
-def _describe(pl_module: LightningModule) -> list[str]:
-    """``["return 187.3", "5120 steps/s"]``; what was not measured yet is left out."""
-    metrics: dict[str, float] = pl_module.progress_metrics  # pyright: ignore[reportAssignmentType]
+def _describe(metrics: Mapping[str, float]) -> list[str]:
+    """Return ``["return 187.3", "5120 steps/s"]``; what was not measured yet is left out."""
     shown = {"return": metrics.get(EPISODE_RETURN), "steps/s": metrics.get(STEPS_PER_SECOND)}
     texts = {"return": "return {:.1f}", "steps/s": "{:.0f} steps/s"}
     return [

@@ -1,4 +1,4 @@
-"""Which skills a policy uses, over training and just now."""
+"""Logs which skills a policy uses, over training and just now."""
 
 from __future__ import annotations
 
@@ -14,10 +14,19 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lit_rl import metrics
-from lit_rl.callbacks.skill_timeline import SkillTimeline, shares
-from lit_rl.callbacks.skills import SkillCounter
+from lit_rl.callbacks.skills.counter import SkillCounter
+from lit_rl.callbacks.skills.timeline import SkillTimeline, shares
+from lit_rl.callbacks.trainer.attributes import is_dry_run
 from lit_rl.files import write_json
-from lit_rl.types import AGENT_SKILLS, SKILL_START, TEAM_SKILL
+from lit_rl.types import (
+    AGENT_SKILLS,
+    SKILL_START,
+    TEAM_SKILL,
+    Learner,
+    ReplayBatch,
+    Rollout,
+    as_learner,
+)
 
 _log = logging.getLogger("lit_rl")
 
@@ -30,7 +39,7 @@ WRITE_INTERVAL_S = 10.0
 class SkillUsage(Callback):
     """Logs ``Skills/Current/*`` and ``Skills/EpisodeCounts/*`` and writes ``skill_timeline.json``.
 
-    Logged once per batch, all of this rank: ``Skills/Current/TeamSkill`` and
+    Once per batch it logs, all of this rank: ``Skills/Current/TeamSkill`` and
     ``Skills/Current/Agent{i}_Skill`` (i from 0) of environment 0 at the last step of the batch,
     ``Skills/Current/Diversity``, and ``Skills/EpisodeCounts/TeamSkill_{}`` and
     ``Skills/EpisodeCounts/AgentSkill_{}``, the share of each skill among the assignments of the batch, for
@@ -41,9 +50,14 @@ class SkillUsage(Callback):
     the share of each team and agent skill, of all environments of the first rank. It is written every 10 s at
     most and at the end; ``lit-rl report`` draws it.
 
-    Of a policy without skills nothing is logged or written, and that is said once. A file that cannot be
+    When the policy has no skills, nothing is logged or written, and that is said once. A file that cannot be
     written is warned of once.
+
+    Raises:
+        TypeError: The module is no learner.
     """
+
+    _learner: Learner
 
     def __init__(self) -> None:
         self._forget(0)
@@ -52,29 +66,36 @@ class SkillUsage(Callback):
         self._has_told = False
 
     def _forget(self, env_steps: int) -> None:
-        """Begin anew, at this env step."""
+        """Drop all counts, and begin with a run that is at ``env_steps``."""
         self._counter, self._timeline = SkillCounter(), SkillTimeline(env_steps)
         self._num_skills = {TEAM_SKILL: 0, AGENT_SKILLS: 0}  # the highest seen so far, plus one
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a module that is no learner."""
+        self._learner = as_learner(pl_module, "SkillUsage")
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on where the checkpoint, or the fit before, stopped; or begin anew."""
-        env_steps: int = pl_module.env_steps  # pyright: ignore[reportAssignmentType]
+        """Go on where the checkpoint or the last fit stopped, or begin anew."""
+        env_steps = self._learner.env_steps
         if env_steps != self._timeline.env_steps or not env_steps:
             self._forget(env_steps)
-        is_dry = trainer.fast_dev_run  # pyright: ignore[reportAttributeAccessIssue]
-        writes = trainer.is_global_zero and not is_dry
+        writes = trainer.is_global_zero and not is_dry_run(trainer)
         self._path = Path(trainer.default_root_dir) / FILE if writes else None
         self._written_at = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Rollout | ReplayBatch,
+        batch_idx: int,
     ) -> None:
         """Count, log, and write when it is time."""
-        module: Any = pl_module
-        extras: Mapping[str, Tensor] = batch.get("extras", {})
-        if SKILL_START not in extras:
+        if "extras" not in batch or SKILL_START not in batch["extras"]:
             self._tell(trainer, type(pl_module).__name__)
             return
+        module, extras = self._learner, batch["extras"]
         team_before, agents_before = self._counter.team_counts.copy(), self._counter.agent_counts.copy()
         self._counter.update(extras, batch["reset"], batch["valid"])
         team, agents = self._counter.team_counts - team_before, self._counter.agent_counts - agents_before

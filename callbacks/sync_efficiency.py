@@ -1,4 +1,4 @@
-"""Strictly synchronous training, watched: policy versions, samples, seconds of collection and update."""
+"""Watches strictly synchronous training: policy versions, samples, seconds of collection and update."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import statistics
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_rl import metrics
+from lit_rl.callbacks.trainer.attributes import is_dry_run, total_env_steps
+from lit_rl.types import Learner, ReplayBatch, Rollout, as_learner
 
 _log = logging.getLogger("lit_rl")
 
@@ -42,7 +44,10 @@ class SyncEfficiency(Callback):
 
     Raises:
         MisconfigurationException: An argument is out of range.
+        TypeError: The module is no learner.
     """
+
+    _learner: Learner
 
     def __init__(
         self, log_level: Literal["DEBUG", "INFO"] = "DEBUG", progress_every: int = 10, max_envs: int = 64
@@ -61,37 +66,45 @@ class SyncEfficiency(Callback):
         self._total: int | None = None
         self._text = _TextLog()
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a module that is no learner."""
+        self._learner = as_learner(pl_module, "SyncEfficiency")
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the text log where the run goes on."""
-        self._env_steps = int(cast("Any", pl_module).env_steps)
-        totals = (getattr(callback, "total_env_steps", None) for callback in cast("Any", trainer).callbacks)
-        self._total = next((total for total in totals if total), None)
-        if trainer.is_global_zero and not cast("Any", trainer).fast_dev_run:
+        self._env_steps = self._learner.env_steps
+        self._total = total_env_steps(trainer)
+        if trainer.is_global_zero and not is_dry_run(trainer):
             self._text.open(Path(trainer.default_root_dir) / "logs" / "sync_training.log")
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: Rollout | ReplayBatch, batch_idx: int
     ) -> None:
         """Check the policy version of an on-policy batch.
 
         Raises:
             RuntimeError: It was collected by another version than the one being trained.
         """
-        version = int(cast("Any", pl_module).policy_version)
+        version = self._learner.policy_version
         if "terminated" in batch and batch["policy_version"] != version:
             raise RuntimeError(
                 f"SyncEfficiency: every sample must be of policy version {version}, which is being trained; "
                 f"got a batch of version {batch['policy_version']}"
             )
         if self.log_level == "DEBUG":
-            samples = _new_steps(batch) * trainer.world_size
+            samples = batch["new_steps"] * trainer.world_size
             self._text.write(f"sync update starts: {samples} samples collected, policy version {version}")
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Rollout | ReplayBatch,
+        batch_idx: int,
     ) -> None:
-        """One row and the lines of the update."""
-        module = cast("Any", pl_module)
+        """Log one row, and write the lines of the update."""
+        module = self._learner
         samples = module.env_steps - self._env_steps
         self._env_steps = module.env_steps
         collection, update = batch["collect_s"], module.progress_metrics[metrics.UPDATE_SECONDS]
@@ -115,11 +128,11 @@ class SyncEfficiency(Callback):
             metrics.BUFFER_SAMPLES: samples,
         }
         if module.policy_version % _WINDOW == 1:  # counting costs more than all the rest
-            values.update(zip(self._contribution_names, _contributions(batch, trainer), strict=False))
+            values.update(zip(self._contribution_names, _contributions(batch), strict=False))
         module.log_values(values)
         self._write_lines(module)
 
-    def _write_lines(self, module: Any) -> None:
+    def _write_lines(self, module: Learner) -> None:
         if self.log_level == "DEBUG":
             version = module.policy_version
             self._text.write(f"sync update done: policy version now {version}, sample count reset")
@@ -168,19 +181,19 @@ class _TextLog:
         if self._path is not None:
             self._lines.append((int(time.time()), line))
             if time.monotonic() - self._written_at >= 1.0:
-                self._flush()
+                self._flush(self._path)
 
     def close(self) -> None:
         if self._path is not None:
-            self._flush()
+            self._flush(self._path)
             self._path = None
 
-    def _flush(self) -> None:
+    def _flush(self, path: Path) -> None:
         lines, self._lines, self._written_at = self._lines, [], time.monotonic()
         stamps = {second: _stamp(second) for second in {second for second, _ in lines}}
         text = "".join(f"{stamps[second]} {line}\n" for second, line in lines)
         try:
-            with cast("Path", self._path).open("a", encoding="utf-8") as file:
+            with path.open("a", encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
             self._give_up(error)
@@ -195,14 +208,9 @@ def _stamp(second: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
 
 
-def _new_steps(batch: Any) -> int:
-    return batch["new_steps"] if "new_steps" in batch else batch["terminated"].numel()
-
-
-def _contributions(batch: Any, trainer: Trainer) -> list[float]:
-    """Transitions that each environment of this rank gave; empty where that is not known."""
+def _contributions(batch: Rollout | ReplayBatch) -> list[float]:
+    """Transitions that each environment of this rank gave."""
     if "terminated" in batch:
         steps, envs = batch["terminated"].shape
         return [steps] * envs if batch["valid"] is None else batch["valid"].cpu().numpy().sum(0).tolist()
-    envs = getattr(cast("Any", trainer).datamodule, "num_envs", 0)
-    return [batch["new_steps"] / envs] * envs if envs else []
+    return [batch["new_steps"] / batch["num_envs"]] * batch["num_envs"]

@@ -1,4 +1,4 @@
-"""A TensorBoard server for as long as the run is trained."""
+"""Runs a TensorBoard server for as long as the run is trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lit_rl.callbacks.companion import Companion
+from lit_rl.callbacks.companions.companion import Companion
+from lit_rl.callbacks.trainer.attributes import is_dry_run
 
 _log = logging.getLogger("lit_rl")
 
@@ -34,7 +35,7 @@ class TensorBoardServer(Callback):
         reload_interval_s: Seconds between two looks for new values.
 
     Raises:
-        ValueError: ``port`` is none.
+        ValueError: ``port`` is not between 1 and 65535.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class TensorBoardServer(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start the server."""
-        if stage != "fit" or trainer.fast_dev_run or not trainer.is_global_zero:  # pyright: ignore[reportAttributeAccessIssue]
+        if stage != "fit" or is_dry_run(trainer) or not trainer.is_global_zero:
             return
         options = {
             "logdir": self.logdir or trainer.default_root_dir,
@@ -68,7 +69,7 @@ class TensorBoardServer(Callback):
         }
         self.url, self._is_over = None, False
         try:
-            self._companion = Companion("lit_rl.callbacks.tensorboard_process")
+            self._companion = Companion("lit_rl.callbacks.companions.tensorboard_process")
             self._companion.channel.send(options)
         except OSError as error:
             self._warn(str(error))

@@ -1,4 +1,4 @@
-"""The run in Weights & Biases."""
+"""Records the run in Weights & Biases."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 
-from lit_rl.callbacks.companion import Companion
+from lit_rl.callbacks.companions.companion import Companion
+from lit_rl.callbacks.trainer.attributes import exit_code_of_signal, is_dry_run
 from lit_rl.checks import is_plain
+from lit_rl.processes import Message
 
 _log = logging.getLogger("lit_rl")
 
@@ -97,7 +99,7 @@ class WandbRun(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the run, and add its logger to those of the trainer."""
-        if self.mode == "disabled" or trainer.fast_dev_run or not trainer.is_global_zero:  # pyright: ignore[reportAttributeAccessIssue]
+        if self.mode == "disabled" or is_dry_run(trainer) or not trainer.is_global_zero:
             return
         directory = Path(trainer.default_root_dir).absolute()
         options = {
@@ -125,8 +127,7 @@ class WandbRun(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let the run end, with the status of the signal that stopped training, if one did."""
-        codes = (getattr(callback, "exit_code", None) for callback in trainer.callbacks)  # pyright: ignore[reportAttributeAccessIssue]
-        self._finish(trainer, next((code for code in codes if code), 0))
+        self._finish(trainer, exit_code_of_signal(trainer) or 0)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """End the run as failed, and wait for that: a run directory without results may be removed next."""
@@ -145,7 +146,7 @@ class WandbRun(Callback):
 
 
 class WandbRows(Logger):
-    """The logger that hands rows over to the process of :mod:`lit_rl.callbacks.wandb_process`.
+    """The logger that hands rows over to the process of :mod:`lit_rl.callbacks.companions.wandb_process`.
 
     Args:
         directory: The run directory.
@@ -158,7 +159,7 @@ class WandbRows(Logger):
     def __init__(self, directory: Path, options: dict[str, Any]) -> None:
         super().__init__()
         self._directory = directory
-        self._companion = Companion("lit_rl.callbacks.wandb_process", PUSH_INTERVAL_S)
+        self._companion = Companion("lit_rl.callbacks.companions.wandb_process", PUSH_INTERVAL_S)
         self._is_on, self._is_started, self._has_warned = True, False, False
         self._offered = 0
         self._looked_at = -math.inf
@@ -172,7 +173,7 @@ class WandbRows(Logger):
 
     @property
     def version(self) -> str:
-        """No version, for the same reason."""
+        """No version: the run directory belongs to one run."""
         return ""
 
     @property
@@ -181,13 +182,12 @@ class WandbRows(Logger):
         return str(self._directory)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run was started with them."""
+        """Do nothing, because the run was started with the hyper-parameters."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Record one row. W&B drops rows whose ``step`` falls, so the axis is one of its values."""
-        row = {name: float(value) for name, value in metrics.items()}
         self._offered += 1
-        self._send("row", row if step is None else row | {"env_steps": step})
+        self._send("row", step, {name: float(value) for name, value in metrics.items()})
         if self._companion.channel.refused == 1 and not self._has_warned:
             self._has_warned = True
             _log.warning("W&B: from row %d on rows are dropped, wandb is slower than training", self._offered)
@@ -222,16 +222,16 @@ class WandbRows(Logger):
         if {"finished", "failed"}.isdisjoint(kind for kind, _ in said):
             _log.warning("W&B: its process did not confirm the end of the run; the last rows may be missing")
 
-    def _send(self, kind: str, value: object) -> None:
+    def _send(self, kind: str, value: Message, row: Mapping[str, float] | None = None) -> None:
         if self._is_on:
             try:
-                self._companion.channel.send((kind, value), is_vital=kind != "row")
+                self._companion.channel.send((kind, value), row, is_vital=row is None)
             except OSError:
                 self._hear(self._companion.channel.receive())
                 if self._is_on:
                     self._turn_off("its process was killed")
 
-    def _hear(self, said: list[tuple[str, str]]) -> None:
+    def _hear(self, said: list[Message]) -> None:
         for kind, text in said:
             if kind == "started":
                 self._is_started = True

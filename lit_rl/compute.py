@@ -11,6 +11,8 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
+from lit_rl.processes import allowed_cores
+
 WIDE = 256
 """Layers at least this wide gain from more threads and from another product route."""
 
@@ -48,7 +50,7 @@ def choose_threads(
         return requested, "as set"
     if width < WIDE and rows * width < LARGE:
         return 1, f"auto: layers of width {width} and minibatches of {rows} rows are too small to share"
-    allowed, total = _allowed_cores(), os.cpu_count() or 1
+    allowed, total = allowed_cores(), os.cpu_count() or 1
     idle = max(1, min(allowed, round(total - _load())))
     threads = max(1, idle // local_world_size)
     return threads, f"auto: {idle} of {allowed} cores are idle, {local_world_size} ranks share them"
@@ -166,13 +168,6 @@ class ProcessSettings:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.restore()
-
-
-def _allowed_cores() -> int:
-    """Cores this process may run on; all of them where the system cannot say (macOS)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _load() -> float:

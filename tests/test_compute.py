@@ -14,7 +14,7 @@ def machine(monkeypatch):
     """Pretend a machine: ``machine(allowed, total, load)``."""
 
     def pretend(allowed: int, total: int, load: float) -> None:
-        monkeypatch.setattr(compute, "_allowed_cores", lambda: allowed)
+        monkeypatch.setattr(compute, "allowed_cores", lambda: allowed)
         monkeypatch.setattr(compute.os, "cpu_count", lambda: total)
         monkeypatch.setattr(compute, "_load", lambda: load)
 

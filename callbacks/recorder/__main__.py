@@ -1,6 +1,6 @@
 """The recorder process: reads messages from stdin, answers on stdout, ends when stdin does.
 
-Started by ``client.py``. It leads a session of its own and ignores SIGINT and SIGTERM, which a terminal or a
+``client.py`` starts it. It leads a session of its own and ignores SIGINT and SIGTERM, which a terminal or a
 scheduler sends to all processes of a job: as long as the trainer lives there is something to record, and when
 the trainer is gone, stdin ends.
 """
@@ -13,9 +13,15 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from lit_rl.callbacks.low_priority import yield_to_the_trainer
-from lit_rl.callbacks.recorder.protocol import Message, is_readable, read_frame, write_frame
 from lit_rl.callbacks.recorder.session import Session
+from lit_rl.processes import (
+    Message,
+    is_orphaned,
+    is_readable,
+    read_message,
+    write_message,
+    yield_to_the_trainer,
+)
 
 POLL_S = 1.0
 CRASH_LOG = "recorder_crash.log"
@@ -34,7 +40,7 @@ def main() -> None:
             directory = message.get("config", {}).get("directory", directory)
             reply = session.handle(message)
             with suppress(BrokenPipeError):  # the trainer was killed: go on with what it had sent
-                write_frame(replies, reply)
+                write_message(replies, reply)
             if message["kind"] == "close" and reply["error"] is None:
                 break
         session.end()
@@ -46,16 +52,13 @@ def main() -> None:
 
 
 def _next_message(session: Session, parent: int) -> Message | None:
-    """The next message; None when the trainer is gone.
-
-    The pipe alone does not tell: processes that the trainer forked may hold its other end.
-    """
+    """Wait for the next message; None when the trainer is gone."""
     while not is_readable(0, POLL_S):
-        if os.getppid() != parent:
+        if is_orphaned(parent):
             return None
         session.tick()
     try:
-        return read_frame(0)
+        return read_message(0)
     except EOFError:
         return None
 

@@ -1,4 +1,4 @@
-"""Which network a loss belongs to, by whole words: ``support_loss`` is no loss of PPO."""
+"""Finds the network that a loss belongs to, by whole words: ``support_loss`` is no loss of PPO."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ from lit_rl.callbacks.recorder import numbers
 from lit_rl.callbacks.recorder.directory import claim
 from lit_rl.callbacks.recorder.numbers import Row
 from lit_rl.callbacks.recorder.process import RecorderProcess
-from lit_rl.callbacks.recorder.protocol import Message
 from lit_rl.callbacks.recorder.session import COUNTS, Session
 from lit_rl.callbacks.recorder.settings import Settings
+from lit_rl.processes import Message
 
 _log = logging.getLogger("lit_rl")
 
@@ -36,7 +36,7 @@ FIGURE_TIMEOUT_S = 15.0
 
 
 def start_recorder(settings: Settings) -> Recorder:
-    """A recorder in a directory of its own; one that drops all rows where no directory can be made."""
+    """Start a recorder in a directory of its own; it drops all rows where no directory can be made."""
     try:
         directory, is_continued = claim(
             Path(settings.log_dir),
@@ -67,8 +67,8 @@ class Recorder:
     After :meth:`close`, offered = written + dropped + invalid, exactly.
 
     Args:
-        settings: Of the loss log.
-        directory: Of the loss log. None if it could not be made: all rows are dropped, and counted.
+        settings: Settings of the loss log.
+        directory: Directory of the loss log. None if it could not be made: all rows are dropped, and counted.
     """
 
     def __init__(self, settings: Settings, directory: Path | None) -> None:
@@ -159,12 +159,12 @@ class Recorder:
 
     @property
     def is_alive(self) -> bool:
-        """Whether rows are recorded; False after :meth:`close`, and in a forked process."""
+        """True while rows are recorded; False after :meth:`close`, and in a forked process."""
         return self._thread.is_alive() and not self._closing.is_set()
 
     @property
     def process_id(self) -> int | None:
-        """Of the recorder process; None before it is started and when there is none any more."""
+        """Process id of the recorder; None before it is started and when there is none any more."""
         return self._link.pid if isinstance(self._link, RecorderProcess) else None
 
     @property
@@ -198,7 +198,7 @@ class Recorder:
             self._capacity, self._why_full = 0, why
 
     def _forget_parent(self) -> None:
-        """In a forked process, which has the queue but not the thread: record nothing, wait for nothing."""
+        """Record nothing and wait for nothing in a forked process, which has the queue but not the thread."""
         self._lock = threading.Lock()
         self._closing.set()
         if isinstance(self._link, RecorderProcess):

@@ -10,7 +10,7 @@ class Curve:
     """Groups points into at most ``max_buckets`` of equally many; when all are full, pairs are merged.
 
     Args:
-        max_buckets: Even number.
+        max_buckets: Largest number of buckets; it must be even.
     """
 
     def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
@@ -30,7 +30,7 @@ class Curve:
         self._buckets.append((1, step, value, value, value))
 
     def points(self) -> dict[str, list[float]]:
-        """For each bucket its mean step (``step``), its mean value (``mean``), ``low`` and ``high``."""
+        """Mean step (``step``) and mean value (``mean``), ``low`` and ``high`` of each bucket."""
         return {
             "step": [steps / count for count, steps, *_ in self._buckets],
             "mean": [values / count for count, _, values, *_ in self._buckets],

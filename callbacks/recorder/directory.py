@@ -1,4 +1,4 @@
-"""Which directory a loss log gets: its own, never that of another run."""
+"""Gives each loss log a directory of its own, never that of another run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def claim(log_dir: Path, experiment: str, run_directory: str | None, is_resumed:
     Args:
         log_dir: Folder of all loss logs; made if needed.
         experiment: Name of the experiment.
-        run_directory: Whose log it is.
-        is_resumed: Go on in the newest directory that belongs to ``run_directory``, if there is one.
+        run_directory: Directory of the run whose log it is; None when there is no run.
+        is_resumed: True goes on in the newest directory that belongs to ``run_directory``, if there is one.
 
     Returns:
         The directory, and whether it goes on with an earlier part of the run.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The directory cannot be made.
     """
     log_dir.mkdir(parents=True, exist_ok=True)
     number, own = 1, None

@@ -15,10 +15,10 @@ STAMPED = "network_loss_curves_{:%Y%m%d_%H}.png"
 
 
 class Drawing:
-    """Draws snapshots into ``network_loss_curves_realtime.png`` and copies it to the stamp of the hour.
+    """Draws figures into ``network_loss_curves_realtime.png`` and copies each to the stamp of the hour.
 
     Args:
-        directory: Of the loss log.
+        directory: Directory of the loss log.
 
     Attributes:
         error: Why the last figure could not be drawn or written; None when it could.
@@ -29,11 +29,11 @@ class Drawing:
         self._thread: threading.Thread | None = None
         self.error: str | None = None
 
-    def start(self, snapshot: dict[str, Any]) -> bool:
-        """Begin to draw; False when the figure before is not ready yet."""
+    def start(self, content: dict[str, Any]) -> bool:
+        """Begin to draw what ``Session`` collected; returns False when the last figure is not ready yet."""
         if self._thread is not None and self._thread.is_alive():
             return False
-        self._thread = threading.Thread(target=self._draw, args=(snapshot,), daemon=True)
+        self._thread = threading.Thread(target=self._draw, args=(content,), daemon=True)
         self._thread.start()
         return True
 
@@ -43,12 +43,12 @@ class Drawing:
             self._thread.join(timeout_s)
         return self._thread is None or not self._thread.is_alive()
 
-    def _draw(self, snapshot: dict[str, Any]) -> None:
+    def _draw(self, content: dict[str, Any]) -> None:
         try:
             from lit_rl.callbacks.recorder.figure import draw  # matplotlib is loaded here, beside the writing
 
             path = self._directory / REALTIME
-            draw(snapshot, unfinished(path))
+            draw(content, unfinished(path))
             unfinished(path).replace(path)
             stamped = self._directory / STAMPED.format(datetime.now().astimezone())
             shutil.copyfile(path, unfinished(stamped))

@@ -17,7 +17,7 @@ import lit_rl
 from lit_rl.trend import WINDOW
 
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#595959"
-"""Of Okabe and Ito, told apart with any colour vision and in grey print."""
+"""Colours of Okabe and Ito, which are told apart with any colour vision and in grey print."""
 COLUMNS = 3
 PANEL_INCHES = (4.4, 3.0)
 LEFT, RIGHT, TOP, BOTTOM = 0.8, 0.15, 0.72, 0.5
@@ -42,17 +42,17 @@ _STYLE: Any = {
 }
 
 
-def draw(snapshot: dict[str, Any], path: Path) -> None:
+def draw(content: dict[str, Any], path: Path) -> None:
     """Write the figure as PNG.
 
     Args:
-        snapshot: What ``Session`` collects: panels, missing networks, counts.
-        path: Where to, whatever its suffix.
+        content: What ``Session`` collects: panels, missing networks, counts.
+        path: The file to write, whatever its suffix.
     """
-    panels = snapshot["panels"]
+    panels = content["panels"]
     columns = 2 if len(panels) == 4 else min(COLUMNS, max(len(panels), 1))
     rows = max(1, math.ceil(len(panels) / columns))
-    notes = [*_missing_texts(snapshot["missing"]), _counts_text(snapshot)]
+    notes = [*_missing_texts(content["missing"]), _counts_text(content)]
     notes_inches = 0.17 * len(notes) + 0.1
     below = notes_inches + LEGEND_INCHES
     height = PANEL_INCHES[1] * rows + below + TITLE_INCHES
@@ -61,7 +61,7 @@ def draw(snapshot: dict[str, Any], path: Path) -> None:
         figure = Figure((width, height), dpi=DPI)
         FigureCanvasAgg(figure)
         style: Any = {"fontsize": 11, "fontweight": "bold", "va": "top"}
-        figure.suptitle(_title(snapshot), y=1 - 0.12 / height, **style)
+        figure.suptitle(_title(content), y=1 - 0.12 / height, **style)
         if not panels:
             figure.text(0.5, 0.55, "no loss was recorded", ha="center", color=GREY)
         for number, panel in enumerate(panels):
@@ -69,7 +69,7 @@ def draw(snapshot: dict[str, Any], path: Path) -> None:
             bottom = below + PANEL_INCHES[1] * (rows - 1 - number // columns) + BOTTOM
             size = (width / columns - LEFT - RIGHT, PANEL_INCHES[1] - TOP - BOTTOM)
             box = (left / width, bottom / height, size[0] / width, size[1] / height)
-            _draw_panel(figure.add_axes(box), panel, snapshot["step_unit"])
+            _draw_panel(figure.add_axes(box), panel, content["step_unit"])
         _draw_legend(figure, notes_inches / height)
         style = {"fontsize": 7.5, "color": GREY, "va": "bottom", "linespacing": 1.4}
         figure.text(0.01, 0.06 / height, "\n".join(notes), **style)
@@ -142,15 +142,15 @@ def _missing_texts(missing: dict[str, str]) -> list[str]:
     return [f"missing: {', '.join(names)} ({reason})" for reason, names in networks.items()]
 
 
-def _title(snapshot: dict[str, Any]) -> str:
-    algorithm = f" ({snapshot['algorithm']})" if snapshot["algorithm"] else ""
-    source = "" if snapshot["source"] == "measured" else f", {snapshot['source'].upper()}"
-    return f"Losses per network: {snapshot['experiment']}{algorithm}{source}"
+def _title(content: dict[str, Any]) -> str:
+    algorithm = f" ({content['algorithm']})" if content["algorithm"] else ""
+    source = "" if content["source"] == "measured" else f", {content['source'].upper()}"
+    return f"Losses per network: {content['experiment']}{algorithm}{source}"
 
 
-def _counts_text(snapshot: dict[str, Any]) -> str:
-    counts = snapshot["counts"]
+def _counts_text(content: dict[str, Any]) -> str:
+    counts = content["counts"]
     pending = f" + pending {counts['pending']}" if counts["pending"] else ""
     rows = f"rows offered {counts['offered']} = written {counts['written']} + dropped {counts['dropped']}"
-    when = f"{snapshot['state']}, {datetime.now().astimezone():%Y-%m-%d %H:%M:%S}"
+    when = f"{content['state']}, {datetime.now().astimezone():%Y-%m-%d %H:%M:%S}"
     return f"{rows} + invalid {counts['invalid']}{pending}; {when}, lit_rl {lit_rl.__version__}"

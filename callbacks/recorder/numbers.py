@@ -1,4 +1,4 @@
-"""From what a training loop hands in to plain numbers: cheap in the caller, the rest on the sender thread."""
+"""Turns what a training loop hands in into plain numbers: the caller copies, the sender thread converts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Row(NamedTuple):
 
     Attributes:
         network: Lower-case name.
-        step: Of training.
+        step: Training step at which these are the losses.
         timestamp: Seconds since 1970.
-        losses: By name; NaN and infinities are values like any other.
+        losses: Name to number; NaN and infinities are values like any other.
     """
 
     network: str
@@ -42,8 +42,8 @@ def hold(value: Any) -> Any:
     """Keep a value as it is now, without waiting for an accelerator.
 
     Raises:
-        ValueError: It is an array of several numbers.
-        RuntimeError: Likewise, of PyTorch.
+        ValueError: The value is an array of several numbers.
+        RuntimeError: The value is a tensor of several numbers on the CPU.
     """
     if isinstance(value, float | int):
         return value
@@ -85,7 +85,7 @@ def fetch(rows: Sequence[Row]) -> None:
 
 
 def check(row: Row) -> Row:
-    """The row in plain types.
+    """Convert a row to plain types.
 
     Raises:
         TypeError: A value is no number, or the step no integer.

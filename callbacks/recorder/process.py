@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from contextlib import suppress
-from pathlib import Path
-from typing import IO, cast
-
-import lit_rl
-from lit_rl.callbacks.recorder.protocol import Message, read_frame, write_frame
+from lit_rl.processes import Message, ModuleProcess, read_message, write_message
 
 
 class RecorderProcess:
-    """``python -m lit_rl.callbacks.recorder`` in a session of its own, so that Ctrl-C does not reach it.
+    """Runs ``python -m lit_rl.callbacks.recorder``, which answers each message before the next is sent.
 
     Raises:
-        OSError: It cannot be started.
+        OSError: The process could not be started.
     """
 
     def __init__(self) -> None:
-        # one thread is enough for a figure, and more would cost the trainer's cores
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        paths = [str(Path(lit_rl.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "lit_rl.callbacks.recorder"],  # -P: no module of the current folder
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,
-        )
+        self._process = ModuleProcess("lit_rl.callbacks.recorder", has_pipes=True)
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """Process id of the recorder."""
         return self._process.pid
 
     def handle(self, message: Message) -> Message:
@@ -47,28 +28,19 @@ class RecorderProcess:
             EOFError: It died before it answered.
             ValueError: It answered nonsense.
         """
-        write_frame(self._stdin.fileno(), message)
-        return read_frame(self._stdout.fileno())
+        stdin, stdout = self._process.pipes
+        write_message(stdin, message)
+        return read_message(stdout)
 
     def kill(self) -> None:
-        """End it at once, from any thread; who waits for an answer gets ``EOFError``."""
+        """Kill the process at once, from any thread; who waits for an answer gets ``EOFError``."""
         self._process.kill()
 
     def close_pipes(self) -> None:
-        """Let go of it: it ends when nobody holds the other end of its stdin."""
-        for pipe in (self._stdin, self._stdout):
-            with suppress(OSError):
-                pipe.close()
+        """Let go of the process: it ends when nobody holds the other end of its stdin."""
+        self._process.close_pipes()
 
     def end(self) -> int:
-        """Let it finish by itself, wait for that, and return its exit status."""
+        """Let the process finish by itself, wait for that, and return its exit status."""
         self.close_pipes()
         return self._process.wait()
-
-    @property
-    def _stdin(self) -> IO[bytes]:
-        return cast("IO[bytes]", self._process.stdin)
-
-    @property
-    def _stdout(self) -> IO[bytes]:
-        return cast("IO[bytes]", self._process.stdout)

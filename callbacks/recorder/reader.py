@@ -41,7 +41,7 @@ def read_rows(directory: Path, network: str) -> Iterator[Row]:
 
 
 def read_losses(directory: Path, network: str) -> LossTable:
-    """The same as a table; small enough for plots of one run, not meant for millions of rows."""
+    """Read the rows of one network as a table, for plots of one run; it is not meant for millions of rows."""
     table = LossTable()
     for row in read_rows(directory, network):
         for name in row.losses:

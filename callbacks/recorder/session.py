@@ -1,4 +1,4 @@
-"""What the recorder does with each message of the trainer, in its own process or, if need be, within it."""
+"""Carries out the messages of the trainer, in the recorder process or, if need be, in the trainer itself."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 import lit_rl
 from lit_rl.callbacks.recorder.drawing import Drawing
 from lit_rl.callbacks.recorder.numbers import Row
-from lit_rl.callbacks.recorder.protocol import Message
 from lit_rl.callbacks.recorder.reader import count_rows, read_rows
 from lit_rl.callbacks.recorder.statistics import LossStatistics
 from lit_rl.callbacks.recorder.writer import LossWriter
 from lit_rl.files import read_json, write_json
 from lit_rl.loss_log import CONFIG, STATE, segments
+from lit_rl.processes import Message
 
 HEARTBEAT_S = 5.0
 """Seconds between two ``recorder.json`` and two syncs to disk."""
@@ -102,7 +102,7 @@ class Session:
                 self._state = "producer_lost"
                 self._write_everything()
             if self._drawing is not None and self._drawing.finish(FIGURE_TIMEOUT_S):
-                self._drawing.start(self._snapshot())
+                self._drawing.start(self._figure_content())
                 self._drawing.finish(FIGURE_TIMEOUT_S)
             self._write_state()
         except OSError:
@@ -244,10 +244,10 @@ class Session:
         if self._drawing is None:
             return True
         self._warning = self._drawing.error
-        return self._drawing.start(self._snapshot())
+        return self._drawing.start(self._figure_content())
 
-    def _snapshot(self) -> dict[str, Any]:
-        """Everything the figure shows, as copies."""
+    def _figure_content(self) -> dict[str, Any]:
+        """Copy everything that the figure shows."""
         order = [*self._config["networks"], *self._statistics]
         panels = [
             {

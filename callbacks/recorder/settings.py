@@ -1,4 +1,4 @@
-"""What a loss log is about, as both sides know it and ``config.json`` says it."""
+"""Settings of a loss log, which both sides know and ``config.json`` says."""
 
 from __future__ import annotations
 

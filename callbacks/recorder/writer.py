@@ -26,9 +26,9 @@ class LossWriter:
     ``<network>_losses.1.csv``, with the old columns and the new one; a loss that a row lacks is left blank.
 
     Args:
-        directory: Of the loss log.
+        directory: Directory of the loss log.
         source: Content of the column ``source``.
-        max_segment_bytes: See ``MAX_SEGMENT_BYTES``.
+        max_segment_bytes: Size in bytes from which a file is followed by a new one.
 
     Attributes:
         sizes: Bytes of each file, by name.
@@ -70,7 +70,7 @@ class LossWriter:
         """Write all rows, so that other processes see them.
 
         Raises:
-            OSError: Nothing of them was written.
+            OSError: None of the rows was written.
         """
         before = dict(self.sizes)
         try:

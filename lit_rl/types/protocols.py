@@ -107,6 +107,10 @@ class Learner(Policy, Protocol):
         """Log ``values`` at a step inside the batch."""
         ...
 
+    def write_row(self) -> None:
+        """Write what was logged of the batch so far, as before a checkpoint."""
+        ...
+
 
 def as_learner(module: object, asked_by: str) -> Learner:
     """``module``, if it is a learner.
@@ -120,7 +124,7 @@ def as_learner(module: object, asked_by: str) -> Learner:
     """
     if isinstance(module, Learner):
         return module
-    names = [*Learner.__annotations__, "log_values", "log_point", "initial_carry", "act"]
+    names = [*Learner.__annotations__, "log_values", "log_point", "write_row", "initial_carry", "act"]
     missing = [name for name in names if not hasattr(module, name)]
     raise TypeError(
         f"{asked_by} needs a learner (a subclass of lit_rl's RLModule, such as PPO), got "

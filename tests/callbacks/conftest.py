@@ -16,7 +16,10 @@ class Counts(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.env_steps = self.policy_version = self.updates = 0
+        self.spec, self.gamma = None, 1.0
+        self.env_steps = self.policy_version = self.updates = self.num_episodes = 0
+        self.is_updating = False
+        self.eval_result, self.eval_seconds, self.reward_components = None, 0.0, None
         self.progress_metrics: dict[str, float] = {}
         self.eval_returns = eval_returns or []
         self.evaluated_at: list[int] = []
@@ -34,6 +37,21 @@ class Counts(LightningModule):
         value = self.eval_returns[len(self.evaluated_at)] if self.eval_returns else float(self.env_steps)
         self.evaluated_at.append(self.env_steps)
         self.log("eval/return_mean", value, logger=False, batch_size=1)
+
+    def initial_carry(self, num_envs: int) -> Any:
+        return {}
+
+    def act(self, obs: Any, carry: Any, reset: Any, *, greedy: bool = False) -> Any:
+        raise AssertionError("nothing is collected here")
+
+    def log_values(self, values: dict[str, float]) -> None:
+        pass
+
+    def log_point(self, values: dict[str, float], env_steps: int) -> None:
+        pass
+
+    def write_row(self) -> None:
+        pass
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)

@@ -7,6 +7,7 @@ from lightning.pytorch import Callback
 
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
 from lit_rl.callbacks.env_step_budget import EnvStepBudget
+from lit_rl.callbacks.graceful_stop import GracefulStop
 
 
 class RaiseAt(Callback):
@@ -205,11 +206,12 @@ def test_periodic_models_are_thinned_and_other_files_are_left_alone(fit, tmp_pat
     assert fit.saved == ["best.ckpt", "last.ckpt", "step_100.ckpt", "step_80.ckpt"]
 
 
-class StopAt(Callback):
-    """What ``GracefulStop`` looks like to the checkpoint after a signal in that batch."""
+class StopAt(GracefulStop):
+    """Stops as after a signal in that batch."""
 
     def __init__(self, policy_version: int) -> None:
-        self.policy_version, self.exit_code = policy_version, None
+        super().__init__()
+        self.policy_version = policy_version
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if pl_module.policy_version == self.policy_version:

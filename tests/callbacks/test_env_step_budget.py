@@ -38,7 +38,5 @@ def test_refuses_a_budget_that_is_not_positive():
 
 
 def test_refuses_a_module_that_does_not_count(fit):
-    with pytest.raises(
-        MisconfigurationException, match="expects a module with integer env_steps; LightningModule"
-    ):
-        EnvStepBudget(5).on_train_start(None, LightningModule())
+    with pytest.raises(TypeError, match=r"EnvStepBudget needs a learner .* got LightningModule, which"):
+        EnvStepBudget(5).on_fit_start(None, LightningModule())

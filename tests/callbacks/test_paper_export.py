@@ -1,7 +1,6 @@
 import errno
 import json
 import logging
-import threading
 import tracemalloc
 from pathlib import Path
 
@@ -12,13 +11,13 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
 
 from lit_rl import PPO, SAC, ReplayDataModule, RolloutDataModule
-from lit_rl.callbacks import paper_export, paper_files
+from lit_rl.callbacks import paper_export
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
 from lit_rl.callbacks.env_step_budget import EnvStepBudget
-from lit_rl.callbacks.figure_process import FigureProcess
+from lit_rl.callbacks.paper.figure_process import FigureProcess
+from lit_rl.callbacks.paper.files import HEADERS
+from lit_rl.callbacks.paper.rows import PaperRows
 from lit_rl.callbacks.paper_export import PaperExport
-from lit_rl.callbacks.paper_files import HEADERS, PaperFiles, claim_directory
-from lit_rl.callbacks.paper_rows import PaperRows
 from lit_rl.types import AGENT_SKILLS, SKILL_START, TEAM_SKILL
 from tests.processes import run_ranks
 from tests.toys import ContinuousEpisodes57, Episodes57, fit, make_trainer
@@ -130,15 +129,6 @@ def test_every_episode_is_in_one_file_once(tmp_path, data_dir):
     assert set(column(rows, "team_disc_component") + column(rows, "ind_disc_component")) == {0.0}
     assert len(rows) > 10
     assert len(list(data_dir.glob("episode_rewards_step_*.csv"))) == 3
-
-
-def test_the_columns_are_those_of_the_documents():
-    assert HEADERS == {
-        "episode_rewards": "episode,env_id,total_reward,episode_length,timestamp,env_component,"
-        "team_disc_component,ind_disc_component",
-        "sync_metrics": "policy_version,samples_collected,collection_time,update_time,sync_efficiency",
-        "reward_components": "step,env_id,component,value",
-    }
 
 
 @pytest.mark.parametrize(
@@ -386,30 +376,7 @@ def test_a_new_run_with_the_same_callback_begins_anew(tmp_path):
         assert column(read(tmp_path / name, "sync_metrics"), "policy_version") == [1, 2]
 
 
-def test_a_directory_without_a_readable_summary_belongs_to_nobody(tmp_path):
-    files = PaperFiles(tmp_path / "d")
-    files.write_rows("sync_metrics", 1, [])
-    assert files.close() == 0
-    (tmp_path / "d/sync_training_summary.json").write_text("[")
-    assert claim_directory(tmp_path / "d", "me") == tmp_path / "d_2"
-
-
 # Faults
-
-
-def test_a_slow_disk_holds_training_up_only_when_many_files_wait(tmp_path, monkeypatch):
-    may_write = threading.Event()
-    monkeypatch.setattr(paper_files, "write_text", lambda path, text: may_write.wait(10))
-    monkeypatch.setattr(paper_files, "MAX_PENDING", 3)
-    files = PaperFiles(tmp_path)
-    for step in range(3):
-        files.write_rows("sync_metrics", step, ["1"])
-        assert files.collect() == 0  # at once
-    files.write_rows("sync_metrics", 3, ["1"])
-    threading.Timer(0.05, may_write.set).start()
-    files.collect()
-    assert may_write.is_set()
-    files.close()
 
 
 def test_a_path_that_cannot_be_written_is_told_once_and_counted(tmp_path, data_dir, caplog):

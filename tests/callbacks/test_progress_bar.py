@@ -92,7 +92,7 @@ def test_what_is_not_measured_is_left_out(fit, capsys, value):
     module, _ = show(fit, bar, total=10)
     module.progress_metrics = {} if value is None else {"episode/return_mean": value}
     capsys.readouterr()
-    bar._write_line(module)
+    bar._write_line()
     assert capsys.readouterr().err == "env steps 10 of 10 (100%)\n"
 
 

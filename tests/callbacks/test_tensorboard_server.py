@@ -9,7 +9,7 @@ import psutil
 import pytest
 from lightning.pytorch import Callback
 
-from lit_rl.callbacks.tensorboard_process import listen
+from lit_rl.callbacks.companions.tensorboard_process import listen
 from lit_rl.callbacks.tensorboard_server import TensorBoardServer
 from tests.processes import Forked, wait_until
 

@@ -17,7 +17,7 @@ from lit_rl import HMASD, RolloutDataModule
 from lit_rl.algos.export import load_policy
 from lit_rl.algos.hmasd.decisions import Decisions, Seen
 from lit_rl.callbacks import PaperExport, RolloutCheckpoint
-from lit_rl.callbacks.figure_process import FigureProcess
+from lit_rl.callbacks.paper.figure_process import FigureProcess
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.types import EnvSpec, Rollout, Step
 from tests.team_toys import Team

@@ -291,7 +291,7 @@ assert not {"torch", "lightning", "numpy", "matplotlib"} & {*sys.modules}
 if sys.argv[2] == "held":
     while recorder.process_id is None:
         time.sleep(0.01)
-    subprocess.Popen(["sleep", "60"], pass_fds=[recorder._link._stdin.fileno()])
+    subprocess.Popen(["sleep", "60"], pass_fds=[recorder._link._process.pipes[0]])
 step = 0
 try:
     while sys.argv[2] != "exit" or step < 300:

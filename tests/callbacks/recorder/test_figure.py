@@ -21,7 +21,7 @@ def panel(values, network="ppo", loss="actor_loss"):
     }
 
 
-def snapshot(*panels, missing=None, **counts):
+def content(*panels, missing=None, **counts):
     return {
         "experiment": "x",
         "algorithm": "ppo",
@@ -48,7 +48,7 @@ def snapshot(*panels, missing=None, **counts):
     ids=["none", "one row", "only NaN", "infinite", "decades", "huge", "many"],
 )
 def test_draws_whatever_there_is(tmp_path, panels):
-    figure.draw(snapshot(*panels, missing={"gnn": "no graph"}), tmp_path / "x.png")
+    figure.draw(content(*panels, missing={"gnn": "no graph"}), tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as image:
         assert image.format == "PNG"
         assert image.width > 1000
@@ -59,7 +59,7 @@ def drawn(monkeypatch, *panels, **kwargs):
     """The matplotlib figure before it is written."""
     figures = []
     monkeypatch.setattr(figure.Figure, "savefig", lambda self, *args, **kwargs: figures.append(self))
-    figure.draw(snapshot(*panels, **kwargs), None)
+    figure.draw(content(*panels, **kwargs), None)
     return figures[0]
 
 
@@ -84,7 +84,7 @@ def test_what_it_says(monkeypatch):
 def test_pending_rows_and_other_sources_are_said(monkeypatch):
     whole = drawn(monkeypatch, panel([1.0]), pending=7)
     assert "+ invalid 1 + pending 7; running" in whole.texts[-1].get_text()
-    assert figure._title(snapshot() | {"source": "simulated"}).endswith("SIMULATED")
+    assert figure._title(content() | {"source": "simulated"}).endswith("SIMULATED")
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_no_text_overlaps(monkeypatch, tmp_path):
 def test_drawing_writes_the_figure_and_its_hourly_copy(tmp_path):
     drawing = Drawing(tmp_path)
     assert drawing.finish(0)
-    assert drawing.start(snapshot(panel([1.0, 2.0])))
-    assert not drawing.start(snapshot())
+    assert drawing.start(content(panel([1.0, 2.0])))
+    assert not drawing.start(content())
     assert drawing.finish(30)
     assert drawing.error is None
     names = sorted(path.name for path in tmp_path.iterdir())
@@ -127,7 +127,7 @@ def test_drawing_writes_the_figure_and_its_hourly_copy(tmp_path):
 
 def test_figure_that_fails_is_an_error_text(tmp_path):
     drawing = Drawing(tmp_path / "gone")
-    drawing.start(snapshot())
+    drawing.start(content())
     drawing.finish(30)
     assert drawing.error is not None
     assert "the figure could not be drawn: FileNotFoundError" in drawing.error

@@ -1,4 +1,4 @@
-"""Which skills were assigned over a whole training run, in a file that does not grow with it."""
+"""Keeps which skills were assigned over a whole training run, in a size that does not grow with it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class SkillTimeline:
         self._spans[index] = _merged([self._spans[index], {"team": dict(team), "agents": dict(agents)}])
 
     def summary(self) -> dict[str, Any]:
-        """What the file holds: shares of skills 0, 1, ... in each span with assignments, and the recent ones.
+        """Content of the file: shares of skills 0, 1, ... in each span with assignments, and the recent ones.
 
         ``from`` and ``to`` are env steps; ``team`` and ``agents`` are empty where there are no such skills.
         """
@@ -85,7 +85,7 @@ class SkillTimeline:
         return {"env_steps": self.env_steps, "spans": spans, "assignments": list(self._recent)}
 
     def get_state(self) -> dict[str, Any]:
-        """All of it, as plain types."""
+        """The whole timeline, as plain types."""
         return {
             "origin": self.origin,
             "env_steps": self.env_steps,
@@ -95,7 +95,7 @@ class SkillTimeline:
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Inverse of :meth:`get_state`."""
+        """Continue from what :meth:`get_state` returned."""
         self.origin, self.env_steps, self.width = state["origin"], state["env_steps"], state["width"]
         self._spans = list(state["spans"])
         self._recent = deque(state["recent"], maxlen=RECENT)

@@ -7,9 +7,10 @@ import time
 import psutil
 import pytest
 
-from lit_rl.callbacks import figure_process
-from lit_rl.callbacks.figure_process import FigureProcess
-from lit_rl.callbacks.paper_files import EPISODES, SYNC, PaperFiles
+from lit_rl import processes
+from lit_rl.callbacks.paper import figure_process
+from lit_rl.callbacks.paper.figure_process import FigureProcess
+from lit_rl.callbacks.paper.files import EPISODES, SYNC, PaperFiles
 from tests.processes import wait_until
 
 SLOW = "import time; time.sleep(60)"
@@ -33,15 +34,15 @@ def exported(tmp_path):
 
 
 def pretend(monkeypatch, code):
-    """Run ``code`` in place of drawing: the first arguments ``-m MODULE`` become ``-c CODE``."""
-    popen = figure_process.subprocess.Popen
+    """Run ``code`` in place of drawing: the first arguments ``-P -m MODULE`` become ``-c CODE``."""
+    popen = processes.subprocess.Popen
     started = []
 
     def start(command, **kwargs):
         started.append(command)
-        return popen([command[0], "-c", code, *command[3:]], **kwargs)
+        return popen([command[0], "-c", code, *command[4:]], **kwargs)
 
-    monkeypatch.setattr(figure_process.subprocess, "Popen", start)
+    monkeypatch.setattr(processes.subprocess, "Popen", start)
     return started
 
 
@@ -112,14 +113,14 @@ def test_a_failure_is_told_once_with_the_command_that_shows_why(figure, exported
             figure.wait()
     (record,) = caplog.records
     assert "its process ended with status 3" in record.getMessage()
-    assert f"python -m lit_rl.callbacks.paper_figure {exported} 8" in record.getMessage()
+    assert f"python -m lit_rl.callbacks.paper.figure {exported} 8" in record.getMessage()
 
 
 def test_a_process_that_cannot_start_is_told(figure, exported, monkeypatch, caplog):
     def refuse(*args, **kwargs):
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(figure_process.subprocess, "Popen", refuse)
+    monkeypatch.setattr(processes.subprocess, "Popen", refuse)
     with caplog.at_level(logging.WARNING, "lit_rl"):
         figure.start(exported, 8)
     assert "its process did not start: Cannot allocate memory" in caplog.text

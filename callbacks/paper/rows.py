@@ -1,4 +1,4 @@
-"""What one rank has to export: rows that wait for the next file, and the numbers of the summary."""
+"""Collects what one rank exports: rows that wait for the next file, and the numbers of the summary."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
-from lit_rl.callbacks.paper_files import COMPONENTS, EPISODES, HEADERS, SYNC
-from lit_rl.callbacks.reward_components import (
+from lit_rl.callbacks.paper.files import COMPONENTS, EPISODES, HEADERS, SYNC
+from lit_rl.callbacks.paper.reward_components import (
     ENV,
     EpisodeComponents,
     component_arrays,
     environment_reward,
 )
-from lit_rl.callbacks.running_statistics import RunningStatistics
-from lit_rl.callbacks.skills import SkillCounter
+from lit_rl.callbacks.paper.running_statistics import RunningStatistics
+from lit_rl.callbacks.skills.counter import SkillCounter
 from lit_rl.types import Episodes, ReplayBatch, Rollout
 
 _CLOCK_S = 1e-9
@@ -45,10 +45,10 @@ class PaperRows:
         self._waiting: dict[str, list[str]] = {kind: [] for kind in HEADERS}
 
     def add_update(self, version: int, samples: int, collect_s: float, update_s: float) -> None:
-        """The row of one update, of times that are not rounded.
+        """Add the row of one update; its times are not rounded.
 
         Args:
-            version: Of the policy after the update.
+            version: Version of the policy after the update.
             samples: Env steps of all ranks collected for it.
             collect_s: Seconds of the collection.
             update_s: Seconds of the update.
@@ -65,11 +65,12 @@ class PaperRows:
         first_env: int,
         timestamp: float,
     ) -> None:
-        """The rows of the episodes that ended, and of the components if they are wanted.
+        """Add the rows of the episodes that ended, and of the components if they are wanted.
 
         Args:
             batch: What was trained on; of replayed minibatches only the episodes are used.
-            components: Parts of the reward of a rollout, each ``(T, N)``; None: the environment's is all.
+            components: Parts of the reward of a rollout, each ``(T, N)``; None where the reward of the
+                environment is the only part.
             step: Env steps after the batch.
             first_env: ``env_id`` of this rank's environment 0.
             timestamp: Unix seconds.
@@ -85,7 +86,7 @@ class PaperRows:
     def _add_components(
         self, rollout: Rollout, components: Mapping[str, Tensor] | None, step: int, first_env: int
     ) -> tuple[list[float], list[float], list[float]] | None:
-        """Sums over episodes if the learner gives components, and the detailed rows."""
+        """Add the detailed rows; returns sums over episodes if the learner gives components."""
         if not components and not self.detailed:
             return None
         arrays = component_arrays(rollout, components or {ENV: environment_reward(rollout)})
@@ -118,7 +119,7 @@ class PaperRows:
             )
 
     def take(self) -> dict[str, list[str]]:
-        """The rows since the last call, by kind of file; they are given away."""
+        """Give away the rows since the last call, by kind of file."""
         rows, self._waiting = self._waiting, {kind: [] for kind in HEADERS}
         return rows
 
@@ -160,7 +161,7 @@ class PaperRows:
         }
 
     def get_state(self) -> dict[str, Any]:
-        """All of it, with the rows that wait, as plain types."""
+        """Everything counted so far and the rows that wait, as plain types."""
         return {
             "rewards": asdict(self.rewards),
             "efficiency": asdict(self.efficiency),
@@ -171,7 +172,7 @@ class PaperRows:
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Inverse of :meth:`get_state`."""
+        """Continue from what :meth:`get_state` returned."""
         self.rewards = RunningStatistics(**state["rewards"])
         self.efficiency = RunningStatistics(**state["efficiency"])
         self.skills.set_state(state["skills"])

@@ -1,4 +1,4 @@
-"""Which skills a hierarchical policy uses: how often, how evenly, how often it changes."""
+"""Counts which skills a hierarchical policy uses: how often, how evenly, how often it changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SkillCounter:
     """Counts assignments of skills, not the env steps they last.
 
     A policy says by ``extras`` (``TEAM_SKILL``, ``AGENT_SKILLS`` and ``SKILL_START`` of ``lit_rl.types``)
-    which skills each step belongs to and where they were assigned; of any other policy nothing is counted.
+    which skills each step belongs to and where they were assigned. Nothing is counted for other policies.
 
     Attributes:
         has_skills: Whether any batch so far came from a policy with skills.
@@ -81,7 +81,7 @@ class SkillCounter:
         self.switches += other.switches
 
     def get_state(self) -> dict[str, Any]:
-        """All of it, as plain types."""
+        """Everything counted so far, as plain types."""
         return {
             "has_skills": self.has_skills,
             "team_counts": dict(self.team_counts),
@@ -92,7 +92,7 @@ class SkillCounter:
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Inverse of :meth:`get_state`."""
+        """Continue from what :meth:`get_state` returned."""
         self.has_skills = state["has_skills"]
         self.team_counts = Counter(state["team_counts"])
         self.agent_counts = Counter(state["agent_counts"])

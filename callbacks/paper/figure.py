@@ -1,4 +1,4 @@
-"""Draws the progress of a training run from its exported rows: ``python -m lit_rl.callbacks.paper_figure``.
+"""Draws the progress of a training run from its exported rows: ``python -m lit_rl.callbacks.paper.figure``.
 
 Six panels, 300 dots per inch, as wide as two columns of a paper, in colours that colour-blind readers tell
 apart (Okabe 2008). It imports no torch and reads only files, so it can be drawn again at any time.
@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from lit_rl.callbacks.low_priority import yield_to_the_trainer
-from lit_rl.callbacks.paper_files import EPISODES, FIGURE, SYNC, file_name, read_columns
+from lit_rl.callbacks.paper.files import EPISODES, FIGURE, SYNC, file_name, read_columns
 from lit_rl.files import unfinished
+from lit_rl.processes import yield_to_the_trainer
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 MAX_POINTS = 1500
@@ -86,7 +86,7 @@ def draw(directory: Path, step: int) -> Path:
         OSError: A file cannot be read or written.
     """
     episodes = read_columns(directory, EPISODES, step)
-    by_time = np.argsort(episodes["timestamp"], kind="stable")  # of all ranks
+    by_time = np.argsort(episodes["timestamp"], kind="stable")  # the rows of all ranks
     reward, length = episodes["total_reward"][by_time], episodes["episode_length"][by_time]
     updates = read_columns(directory, SYNC, step)
     updates = {name: column[updates["rank"] == 0] for name, column in updates.items()}
@@ -205,7 +205,7 @@ def _put_legend(panel: Axes) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Draw the figure of a directory and a step."""
-    parser = argparse.ArgumentParser(prog="python -m lit_rl.callbacks.paper_figure", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lit_rl.callbacks.paper.figure", description=__doc__)
     parser.add_argument("directory", type=Path, help="where the CSV files lie, for example RUN/paper_data")
     parser.add_argument("step", type=int, help="env steps up to which to draw, also in the name of the PNG")
     given = parser.parse_args(args)

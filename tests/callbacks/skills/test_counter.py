@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from lit_rl.callbacks.skills import SkillCounter
+from lit_rl.callbacks.skills.counter import SkillCounter
 from lit_rl.types import AGENT_SKILLS, SKILL_START, TEAM_SKILL
 
 

@@ -1,4 +1,4 @@
-"""The process in which ``wandb`` runs: ``WandbRun`` starts it and sends it the rows."""
+"""Runs ``wandb`` in a process that ``WandbRun`` starts and sends the rows to."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from lit_rl.callbacks import companion
-from lit_rl.callbacks.companion import Channel
-from lit_rl.callbacks.low_priority import lower_children
+from lit_rl.callbacks.companions import companion
+from lit_rl.callbacks.companions.channel import Channel
 from lit_rl.metrics import ACTOR_STEPS, LEARNER_UPDATES
+from lit_rl.processes import Message, lower_children
 
 ENV_STEPS = "env_steps"
 AXES = {
@@ -32,9 +32,7 @@ _RUN_FOLDER = re.compile(r"run-\d{8}_\d{6}-([a-z0-9]+)")
 
 def main() -> None:
     """Record rows until the trainer says that nothing follows, or is gone."""
-    signal.signal(
-        signal.SIGTERM, signal.SIG_IGN
-    )  # it ends with its trainer, also where a job is stopped as a whole
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with its trainer, even if a whole job stops
     channel, trainer = companion.attach()
     received = companion.messages(channel, trainer)
     _, options = next(received, (None, None))
@@ -52,14 +50,14 @@ def main() -> None:
         companion.reply(channel, "failed", companion.describe(error))
 
 
-def wait(channel: Channel, seconds: float) -> list[tuple[str, Any]]:
-    """What comes in within ``seconds``, or until training is over."""
-    kept: list[tuple[str, Any]] = []
+def wait(channel: Channel, seconds: float) -> list[Message]:
+    """Keep what comes in within ``seconds``, or until training is over."""
+    kept: list[Message] = []
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0 and channel.is_open:
         select.select([channel.socket], [], [], left)
         kept += channel.receive()
-        if any(kind == "finish" for kind, _ in kept[-1:]):
+        if any(kind == "finish" for kind, *_ in kept[-1:]):
             break
     return kept
 
@@ -71,7 +69,7 @@ def start(options: dict[str, Any], trainer: int) -> Any:
         Exception: Whatever ``wandb`` raises.
         OSError: Nothing can be written into the run directory.
     """
-    os.environ.pop("WANDB_SERVICE", None)  # of a run that is live in the trainer's process
+    os.environ.pop("WANDB_SERVICE", None)  # it belongs to a run that is live in the trainer's process
     if options["mode"] == "offline":
         os.environ["WANDB_ERROR_REPORTING"] = "false"
     directory = Path(options["dir"])
@@ -102,21 +100,24 @@ def start(options: dict[str, Any], trainer: int) -> Any:
     return run
 
 
-def record(run: Any, received: Iterator[tuple[str, Any]]) -> int:
+def record(run: Any, received: Iterator[Message]) -> int:
     """Log all rows; returns the exit code the trainer told, or 1 when it was killed.
+
+    A row is ``["row", env steps or None, values]``, and the last message is ``["finish", exit code]``.
 
     Where several patterns fit a name, W&B takes any of them. So there is no ``*``: each group of names gets a
     pattern of its own when it is first seen.
     """
     known = set(AXES)
-    for kind, value in received:
-        if kind == "row":
-            for group in {name.partition("/")[0] for name in value if "/" in name} - known:
-                run.define_metric(f"{group}/*", step_metric=ENV_STEPS)
-                known.add(group)
-            run.log(value)
-        elif kind == "finish":
-            return value
+    for message in received:
+        match message:
+            case ["row", env_steps, values]:
+                for group in {name.partition("/")[0] for name in values if "/" in name} - known:
+                    run.define_metric(f"{group}/*", step_metric=ENV_STEPS)
+                    known.add(group)
+                run.log(values if env_steps is None else values | {ENV_STEPS: env_steps})
+            case ["finish", exit_code]:
+                return exit_code
     return 1
 
 

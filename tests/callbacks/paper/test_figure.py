@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lit_rl.callbacks import paper_figure
-from lit_rl.callbacks.paper_figure import MAX_POINTS, draw, moving_statistics, thin_out
-from lit_rl.callbacks.paper_files import EPISODES, SYNC, PaperFiles
+from lit_rl.callbacks.paper import figure as paper_figure
+from lit_rl.callbacks.paper.figure import MAX_POINTS, draw, moving_statistics, thin_out
+from lit_rl.callbacks.paper.files import EPISODES, SYNC, PaperFiles
 
 
 def export(directory, num_episodes, num_updates=10, step=100, rank=0):
@@ -110,7 +110,7 @@ def test_episodes_of_all_ranks_are_in_the_order_of_time_and_updates_those_of_the
 
 
 def test_imports_no_torch():
-    code = "import sys, lit_rl.callbacks.paper_figure; sys.exit('torch' in sys.modules)"
+    code = "import sys, lit_rl.callbacks.paper.figure; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -3,7 +3,7 @@ import statistics
 import numpy as np
 import pytest
 
-from lit_rl.callbacks.running_statistics import RunningStatistics
+from lit_rl.callbacks.paper.running_statistics import RunningStatistics
 
 
 def of(values):

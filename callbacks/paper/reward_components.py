@@ -129,6 +129,6 @@ class EpisodeComponents:
         return {"mismatches": self.mismatches, "running": running}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Inverse of :meth:`get_state`."""
+        """Continue from what :meth:`get_state` returned."""
         self.mismatches = state["mismatches"]
         self._running = None if state["running"] is None else np.array(state["running"])

@@ -1,4 +1,4 @@
-"""The process of the TensorBoard server, which ``TensorBoardServer`` starts."""
+"""Runs the TensorBoard server, in a process that ``TensorBoardServer`` starts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import socket
 import threading
 from typing import Any
 
-from lit_rl.callbacks import companion
-from lit_rl.callbacks.companion import Channel
+from lit_rl.callbacks.companions import companion
+from lit_rl.callbacks.companions.channel import Channel
 
 PORTS = 21
 """So many ports are tried, from the one asked for."""
@@ -85,7 +85,7 @@ def serve(listening: socket.socket, **flags: Any) -> None:
 def _end_with_trainer(channel: Channel, trainer: int) -> None:
     for _ in companion.messages(channel, trainer):
         pass
-    os.killpg(os.getpgrp(), signal.SIGKILL)  # of this process and the data server that TensorBoard starts
+    os.killpg(os.getpgrp(), signal.SIGKILL)  # this process and the data server that TensorBoard starts
 
 
 if __name__ == "__main__":

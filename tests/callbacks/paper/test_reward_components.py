@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lit_rl.callbacks.reward_components import (
+from lit_rl.callbacks.paper.reward_components import (
     EpisodeComponents,
     component_arrays,
     environment_reward,

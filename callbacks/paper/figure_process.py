@@ -1,32 +1,27 @@
-"""A figure drawn by a process of its own, while training goes on."""
+"""Lets a process of its own draw the figure, while training goes on."""
 
 from __future__ import annotations
 
 import atexit
 import logging
 import math
-import os
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
-import lit_rl
-from lit_rl.callbacks.paper_files import FIGURE, file_name
+from lit_rl.callbacks.paper.files import FIGURE, file_name
 from lit_rl.files import unfinished
+from lit_rl.processes import ModuleProcess
 
 _log = logging.getLogger("lit_rl")
 
-MODULE = "lit_rl.callbacks.paper_figure"
+MODULE = "lit_rl.callbacks.paper.figure"
 WAIT_S = 20.0
 """Longest time that the end of the program waits for the last figure."""
 
 
 class FigureProcess:
-    """Starts ``python -m lit_rl.callbacks.paper_figure DIRECTORY STEP``, never two at once.
-
-    The process has the lowest priority and one thread, and Ctrl-C does not reach it.
+    """Starts ``python -m lit_rl.callbacks.paper.figure DIRECTORY STEP``, never two at once.
 
     Args:
         interval_s: Shortest time in seconds between two starts, and between :meth:`begin` and the first.
@@ -34,7 +29,7 @@ class FigureProcess:
 
     def __init__(self, interval_s: float) -> None:
         self.interval_s = interval_s
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: ModuleProcess | None = None
         self._figure = Path()
         self._started_at = -math.inf
         self._has_warned = False
@@ -55,7 +50,7 @@ class FigureProcess:
         atexit.register(self.wait)
 
     def is_running(self) -> bool:
-        """Whether a figure is being drawn."""
+        """Tell whether a figure is being drawn."""
         if self._child is None:
             return False
         status = self._child.poll()
@@ -72,7 +67,7 @@ class FigureProcess:
         if self._child is not None:
             try:
                 self._child.wait(timeout_s)
-            except subprocess.TimeoutExpired:
+            except TimeoutError:
                 self._warn(f"its process took more than {timeout_s:g} s")
                 self.kill()
         self.is_running()
@@ -91,14 +86,7 @@ class FigureProcess:
         self._figure = directory / file_name(FIGURE, step, ".png")
         self._started_at = time.monotonic()
         try:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", MODULE, str(directory), str(step)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=_environment(),
-                start_new_session=True,
-            )
+            self._child = ModuleProcess(MODULE, directory, step)
         except OSError as error:
             self._warn(f"its process did not start: {error.strerror or error}")
 
@@ -115,11 +103,3 @@ class FigureProcess:
                 step,
             )
         self._has_warned = True
-
-
-def _environment() -> dict[str, str]:
-    """That of this process, with one thread, and with this very package on the path."""
-    root = str(Path(lit_rl.__file__).parents[1])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {**os.environ, **threads, "PYTHONPATH": path}

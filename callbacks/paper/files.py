@@ -59,7 +59,7 @@ class PaperFiles:
 
     Args:
         directory: Created when something is written.
-        rank: Of this process.
+        rank: Rank of this process.
     """
 
     def __init__(self, directory: Path, rank: int = 0) -> None:
@@ -84,7 +84,7 @@ class PaperFiles:
         """Rows lost since the last call, as far as that is known by now.
 
         Args:
-            wait: Until all is written; otherwise only where more than ``MAX_PENDING`` files wait.
+            wait: True waits until all is written; False waits only while more than ``MAX_PENDING`` files do.
         """
         lost = 0
         if wait or len(self._waiting) + self._num_pending() > MAX_PENDING:
@@ -119,7 +119,7 @@ class PaperFiles:
             self._pending.append((self._thread.submit(self._write_all, files), len(files)))
 
     def _write_all(self, files: list[_File]) -> int:
-        """Rows lost."""
+        """Write them, and return the number of rows lost."""
         return sum(file.rows for file in files if not self._write(file.name, file.make_text))
 
     def _write(self, name: str, make_text: Callable[[], str]) -> bool:
@@ -141,7 +141,7 @@ class PaperFiles:
         return True
 
     def has(self, kind: str) -> bool:
-        """Whether this rank wrote a file of that kind, if the directory can be read at all."""
+        """Tell whether this rank wrote a file of that kind, if the directory can be read at all."""
         try:
             return any(rank == self.rank for _, rank, _ in _exports(self.directory, kind))
         except OSError:
@@ -191,7 +191,7 @@ def _files(directory: Path) -> list[Path]:
 
 
 def _step_of(path: Path) -> int:
-    """Of an export, finished or not; -1 of other files."""
+    """Env step in the name of an export, finished or not; -1 for other files."""
     match = _NAME.fullmatch(path.name.removeprefix(".").removesuffix(".unfinished"))
     return int(match["step"]) if match else -1
 

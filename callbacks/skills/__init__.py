@@ -1,0 +1,1 @@
+"""Counts and timelines of the skills that a hierarchical policy assigns."""

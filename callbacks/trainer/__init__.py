@@ -1,0 +1,1 @@
+"""Typed answers to what callbacks ask of the trainer that they serve."""

@@ -1,0 +1,263 @@
+"""Processes beside the trainer: how they are started, how they yield to it, and the messages between them.
+
+This is the one way to start a Python process of this package. Messages are JSON and plain numbers, so that
+nothing that arrives is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+from array import array
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+# Starting and ending
+
+
+class ModuleProcess:
+    """``python -m MODULE ARGS`` in a process of its own, with this very package.
+
+    The process leads a session, so that Ctrl-C at the terminal does not reach it, and a process group, so
+    that it is killed together with all that it has started. It imports from where this process imports, and
+    not from its working directory. Its module ends by itself when the work is done, or when the process that
+    started it is gone, which :func:`is_orphaned` tells.
+
+    Args:
+        module: Name of the module.
+        *args: Arguments of its command line.
+        is_background: True for a process that works beside the trainer: it has one thread and prints nothing,
+            and its first line is :func:`yield_to_the_trainer`. False for a process that the trainer waits
+            for: what it prints is shown, and it has one thread unless the environment (``OMP_NUM_THREADS``
+            and its like) says otherwise.
+        has_pipes: Whether its stdin and stdout are pipes to this process.
+        pass_fds: File descriptors that it inherits under the same numbers.
+
+    Raises:
+        OSError: The process could not be started.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        *args: object,
+        is_background: bool = True,
+        has_pipes: bool = False,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        silent = subprocess.DEVNULL if is_background else None
+        environment = {**os.environ, **_ONE_THREAD} if is_background else {**_ONE_THREAD, **os.environ}
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", module, *map(str, args)],  # -P: no module of the working directory
+            stdin=subprocess.PIPE if has_pipes else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if has_pipes else silent,
+            stderr=silent,
+            env={**environment, "PYTHONPATH": os.pathsep.join(_import_path())},
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Number of the process, of its session and of its process group."""
+        return self._process.pid
+
+    @property
+    def pipes(self) -> tuple[int, int]:
+        """File descriptors of this process that are connected with its stdin and its stdout."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise ValueError("a ModuleProcess has pipes if it was started with has_pipes=True")
+        return stdin.fileno(), stdout.fileno()
+
+    def close_pipes(self) -> None:
+        """Close this end of the pipes; whoever reads its stdin sees the end of it. May be called twice."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def poll(self) -> int | None:
+        """Exit status, ``-N`` if signal N killed the process; None while it runs."""
+        return self._process.poll()
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Wait for the end of the process and return its exit status.
+
+        Raises:
+            TimeoutError: It still runs after ``timeout_s`` seconds.
+        """
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"process {self.pid} still runs after {timeout_s:g} s") from error
+
+    def kill(self) -> None:
+        """Send SIGKILL to the process and to its group, without waiting for the end. May be called twice."""
+        if self._process.returncode is None:  # otherwise the number may be that of another process by now
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+
+def is_orphaned(starter: int) -> bool:
+    """Whether this process has lost the one that started it, whose process id was ``starter``.
+
+    A pipe or socket alone does not tell: processes that the starter forked may hold its other end.
+    """
+    return os.getppid() != starter
+
+
+def _import_path() -> list[str]:
+    """The folders from which this process imports; the folder of this package is always among them."""
+    root = str(Path(__file__).parents[1])
+    return [*(str(Path(folder).absolute()) for folder in sys.path), root]
+
+
+# Cores and priority
+
+NICENESS = 19
+SESSION_NICENESS = 10
+"""Gives a session a tenth of the weight of others: on a machine that is full, its work still gets done."""
+_TRIES = 20
+
+
+def allowed_cores() -> int:
+    """Number of cores that this process may run on; all of them where the system cannot say (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def yield_to_the_trainer() -> None:
+    """Give this process, and all it will start in its session, a low priority.
+
+    Linux shares the cores among sessions first, and only within a session by niceness: a process in a session
+    of its own would take as much as the trainer, however nice it is. So the session's weight is lowered, too.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # Windows has no nice
+        os.nice(NICENESS)
+    _lower_session(os.getpid())
+
+
+def lower_children() -> None:
+    """Lower the sessions of the processes that this one has started, each perhaps in a session of its own."""
+    import psutil  # only the process that runs wandb needs it
+
+    for child in psutil.Process().children():
+        _lower_session(child.pid)
+
+
+def _lower_session(pid: int) -> None:
+    for _ in range(_TRIES):
+        try:
+            Path(f"/proc/{pid}/autogroup").write_text(str(SESSION_NICENESS))
+        except BlockingIOError:  # the kernel takes such a wish ten times a second only
+            time.sleep(0.1)
+        except OSError:  # no Linux, a kernel that does not group by session, or the process has ended
+            return
+        else:
+            return
+
+
+# Messages
+
+Message: TypeAlias = Any
+"""What JSON can say: text, numbers (also NaN and infinities), booleans, None, lists, dicts with text keys."""
+
+MAX_MESSAGE_BYTES = 64 * 2**20
+"""Longer messages are refused: they can only come from a stream that is out of step."""
+_HEADER = struct.Struct("<II")  # bytes of JSON ``[message]`` or ``[message, names]``, bytes of float64
+_ENCODER = json.JSONEncoder(separators=(",", ":"), skipkeys=True)
+
+
+def pack(message: Message, numbers: Mapping[str, float] | None = None) -> bytes:
+    """One message as bytes.
+
+    Args:
+        message: Plain data; tuples arrive as lists. Keys of dicts that JSON does not know are left out.
+        numbers: Named numbers that arrive as one more item of ``message``, which is a list or tuple then.
+            They travel as eight bytes each, because writing a number as text takes ten times as long.
+    """
+    parts, values = [message], b""
+    if numbers is not None:
+        parts, values = [message, [*numbers]], array("d", numbers.values()).tobytes()
+    body = _ENCODER.encode(parts).encode()
+    return _HEADER.pack(len(body), len(values)) + body + values
+
+
+def unpack(received: bytearray) -> list[Message]:
+    """The messages that ``received`` begins with, which are removed from it; the start of the next one stays.
+
+    Raises:
+        ValueError: The bytes are no messages.
+    """
+    messages = []
+    while len(received) >= _HEADER.size:
+        sizes = _sizes(received[: _HEADER.size])
+        end = _HEADER.size + sum(sizes)
+        if len(received) < end:
+            break
+        messages.append(_decode(bytes(received[_HEADER.size : end]), sizes[0]))
+        del received[:end]
+    return messages
+
+
+def write_message(fd: int, message: Message) -> None:
+    """Write one message to a file descriptor, and wait until the other side has room for it.
+
+    Raises:
+        OSError: The other side is gone.
+    """
+    data = memoryview(pack(message))
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def read_message(fd: int) -> Message:
+    """Wait for one message on a file descriptor.
+
+    Raises:
+        EOFError: The other side is gone, maybe in the middle of a message.
+        ValueError: The bytes are no message.
+    """
+    sizes = _sizes(_read(fd, _HEADER.size))
+    return _decode(_read(fd, sum(sizes)), sizes[0])
+
+
+def is_readable(fd: int, timeout_s: float) -> bool:
+    """Whether a message, or the end of the stream, arrives within ``timeout_s``."""
+    return bool(select.select([fd], [], [], timeout_s)[0])
+
+
+def _sizes(header: bytes | bytearray) -> tuple[int, int]:
+    body, values = _HEADER.unpack(header)
+    if body + values > MAX_MESSAGE_BYTES:
+        raise ValueError(f"message of at most {MAX_MESSAGE_BYTES} bytes expected, got {body + values}")
+    return body, values
+
+
+def _decode(data: bytes, body: int) -> Message:
+    message, *names = json.loads(data[:body])
+    if not names:
+        return message
+    return [*message, dict(zip(names[0], array("d", data[body:]), strict=True))]
+
+
+def _read(fd: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        chunk = os.read(fd, size - len(data))
+        if not chunk:
+            raise EOFError(f"the stream ended {size - len(data)} bytes before the end of a message")
+        data += chunk
+    return data
