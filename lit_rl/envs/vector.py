@@ -18,9 +18,9 @@ from gymnasium.envs.registration import EnvSpec as Registration
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from lit_rl.envs.check_env import check_env
-from lit_rl.envs.gym_vector import GymnasiumVectorEnv, close_envs
-from lit_rl.envs.workers import WorkerVectorEnv
+from lit_rl.envs.check import check_env
+from lit_rl.envs.gymnasium.vector import GymnasiumVectorEnv, close_envs
+from lit_rl.envs.workers.vector import WorkerVectorEnv
 from lit_rl.types import VectorEnv
 
 Source: TypeAlias = str | Callable[..., Any]
@@ -158,8 +158,8 @@ def _parallel_batch_fn(
     env: Any, kwargs: dict[str, Any], record: Sequence[str], check: bool
 ) -> Callable[[int], VectorEnv]:
     """Function that makes so many copies of a PettingZoo environment, tried once here where ``check``."""
-    from lit_rl.envs.check_parallel import check_parallel
-    from lit_rl.envs.pettingzoo import ParallelVectorEnv
+    from lit_rl.envs.pettingzoo.check import check_parallel
+    from lit_rl.envs.pettingzoo.vector import ParallelVectorEnv
 
     if check:
         check_parallel(partial(env, **kwargs))

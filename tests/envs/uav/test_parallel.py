@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lit_rl.envs.pettingzoo import ParallelVectorEnv
+from lit_rl.envs.pettingzoo.vector import ParallelVectorEnv
 from lit_rl.envs.uav.network import UAVNetwork
 from lit_rl.envs.uav.parallel import UAVParallelEnv, env, parallel_env
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import cloudpickle
 import numpy as np
 
-from lit_rl.envs.shared_arrays import map_arrays, open_memory, place
+from lit_rl.envs.workers.shared_arrays import map_arrays, open_memory, place
 from lit_rl.nested import map_nested
 from lit_rl.types import EnvSpec, NestedArray, Step, VectorEnv
 
@@ -188,7 +188,7 @@ class _Worker:
 
     def __init__(self, memory: int) -> None:
         self.connection, theirs = Pipe()
-        command = [sys.executable, "-P", "-m", "lit_rl.envs.worker_process"]
+        command = [sys.executable, "-P", "-m", "lit_rl.envs.workers.process"]
         descriptors = theirs.fileno(), memory
         paths = [path or os.getcwd() for path in sys.path]  # noqa: PTH109  # as text
         try:

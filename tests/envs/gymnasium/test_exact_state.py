@@ -13,8 +13,8 @@ import pytest
 import torch
 from gymnasium.wrappers import FrameStackObservation, RecordEpisodeStatistics, TimeAwareObservation
 
-from lit_rl.envs import snapshot
-from lit_rl.envs.gym_vector import GymnasiumVectorEnv
+from lit_rl.envs.gymnasium import exact_state
+from lit_rl.envs.gymnasium.vector import GymnasiumVectorEnv
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.types import Step
 
@@ -248,8 +248,8 @@ def test_state_of_something_else_is_refused() -> None:
 
 
 def test_tables_name_classes_that_exist() -> None:
-    for name in [*snapshot._WRAPPER_ATTRIBUTES, *snapshot._ENV_ATTRIBUTES]:
+    for name in [*exact_state._WRAPPER_ATTRIBUTES, *exact_state._ENV_ATTRIBUTES]:
         module, _, qualname = name.rpartition(".")
         assert hasattr(importlib.import_module(module), qualname), name
-    for module in snapshot._MUJOCO_MODULES:
+    for module in exact_state._MUJOCO_MODULES:
         assert importlib.util.find_spec(module) is not None

@@ -14,8 +14,8 @@ from gymnasium.wrappers import ClipReward
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.collect.uniform import UniformPolicy
 from lit_rl.envs.alice_bob import AliceAndBob
-from lit_rl.envs.alice_bob_parallel import AliceAndBobParallel
-from lit_rl.envs.pettingzoo import ParallelVectorEnv
+from lit_rl.envs.alice_bob.parallel import AliceAndBobParallel
+from lit_rl.envs.pettingzoo.vector import ParallelVectorEnv
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, VectorEnv
 from tests.parallel_toys import Leavers, Movers
@@ -337,7 +337,7 @@ def test_an_environment_that_takes_turns() -> None:
 
 
 def test_the_adapter_itself_in_a_configuration() -> None:
-    path = "lit_rl.envs.alice_bob_parallel.AliceAndBobParallel"
+    path = "lit_rl.envs.alice_bob.AliceAndBobParallel"
     for source in (path, {"class_path": path, "init_args": {"one_hot": True}}):
         env: Any = make_vector_env(partial(ParallelVectorEnv, source, team_reward=True), 2, record=["key0"])
         assert env.spec.name == "alice_and_bob_v0"

@@ -20,9 +20,9 @@ import torch
 
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.collect.uniform import UniformPolicy
-from lit_rl.envs.pettingzoo import ParallelVectorEnv
+from lit_rl.envs.pettingzoo.vector import ParallelVectorEnv
 from lit_rl.envs.vector import make_vector_env
-from lit_rl.envs.workers import WorkerVectorEnv, usable_cores
+from lit_rl.envs.workers.vector import WorkerVectorEnv, usable_cores
 from lit_rl.nested import leaves
 from lit_rl.types import Step, VectorEnv
 from tests.parallel_toys import Leavers, Movers
@@ -52,7 +52,7 @@ def nothing_is_left() -> Iterator[None]:
     yield
     gc.collect()  # the frames of an exception hold the mapped memory
     children = (child.cmdline() for child in psutil.Process().children())
-    assert not [command for command in children if "lit_rl.envs.worker_process" in command]
+    assert not [command for command in children if "lit_rl.envs.workers.process" in command]
     assert not shared_memory()
 
 
@@ -243,7 +243,7 @@ def test_an_interrupted_step_ends_the_workers(monkeypatch: pytest.MonkeyPatch) -
     env = WorkerVectorEnv(
         partial(ParallelVectorEnv, Fails, env_kwargs={"seed": 0, "how": "hang"}, check=False), 2
     )
-    monkeypatch.setattr("lit_rl.envs.workers._PATIENCE_S", 0.1)
+    monkeypatch.setattr("lit_rl.envs.workers.vector._PATIENCE_S", 0.1)
     env.reset(0)
     env.step(ZEROS[:2])
     signal.signal(signal.SIGALRM, signal.default_int_handler)

@@ -10,7 +10,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from lit_rl.envs.gym_vector import GymnasiumVectorEnv
+from lit_rl.envs.gymnasium.vector import GymnasiumVectorEnv
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.types import VectorEnv
 

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 
-from lit_rl.envs.gym_spec import action_spec, observation_spec
+from lit_rl.envs.gymnasium.spec import action_spec, observation_spec
 from lit_rl.types import ACTION_MASK, OBSERVATION, ActionSpec, LeafSpec
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
-from lit_rl.envs.check_env import _check_obs
-from lit_rl.envs.parallel_spec import (
+from lit_rl.envs.gymnasium.observation import check_observation
+from lit_rl.envs.pettingzoo.spec import (
     AgentSpaces,
     check_mask_size,
     environment_name,
@@ -149,7 +149,7 @@ class _Trial:
             obs = self._of("observation", agent, observations)
             space = self.env.observation_space(agent)
             path = f"observation of agent {agent}"
-            _check_obs(self.name, method, path, space, obs, self.hints)
+            check_observation(self.name, method, path, space, obs, self.hints)
             info = self._of("info", agent, infos)
             if not isinstance(info, dict):
                 raise self._refuse(f"info of agent {agent} is {_describe(info)}, expected a dict")

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
-from lit_rl.envs.alice_bob import AGENTS, METRICS, AliceAndBob
+from lit_rl.envs.alice_bob.grid import AGENTS, METRICS, AliceAndBob
 
 
 class AliceAndBobParallel(ParallelEnv[str, np.ndarray, int]):

@@ -10,8 +10,8 @@ import pytest
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
-from lit_rl.envs.check_parallel import check_parallel
-from lit_rl.envs.pettingzoo import ParallelVectorEnv
+from lit_rl.envs.pettingzoo.check import check_parallel
+from lit_rl.envs.pettingzoo.vector import ParallelVectorEnv
 from tests.parallel_toys import Leavers, Movers
 
 ZEROS = np.zeros(2, np.float32)

@@ -17,7 +17,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from lit_rl.envs.gym_spec import action_caster, env_spec, observation_caster, stack_rows, take_rows
+from lit_rl.envs.gymnasium.spec import action_caster, env_spec, observation_caster, stack_rows, take_rows
 from lit_rl.types import NestedArray, Step
 
 _CLOSE_TIMEOUT_S = 5.0
@@ -104,13 +104,15 @@ class GymnasiumVectorEnv:
     @property
     def unknown_class(self) -> str | None:
         """Name of the first class whose state cannot be saved; None when ``get_state`` works."""
-        from lit_rl.envs.snapshot import unknown_class
+        from lit_rl.envs.gymnasium.exact_state import unknown_class
 
         return unknown_class(self.envs)
 
     def get_state(self) -> dict[str, Any] | None:
         """State of all environments and their random streams; None when ``unknown_class`` names a class."""
-        from lit_rl.envs.snapshot import get_state  # brings torch, which environment processes do not need
+        from lit_rl.envs.gymnasium.exact_state import (
+            get_state,  # brings torch, which environment processes do not need
+        )
 
         state = get_state(self.envs)
         return None if state is None else {"envs": state, "valid": self._valid.tolist()}
@@ -121,7 +123,7 @@ class GymnasiumVectorEnv:
         Raises:
             ValueError: The state is of other environments or another number of them.
         """
-        from lit_rl.envs.snapshot import set_state
+        from lit_rl.envs.gymnasium.exact_state import set_state
 
         set_state(self.envs, state["envs"])
         self._valid = np.array(state["valid"], bool)

@@ -11,7 +11,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from lit_rl.envs.gym_spec import env_spec
+from lit_rl.envs.gymnasium.observation import check_observation, describe
+from lit_rl.envs.gymnasium.spec import env_spec
 
 
 def check_env(
@@ -74,13 +75,13 @@ def _reset(name: str, env: gymnasium.Env, seed: int | None, hints: list[str]) ->
             raise
         raise ValueError(f"{name}: reset must accept reset(*, seed=None, options=None); {error}") from error
     if not isinstance(answer, tuple) or len(answer) != 2:
-        raise ValueError(f"{name}: reset must return (obs, info), got {_describe(answer)}")
+        raise ValueError(f"{name}: reset must return (obs, info), got {describe(answer)}")
     obs, info = answer
     if not isinstance(info, dict):
         raise ValueError(
-            f"{name}: reset must return (obs, info) with a dict info, its info is {_describe(info)}"
+            f"{name}: reset must return (obs, info) with a dict info, its info is {describe(info)}"
         )
-    _check_obs(name, "reset", "observation", env.observation_space, obs, hints)
+    check_observation(name, "reset", "observation", env.observation_space, obs, hints)
     return obs
 
 
@@ -88,57 +89,20 @@ def _step(name: str, env: gymnasium.Env, hints: list[str]) -> tuple[Any, bool]:
     answer = env.step(env.action_space.sample())
     if not isinstance(answer, tuple) or len(answer) != 5:
         raise ValueError(
-            f"{name}: step must return (obs, reward, terminated, truncated, info), got {_describe(answer)}"
+            f"{name}: step must return (obs, reward, terminated, truncated, info), got {describe(answer)}"
         )
     obs, reward, terminated, truncated, info = answer
-    _check_obs(name, "step", "observation", env.observation_space, obs, hints)
+    check_observation(name, "step", "observation", env.observation_space, obs, hints)
     if isinstance(reward, bool | np.bool_) or not isinstance(reward, int | float | np.integer | np.floating):
-        raise ValueError(f"{name}: reward is {_describe(reward)}, expected a float")
+        raise ValueError(f"{name}: reward is {describe(reward)}, expected a float")
     if not np.isfinite(reward):
         raise ValueError(f"{name}: reward is {reward}, expected a finite number")
     for key, value in (("terminated", terminated), ("truncated", truncated)):
         if not isinstance(value, bool | np.bool_):
-            raise ValueError(f"{name}: {key} is {_describe(value)}, expected a bool")
+            raise ValueError(f"{name}: {key} is {describe(value)}, expected a bool")
     if not isinstance(info, dict):
-        raise ValueError(f"{name}: info of step is {_describe(info)}, expected a dict")
+        raise ValueError(f"{name}: info of step is {describe(info)}, expected a dict")
     return obs, bool(terminated or truncated)
-
-
-def _check_obs(name: str, method: str, path: str, space: spaces.Space, obs: Any, hints: list[str]) -> None:
-    """Compare an observation with its space, leaf by leaf, naming the Dict key in question."""
-    where = f"{name}: {path} of {method}"
-    if isinstance(space, spaces.Dict):
-        if not isinstance(obs, dict):
-            raise ValueError(f"{where} is {_describe(obs)}, expected a dict with keys {list(space.spaces)}")
-        if obs.keys() != space.spaces.keys():
-            raise ValueError(f"{where} has keys {sorted(obs)}, its space has {sorted(space.spaces)}")
-        for key, inner in space.spaces.items():
-            _check_obs(name, method, f"{path}[{key!r}]", inner, obs[key], hints)
-    elif isinstance(space, spaces.Discrete):
-        if not isinstance(obs, int | np.integer) and not (isinstance(obs, np.ndarray) and obs.shape == ()):
-            raise ValueError(f"{where} is {_describe(obs)}, expected an integer")
-        if not space.contains(obs):
-            raise ValueError(f"{where} is {obs}, expected {space.start} to {space.start + space.n - 1}")
-    else:
-        _check_array(where, space, obs, hints)
-
-
-def _check_array(where: str, space: spaces.Space, obs: Any, hints: list[str]) -> None:
-    if not isinstance(obs, np.ndarray | np.generic):
-        raise ValueError(f"{where} is {_describe(obs)}, expected a numpy array of shape {space.shape}")
-    if obs.shape != space.shape:
-        raise ValueError(f"{where} has shape {obs.shape}, its space has {space.shape}")
-    if space.dtype is not None and not np.can_cast(obs.dtype, space.dtype):
-        raise ValueError(
-            f"{where} has dtype {obs.dtype}, its space has {space.dtype}; return obs.astype(...)"
-        )
-    if np.issubdtype(obs.dtype, np.floating) and not np.isfinite(obs).all():
-        raise ValueError(f"{where} has {np.count_nonzero(~np.isfinite(obs))} values that are NaN or infinite")
-    if space.contains(obs):
-        return
-    if not isinstance(space, spaces.Box):
-        raise ValueError(f"{where} is {obs.tolist()}, outside of {space}")
-    hints.append(f"{where.partition(': ')[2]} leaves the bounds of its space; widen them or clip the values")
 
 
 def _check_not_reused(name: str, held: Any, before: Any, path: str = "observation") -> None:
@@ -150,14 +114,3 @@ def _check_not_reused(name: str, held: Any, before: Any, path: str = "observatio
         raise ValueError(
             f"{name}: step changes the {path} array it returned before; return a copy (obs.copy())"
         )
-
-
-def _describe(value: Any) -> str:
-    """What a value is, in words."""
-    if isinstance(value, np.ndarray):
-        return f"a numpy array of shape {value.shape}"
-    if isinstance(value, tuple):
-        return f"a tuple of {len(value)} values"
-    if value is None:
-        return "None"
-    return f"a {type(value).__name__}"

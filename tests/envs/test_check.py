@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from lit_rl.envs.check_env import check_env
+from lit_rl.envs.check import check_env
 
 ZEROS = np.zeros(2, np.float32)
 

@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from pettingzoo import ParallelEnv
 
-from lit_rl.envs.check_parallel import check_parallel
 from lit_rl.envs.class_path import factory
-from lit_rl.envs.gym_spec import action_caster, observation_caster
-from lit_rl.envs.parallel_spec import (
+from lit_rl.envs.gymnasium.spec import action_caster, observation_caster
+from lit_rl.envs.pettingzoo.check import check_parallel
+from lit_rl.envs.pettingzoo.spec import (
     check_mask_size,
     environment_name,
     read_spaces,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from lit_rl.envs.gym_spec import (
+from lit_rl.envs.gymnasium.spec import (
     action_caster,
     action_spec,
     env_spec,

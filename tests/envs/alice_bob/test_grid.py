@@ -1,21 +1,18 @@
-"""Alice and Bob: episodes by hand, a slow twin, chance, seeds, states, PettingZoo and the oracle."""
+"""Alice and Bob: episodes by hand, a slow twin, chance, seeds and states."""
 
 from __future__ import annotations
 
 import io
-import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from lit_rl.collect.evaluate import evaluate
-from lit_rl.envs.alice_bob import METRICS, AliceAndBob
-from lit_rl.envs.alice_bob_oracle import AliceAndBobOracle
-from lit_rl.envs.alice_bob_parallel import AliceAndBobParallel
+from lit_rl.envs.alice_bob import AliceAndBob, AliceAndBobOracle
+from lit_rl.envs.alice_bob.grid import METRICS
 from lit_rl.envs.vector import make_vector_env
-from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, Policy, VectorEnv
+from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, VectorEnv
 
 UP, DOWN, LEFT, RIGHT, STAY = range(5)  # +y, -y, -x, +x
 
@@ -297,74 +294,6 @@ def test_wrong_arguments() -> None:
     for wrong in (5, -1):
         with pytest.raises(ValueError, match="actions are 0 to 4, got"):
             env.step(np.array([[0, 0], [0, wrong]]))
-    with pytest.raises(ValueError, match="render_mode must be None, got 'human'"):
-        AliceAndBobParallel(render_mode="human")
-
-
-@pytest.mark.parametrize("one_hot", [False, True])
-def test_pettingzoo(one_hot: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # it imports an environment in the old way
-        from pettingzoo.test import parallel_api_test, parallel_seed_test
-
-    parallel_api_test(AliceAndBobParallel(one_hot), num_cycles=250)
-    parallel_seed_test(lambda: AliceAndBobParallel(one_hot), num_cycles=250)
-    env = AliceAndBobParallel(one_hot)
-    obs, _ = env.reset(seed=3)
-    assert all(env.observation_space(agent).contains(value) for agent, value in obs.items())
-    assert env.state_space.contains(env.state())
-    native = AliceAndBob(1, one_hot).reset(3)
-    np.testing.assert_array_equal(obs["bob"], native["observation"][0, 1])
-    np.testing.assert_array_equal(env.state(), native["state"][0])
-
-
-def test_pettingzoo_goes_on_to_the_next_episode() -> None:
-    env, native = AliceAndBobParallel(), AliceAndBob(1)
-    env.reset(seed=0)
-    native.reset(0)
-    step, infos = native.step(np.array([[UP, STAY]])), env.step({"bob": STAY, "alice": UP})[-1]
-    for t in range(1, 100):
-        *_, truncations, infos = env.step({"bob": STAY, "alice": UP})
-        step = native.step(np.array([[UP, STAY]]))
-        assert truncations == dict.fromkeys(("alice", "bob"), t == 99)
-    assert step.final_obs is not None
-    np.testing.assert_array_equal(env.state(), step.final_obs["state"][0])
-    assert infos["alice"] == {"battle_won": False, "key0": False, "key1": False, "is_success": False}
-    assert env.agents == []
-    with pytest.raises(ValueError, match=r"step needs actions of \[\]"):
-        env.step({"alice": STAY, "bob": STAY})
-    env.reset()
-    np.testing.assert_array_equal(env.state(), step.obs["state"][0])
-    second = env.state()
-    env.reset()  # in the middle of an episode
-    assert not np.array_equal(env.state(), second)
-    with pytest.raises(ValueError, match=r"step needs actions of \['alice', 'bob'\], got \['alice'\]"):
-        env.step({"alice": STAY})
-    with pytest.raises(ValueError, match="call reset before state"):
-        AliceAndBobParallel().state()
-
-
-@pytest.mark.parametrize("one_hot", [False, True])
-def test_the_oracle_always_wins(one_hot: bool) -> None:
-    """In 15.8 steps on average (design notes)."""
-    env = AliceAndBob(2000, one_hot, ["is_success"])
-    oracle = AliceAndBobOracle(env.spec)
-    assert isinstance(oracle, Policy)
-    episodes = evaluate(oracle, env, 0)
-    assert episodes["last_values"]["is_success"].tolist() == [1] * 2000
-    assert episodes["episode_return"].tolist() == [1] * 2000
-    assert 15 < episodes["episode_length"].double().mean() < 16.6
-
-
-def test_the_oracle_waits_where_it_starts_on_the_pair() -> None:
-    env = AliceAndBob(1)
-    oracle = AliceAndBobOracle(env.spec)
-    place(env, (1, 8), (8, 1))
-    obs = {key: torch.from_numpy(leaf) for key, leaf in env.observe(slice(None)).items()}
-    decision = oracle.act(obs, oracle.initial_carry(1), torch.tensor([True]))
-    assert decision.action.tolist() == [[STAY, STAY]]
-    later = oracle.act(obs, decision.carry, torch.tensor([False]))
-    assert later.action.tolist() == [[DOWN, UP]]
 
 
 def test_snapshot_by_hand():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lit_rl.envs.alice_bob import BUTTONS, DIAMONDS, SIDE
+from lit_rl.envs.alice_bob.grid import BUTTONS, DIAMONDS, SIDE
 from lit_rl.types import Decision, EnvSpec, Nested
 
 _STAY = 4

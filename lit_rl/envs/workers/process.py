@@ -1,4 +1,4 @@
-"""A worker: a process that steps its share of the environments, see ``workers.py``.
+"""A worker: a process that steps its share of the environments, started by ``vector.py``.
 
 It leads a session of its own, and neither Ctrl-C nor the signals by which schedulers announce the end of a
 job stop it: the trainer finishes its batch with it and then ends it. When the trainer is gone, by whatever
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_rl.envs.shared_arrays import map_arrays
+from lit_rl.envs.workers.shared_arrays import map_arrays
 from lit_rl.nested import map_nested
 from lit_rl.types import EnvSpec, Nested, NestedArray, Step, VectorEnv
 
