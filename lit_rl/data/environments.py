@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lit_rl.collect.evaluate import evaluate
 from lit_rl.collect.inline import InlineCollector
-from lit_rl.data.episode_replay import EpisodeReplay, check_snapshot
+from lit_rl.data.episode_replay import EpisodeReplay, check_drawable
 from lit_rl.data.video import VideoWriter
 from lit_rl.envs.class_path import factory
 from lit_rl.envs.vector import make_vector_env
@@ -155,7 +155,7 @@ class Environments:
             num_workers=self._num_workers and min(self._num_workers, num_envs),
         )
         if self._replay:
-            check_snapshot(env)
+            check_drawable(env)
         return env
 
     @property

@@ -16,16 +16,16 @@ MAX_FRAMES = 1000
 """Steps of an episode that are kept."""
 
 
-def check_snapshot(env: VectorEnv) -> None:
+def check_drawable(env: VectorEnv) -> None:
     """Refuse an environment that cannot be replayed, and close it.
 
     Raises:
-        ValueError: It has no ``snapshot``.
+        ValueError: It has no method ``picture``.
     """
     if not isinstance(env, Drawable):
         env.close()
         raise ValueError(
-            f"replay=True needs an environment with snapshot(env) -> dict, {env.spec.name} has none: set "
+            f"replay=True needs an environment with picture(env) -> dict, {env.spec.name} has none: set "
             "data.init_args.replay to false, or give the environment that method (Drawable of lit_rl.types)"
         )
 
@@ -34,11 +34,11 @@ class EpisodeReplay:
     """Records the first episode of environment 0, frame by frame, and writes it.
 
     Frame t is what the environment looked like before step t; with it go the skills under which step t was
-    done, and its reward (mean over agents that are rewarded separately). What never changes in a snapshot is
+    done, and its reward (mean over agents that are rewarded separately). What never changes in a picture is
     written once, as ``fixed``.
 
     Args:
-        env: Has ``snapshot``.
+        env: Environments with a method ``picture``.
         path: The file; the newest episode replaces the one before.
         env_steps: Of training, so far.
     """
@@ -47,20 +47,20 @@ class EpisodeReplay:
         self._env, self._path = env, path
         self._about = {"env": env.spec.name, "agents": list(env.spec.agents), "env_steps": env_steps}
         self._now: dict[str, Any] | None = None  # the frame of the step that comes next
-        self._snapshots: list[dict[str, Any]] = []
+        self._pictures: list[dict[str, Any]] = []
         self._of_steps: dict[str, list[Any]] = {"reward": []}
         self._end = "cut"
 
     def on_step(self, is_running: bool) -> None:
         """Look at the environment before its next step."""
-        is_kept = is_running and len(self._snapshots) < MAX_FRAMES
-        self._now = self._env.snapshot(0) if is_kept else None  # type: ignore[attr-defined]
+        is_kept = is_running and len(self._pictures) < MAX_FRAMES
+        self._now = self._env.picture(0) if is_kept else None  # type: ignore[attr-defined]
 
     def on_transition(self, decision: Decision, step: Step) -> None:
         """Keep what was decided in the frame, and what came of it."""
         if self._now is None:
             return
-        self._snapshots.append(self._now)
+        self._pictures.append(self._now)
         self._of_steps["reward"].append(round(float(step.reward[0].mean()), 6))
         for name in (TEAM_SKILL, AGENT_SKILLS, SKILL_START):
             if name in decision.extras:
@@ -70,7 +70,7 @@ class EpisodeReplay:
 
     def save(self) -> None:
         """Write the file; one that cannot be written is warned of."""
-        fixed, frames = split_fixed(self._snapshots)
+        fixed, frames = split_fixed(self._pictures)
         content = {**self._about, "end": self._end, **self._of_steps, "fixed": fixed, "frames": frames}
         try:
             write_json(self._path, content, indent=None)
@@ -78,8 +78,8 @@ class EpisodeReplay:
             _log.warning("%s cannot be written (%s)", self._path, error.strerror or error)
 
 
-def split_fixed(snapshots: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What is equal in all snapshots, and the rest of each."""
-    first = snapshots[0]
-    fixed = {key: value for key, value in first.items() if all(s.get(key) == value for s in snapshots)}
-    return fixed, [{key: value for key, value in s.items() if key not in fixed} for s in snapshots]
+def split_fixed(pictures: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What is equal in all pictures, and the rest of each."""
+    first = pictures[0]
+    fixed = {key: value for key, value in first.items() if all(s.get(key) == value for s in pictures)}
+    return fixed, [{key: value for key, value in s.items() if key not in fixed} for s in pictures]

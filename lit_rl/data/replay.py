@@ -49,7 +49,7 @@ class ReplayDataModule(LightningDataModule):
         seed: Of the first environment; None takes the run's seed.
         check: Try the environment once and say in plain words what is wrong with it.
         replay: After each evaluation write its first episode into ``replay.json`` of the run directory, for
-            ``lit-rl report``. The environment must have ``snapshot`` (see ``lit_rl.types``).
+            ``lit-rl report``. The environment must have ``picture`` (``Drawable`` of ``lit_rl.types``).
         num_workers: See ``RolloutDataModule``.
     """
 

@@ -34,7 +34,7 @@ class RolloutDataModule(LightningDataModule):
         batch_env_steps: Env steps per rollout over all environments of a rank, in place of ``rollout_steps``;
             ``num_envs`` must divide it.
         replay: After each evaluation write its first episode into ``replay.json`` of the run directory, for
-            ``lit-rl report``. The environment must have ``snapshot`` (see ``lit_rl.types``).
+            ``lit-rl report``. The environment must have ``picture`` (``Drawable`` of ``lit_rl.types``).
         num_workers: Processes over which ``async`` divides environments of several agents and native
             batches, per rank. None: as many as the cores that this process may use, at most ``num_envs``.
     """

@@ -52,9 +52,9 @@ class VectorEnv(Protocol):
 
 @runtime_checkable
 class Drawable(Protocol):
-    """A ``VectorEnv`` that can tell what one of its environments looks like, for replays."""
+    """A ``VectorEnv`` that says what one of its environments looks like, so that reports can draw it."""
 
-    def snapshot(self, env: int) -> dict[str, Any]:
+    def picture(self, env: int) -> dict[str, Any]:
         """Environment ``env`` at this moment as plain types for JSON; its ``kind`` says how to draw it."""
         ...
 

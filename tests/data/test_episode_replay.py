@@ -21,7 +21,7 @@ from tests.toys import Episodes57, MatchingPair, fit, make_trainer
 class Seen(MatchingPair):
     """Episodes of four steps that tell their clock."""
 
-    def snapshot(self, env: int) -> dict[str, Any]:
+    def picture(self, env: int) -> dict[str, Any]:
         return {"kind": "pair", "t": int(self.t[env]), "length": self.length}
 
 
@@ -81,8 +81,8 @@ def test_long_episodes_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert len(content["frames"]) == len(content["reward"]) == 3
 
 
-def test_an_environment_without_snapshot_is_refused_before_training(tmp_path: Path):
-    message = r"replay=True needs an environment with snapshot\(env\) -> dict, Episodes57 has none: set "
+def test_an_environment_without_picture_is_refused_before_training(tmp_path: Path):
+    message = r"replay=True needs an environment with picture\(env\) -> dict, Episodes57 has none: set "
     with pytest.raises(ValueError, match=message) as caught:
         train(tmp_path, ppo(), Episodes57)
     assert "\n" not in str(caught.value)
@@ -116,6 +116,6 @@ def test_a_file_that_cannot_be_written_costs_a_warning(tmp_path: Path, caplog: p
 
 
 def test_what_never_changes_is_written_once():
-    snapshots = [{"a": 1, "b": [1, 2]}, {"a": 1, "b": [1, 3]}]
-    assert split_fixed(snapshots) == ({"a": 1}, [{"b": [1, 2]}, {"b": [1, 3]}])
-    assert np.shape(split_fixed(snapshots[:1])[1]) == (1,)
+    pictures = [{"a": 1, "b": [1, 2]}, {"a": 1, "b": [1, 3]}]
+    assert split_fixed(pictures) == ({"a": 1}, [{"b": [1, 2]}, {"b": [1, 3]}])
+    assert np.shape(split_fixed(pictures[:1])[1]) == (1,)

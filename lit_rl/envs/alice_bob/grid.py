@@ -176,8 +176,8 @@ class AliceAndBob:
         }
         return {name: np.where(ended, values[name], np.float32(np.nan)) for name in self.record}
 
-    def snapshot(self, env: int) -> dict[str, Any]:
-        """Where the agents of one environment are, for replays; cells are ``[x, y]``."""
+    def picture(self, env: int) -> dict[str, Any]:
+        """Say where the agents of one environment are, so that a report can draw it; cells are ``[x, y]``."""
         return {
             "kind": "alice_and_bob",
             "side": SIDE,

@@ -253,7 +253,7 @@ class ParallelVectorEnv:
         """State of all environments; None unless their class offers it (``ExactState``)."""
         if self.unknown_class:
             return None
-        return {"envs": [env.get_state() for env in self._snapshots()]}
+        return {"envs": [env.get_state() for env in self._savable()]}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`get_state`, bit for bit.
@@ -265,10 +265,10 @@ class ParallelVectorEnv:
             raise ValueError(
                 f"the state is of num_envs={len(state['envs'])}, there are num_envs={self.num_envs}"
             )
-        for env, saved in zip(self._snapshots(), state["envs"], strict=True):
+        for env, saved in zip(self._savable(), state["envs"], strict=True):
             env.set_state(saved)
 
-    def _snapshots(self) -> list[Any]:
+    def _savable(self) -> list[Any]:
         return list(self.envs)
 
     def frame(self) -> np.ndarray:

@@ -10,10 +10,10 @@ import numpy as np
 from lit_rl.envs.uav.arrays import Array, Backend, make_arrays
 from lit_rl.envs.uav.measures import Outcome, check_record, measure
 from lit_rl.envs.uav.observations import Observer
+from lit_rl.envs.uav.picture import take_picture
 from lit_rl.envs.uav.radio import RadioModel, Signals
 from lit_rl.envs.uav.rewards import reward_terms, update_goal
 from lit_rl.envs.uav.scenario import make_scenario
-from lit_rl.envs.uav.snapshot import take_snapshot
 from lit_rl.envs.uav.streams import make_streams
 from lit_rl.envs.uav.world import World, advance, begin, has_energy_left, make_world
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, Step
@@ -199,9 +199,9 @@ class UAVNetwork:
 
         return draw(self.scenario, *self.look(env))
 
-    def snapshot(self, env: int) -> dict[str, Any]:
-        """One network as plain types, for replays; see ``snapshot.py``."""
-        return take_snapshot(NAME, self.scenario, *self.look(env))
+    def picture(self, env: int) -> dict[str, Any]:
+        """Describe one network as plain types, from which a report draws it (see ``picture.py``)."""
+        return take_picture(NAME, self.scenario, *self.look(env))
 
     def get_state(self) -> dict[str, Any]:
         """Worlds and random streams, as tensors on the CPU; any device and backend may continue from them."""

@@ -1,4 +1,4 @@
-"""A picture of one network from above."""
+"""An image of one network from above."""
 
 from __future__ import annotations
 

@@ -296,12 +296,12 @@ def test_wrong_arguments() -> None:
             env.step(np.array([[0, 0], [0, wrong]]))
 
 
-def test_snapshot_by_hand():
+def test_picture_by_hand():
     env = AliceAndBob(2)
     env.reset(0)
     env._cell[1] = [18, 80]
     env.step(np.array([[4, 4], [4, 0]]))  # Bob of the second one steps onto the first diamond
-    assert env.snapshot(1) == {
+    assert env.picture(1) == {
         "kind": "alice_and_bob",
         "side": 10,
         "buttons": [[1, 8], [1, 1]],

@@ -194,7 +194,7 @@ def play_on(env: UAVNetwork, xp: Any) -> None:
     env._streams = make_streams(0, env.num_envs, xp)
 
 
-def test_looks_frames_and_replays() -> None:
+def test_looks_frames_and_pictures() -> None:
     here, there = (UAVNetwork(2, backend=backend) for backend in ("numpy", "torch"))
     for env in (here, there):
         env.reset(1)
@@ -203,7 +203,7 @@ def test_looks_frames_and_replays() -> None:
     world, signals = there.look(1)
     assert isinstance(world.position, np.ndarray)
     assert isinstance(signals.routes.via[0], np.ndarray)
-    assert there.snapshot(1) == here.snapshot(1)
+    assert there.picture(1) == here.picture(1)
     np.testing.assert_array_equal(there.frame(1), here.frame(1))
 
 

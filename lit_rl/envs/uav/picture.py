@@ -1,4 +1,4 @@
-"""One network as plain types, for replays."""
+"""What one network looks like, as plain types from which a report draws it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lit_rl.envs.uav.scenario import Scenario
 from lit_rl.envs.uav.world import World
 
 
-def take_snapshot(kind: str, scenario: Scenario, world: World, signals: Signals) -> dict[str, Any]:
-    """Network 0 of ``world``, lengths to a thousandth of the area.
+def take_picture(kind: str, scenario: Scenario, world: World, signals: Signals) -> dict[str, Any]:
+    """Describe network 0 of ``world``; lengths are rounded to a thousandth of the area.
 
     Returns:
         ``kind``; ``area_m``; ``gateways``, ``[x, y, height]`` each; ``uavs``, the same; ``users``, ``[x, y]``
