@@ -31,7 +31,7 @@ def evaluate(
         on_step: Called before the first step and after every step with whether the first episode still runs
             (for video).
         on_transition: Called after every step, before ``on_step``, with what the policy decided and what came
-            of it (for replays).
+            of it (for playbacks).
 
     Returns:
         Episodes in the order of the environments.

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lit_rl.collect.evaluate import evaluate
 from lit_rl.collect.inline import InlineCollector
-from lit_rl.data.episode_replay import EpisodeReplay, check_drawable
+from lit_rl.data.playback import PlaybackRecorder, check_drawable
 from lit_rl.data.video import VideoWriter
 from lit_rl.envs.class_path import factory
 from lit_rl.envs.vector import make_vector_env
@@ -51,7 +51,7 @@ class Environments:
         eval_episodes: Episodes of one evaluation over all ranks.
         seed: Of the first environment of rank 0; None takes the run's seed (``seed_everything``), else 0.
         check: Try a user's environment once before it is used, and say in plain words what is wrong with it.
-        replay: Write the first evaluation episode of a training run into ``replay.json``.
+        playback: Write the first evaluation episode of a training run into ``playback.json``.
         num_workers: Processes of ``vectorization="async"``; None decides by the cores.
 
     Raises:
@@ -69,7 +69,7 @@ class Environments:
         eval_episodes: int,
         seed: int | None,
         check: bool,
-        replay: bool = False,
+        playback: bool = False,
         num_workers: int | None = None,
     ) -> None:
         if num_envs < 1:
@@ -90,7 +90,7 @@ class Environments:
             [factory(w, "wrappers") for w in wrappers or ()],
         )
         self._record = list(record or [])
-        self._eval_episodes, self._seed, self._check, self._replay = eval_episodes, seed, check, replay
+        self._eval_episodes, self._seed, self._check, self._playback = eval_episodes, seed, check, playback
         self._collector: InlineCollector | None = None
         self._continues = True
         self._eval_env: VectorEnv | None = None
@@ -154,7 +154,7 @@ class Environments:
             check=check,
             num_workers=self._num_workers and min(self._num_workers, num_envs),
         )
-        if self._replay:
+        if self._playback:
             check_drawable(env)
         return env
 
@@ -250,27 +250,27 @@ class Environments:
             self._eval_env = self._make(share)
         seed = self.seed + EVAL_SEED_OFFSET + self.rank * share
         with torch.no_grad(), self.precision():
-            replay = self._episode_replay(self._eval_env)
+            recorder = self._playback_recorder(self._eval_env)
             policy, device = cast("Policy", self.module), self.module.device
-            if replay is None:
+            if recorder is None:
                 episodes = evaluate(policy, self._eval_env, seed, device)
             else:
-                on_step, on_transition = replay.on_step, replay.on_transition
+                on_step, on_transition = recorder.on_step, recorder.on_transition
                 episodes = evaluate(policy, self._eval_env, seed, device, on_step, on_transition)
-                replay.save()
+                recorder.save()
             if video is not None and self.rank == 0:
                 self._film(video, seed)
         yield {"episodes": episodes, "seconds": time.perf_counter() - start}
 
-    def _episode_replay(self, env: VectorEnv) -> EpisodeReplay | None:
+    def _playback_recorder(self, env: VectorEnv) -> PlaybackRecorder | None:
         """What records the first episode of an evaluation while training goes on; None where nothing does."""
         trainer = self.trainer
-        if not self._replay or trainer is None or trainer.state.fn != TrainerFn.FITTING or self.rank:
+        if not self._playback or trainer is None or trainer.state.fn != TrainerFn.FITTING or self.rank:
             return None
         if trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return None
         env_steps = cast("Any", self.module).env_steps
-        return EpisodeReplay(env, Path(trainer.default_root_dir) / "replay.json", env_steps)
+        return PlaybackRecorder(env, Path(trainer.default_root_dir) / "playback.json", env_steps)
 
     def _film(self, video: Path, seed: int) -> None:
         """One more greedy episode, on a single environment that renders."""

@@ -48,7 +48,7 @@ class ReplayDataModule(LightningDataModule):
         eval_episodes: Greedy episodes per evaluation, over all ranks.
         seed: Of the first environment; None takes the run's seed.
         check: Try the environment once and say in plain words what is wrong with it.
-        replay: After each evaluation write its first episode into ``replay.json`` of the run directory, for
+        playback: Write the first episode of each evaluation into ``playback.json`` of the run directory, for
             ``lit-rl report``. The environment must have ``picture`` (``Drawable`` of ``lit_rl.types``).
         num_workers: See ``RolloutDataModule``.
     """
@@ -72,7 +72,7 @@ class ReplayDataModule(LightningDataModule):
         eval_episodes: int = 10,
         seed: int | None = None,
         check: bool = True,
-        replay: bool = False,
+        playback: bool = False,
         num_workers: int | None = None,
     ) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class ReplayDataModule(LightningDataModule):
             eval_episodes,
             seed,
             check,
-            replay,
+            playback,
             num_workers,
         )
         self.num_envs, self.steps_per_batch, self.batch_size = num_envs, steps_per_batch, batch_size

@@ -33,7 +33,7 @@ class RolloutDataModule(LightningDataModule):
         check: Try the environment once and say in plain words what is wrong with it.
         batch_env_steps: Env steps per rollout over all environments of a rank, in place of ``rollout_steps``;
             ``num_envs`` must divide it.
-        replay: After each evaluation write its first episode into ``replay.json`` of the run directory, for
+        playback: Write the first episode of each evaluation into ``playback.json`` of the run directory, for
             ``lit-rl report``. The environment must have ``picture`` (``Drawable`` of ``lit_rl.types``).
         num_workers: Processes over which ``async`` divides environments of several agents and native
             batches, per rank. None: as many as the cores that this process may use, at most ``num_envs``.
@@ -53,7 +53,7 @@ class RolloutDataModule(LightningDataModule):
         seed: int | None = None,
         check: bool = True,
         batch_env_steps: int | None = None,
-        replay: bool = False,
+        playback: bool = False,
         num_workers: int | None = None,
     ) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class RolloutDataModule(LightningDataModule):
             eval_episodes,
             seed,
             check,
-            replay,
+            playback,
             num_workers,
         )
 

@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch import LightningModule
 
 from lit_rl import PPO, RolloutDataModule
-from lit_rl.data import episode_replay
-from lit_rl.data.episode_replay import split_fixed
+from lit_rl.data import playback
+from lit_rl.data.playback import split_fixed
 from lit_rl.envs.alice_bob import AliceAndBob
 from lit_rl.types import AGENT_SKILLS, SKILL_START, TEAM_SKILL
 from tests.toys import Episodes57, MatchingPair, fit, make_trainer
@@ -41,9 +41,9 @@ def ppo(kind: type[PPO] = PPO) -> PPO:
 
 
 def train(directory: Path, module: LightningModule, env: Any = Seen, **kwargs: Any) -> Path:
-    data = RolloutDataModule(env, 2, 4, 2, eval_episodes=3, seed=0, replay=True)
+    data = RolloutDataModule(env, 2, 4, 2, eval_episodes=3, seed=0, playback=True)
     fit(module, data, default_root_dir=directory, limit_val_batches=1.0, **kwargs)
-    return directory / "replay.json"
+    return directory / "playback.json"
 
 
 def test_frames_come_before_their_steps(tmp_path: Path):
@@ -71,18 +71,18 @@ def test_skills_go_with_the_steps_they_decide(tmp_path: Path):
 def test_the_newest_evaluation_replaces_the_older(tmp_path: Path):
     content = json.loads(train(tmp_path, ppo(), max_epochs=3).read_text())
     assert content["env_steps"] == 48
-    assert [path.name for path in tmp_path.iterdir() if "replay" in path.name] == ["replay.json"]
+    assert [path.name for path in tmp_path.iterdir() if "play" in path.name] == ["playback.json"]
 
 
 def test_long_episodes_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(episode_replay, "MAX_FRAMES", 3)
+    monkeypatch.setattr(playback, "MAX_FRAMES", 3)
     content = json.loads(train(tmp_path, ppo()).read_text())
     assert content["end"] == "cut"
     assert len(content["frames"]) == len(content["reward"]) == 3
 
 
 def test_an_environment_without_picture_is_refused_before_training(tmp_path: Path):
-    message = r"replay=True needs an environment with picture\(env\) -> dict, Episodes57 has none: set "
+    message = r"playback=True needs an environment with picture\(env\) -> dict, Episodes57 has none: set "
     with pytest.raises(ValueError, match=message) as caught:
         train(tmp_path, ppo(), Episodes57)
     assert "\n" not in str(caught.value)
@@ -90,29 +90,29 @@ def test_an_environment_without_picture_is_refused_before_training(tmp_path: Pat
 
 def test_recording_changes_nothing_that_is_learned(tmp_path: Path):
     weights = []
-    for replay in (False, True):
+    for is_recorded in (False, True):
         torch.manual_seed(0)
         module = ppo()
-        data = RolloutDataModule(AliceAndBob, 2, 4, 2, eval_episodes=2, seed=0, replay=replay)
+        data = RolloutDataModule(AliceAndBob, 2, 4, 2, eval_episodes=2, seed=0, playback=is_recorded)
         fit(module, data, default_root_dir=tmp_path, limit_val_batches=1.0, max_epochs=2)
         weights.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
     assert torch.equal(*weights)
-    assert (tmp_path / "replay.json").exists()
+    assert (tmp_path / "playback.json").exists()
 
 
 def test_only_training_writes(tmp_path: Path):
-    data = RolloutDataModule(Seen, 2, 4, 2, eval_episodes=3, seed=0, replay=True)
+    data = RolloutDataModule(Seen, 2, 4, 2, eval_episodes=3, seed=0, playback=True)
     trainer = make_trainer(default_root_dir=tmp_path, limit_val_batches=1.0)
     trainer.validate(ppo(), datamodule=data, verbose=False)
     fit(ppo(), data, default_root_dir=tmp_path, fast_dev_run=1)
-    assert not (tmp_path / "replay.json").exists()
+    assert not (tmp_path / "playback.json").exists()
 
 
 def test_a_file_that_cannot_be_written_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    (tmp_path / "replay.json").mkdir()
+    (tmp_path / "playback.json").mkdir()
     with caplog.at_level(logging.WARNING, "lit_rl"):
         train(tmp_path, ppo())
-    assert "replay.json cannot be written (" in caplog.text
+    assert "playback.json cannot be written (" in caplog.text
 
 
 def test_what_never_changes_is_written_once():

@@ -1,4 +1,4 @@
-"""``replay.json``: one episode of the greedy policy, step by step."""
+"""The playback of a run, ``playback.json``: one episode of the greedy policy, step by step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_FRAMES = 1000
 
 
 def check_drawable(env: VectorEnv) -> None:
-    """Refuse an environment that cannot be replayed, and close it.
+    """Refuse an environment that cannot be drawn, and close it.
 
     Raises:
         ValueError: It has no method ``picture``.
@@ -25,12 +25,12 @@ def check_drawable(env: VectorEnv) -> None:
     if not isinstance(env, Drawable):
         env.close()
         raise ValueError(
-            f"replay=True needs an environment with picture(env) -> dict, {env.spec.name} has none: set "
-            "data.init_args.replay to false, or give the environment that method (Drawable of lit_rl.types)"
+            f"playback=True needs an environment with picture(env) -> dict, {env.spec.name} has none: set "
+            "data.init_args.playback to false, or give the environment that method (Drawable of lit_rl.types)"
         )
 
 
-class EpisodeReplay:
+class PlaybackRecorder:
     """Records the first episode of environment 0, frame by frame, and writes it.
 
     Frame t is what the environment looked like before step t; with it go the skills under which step t was
