@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
@@ -21,6 +19,7 @@ from torch import Tensor
 from lit_rl.collect.evaluate import evaluate
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.data.playback import PlaybackRecorder, check_drawable
+from lit_rl.data.random_state import get_rng_state, set_rng_state
 from lit_rl.data.video import VideoWriter
 from lit_rl.envs.class_path import factory
 from lit_rl.envs.vector import make_vector_env
@@ -322,32 +321,3 @@ class _Greedy:
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
         return self._policy.act(obs, carry, reset, greedy=True)
-
-
-def get_rng_state() -> dict[str, Any]:
-    """State of the global generators of torch (CPU, CUDA), numpy and Python, as tensors and plain types."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002  # libraries of users draw from it
-    version, internal, gauss_next = random.getstate()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [
-            str(kind),
-            torch.from_numpy(np.asarray(keys, np.int64)),
-            int(position),
-            int(has_gauss),
-            float(gauss),
-        ],
-        "python": [version, list(internal), gauss_next],
-    }
-
-
-def set_rng_state(state: dict[str, Any]) -> None:
-    """Inverse of :func:`get_rng_state`."""
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    kind, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
-    version, internal, gauss_next = state["python"]
-    random.setstate((version, tuple(internal), gauss_next))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import random
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from lightning.pytorch import Callback
 
 from lit_rl import PPO, SAC, ReplayDataModule, RolloutDataModule
-from lit_rl.data.environments import Environments, get_rng_state, set_rng_state
+from lit_rl.data.environments import Environments
 from tests.toys import ContinuousEpisodes57, Episodes57, MatchingPair, fit, make_trainer, parameters_of
 from tests.worker_toys import Uneven
 
@@ -124,26 +123,6 @@ def test_evaluation_does_not_change_what_is_learned():
         )
         finals.append(parameters_of(module))
     assert torch.equal(*finals)
-
-
-def test_random_generators_round_trip(tmp_path: Any):
-    torch.save(get_rng_state(), tmp_path / "rng.pt")
-
-    def draw() -> list[Any]:
-        return [
-            torch.rand(3).tolist(),
-            np.random.rand(3).tolist(),  # noqa: NPY002 - the generator of third parties
-            np.random.randn(1).tolist(),  # noqa: NPY002
-            random.random(),
-            random.gauss(0, 1),
-        ]
-
-    np.random.randn(1)  # noqa: NPY002 - leaves half a pair behind
-    torch.save(get_rng_state(), tmp_path / "rng.pt")
-    expected = draw()
-    assert draw() != expected
-    set_rng_state(torch.load(tmp_path / "rng.pt", weights_only=True))
-    assert draw() == expected
 
 
 def resumed(make_module: Any, make_data: Any, tmp_path: Any, **kwargs: Any) -> tuple[Any, Any]:
