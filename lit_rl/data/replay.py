@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from lit_rl.buffers import ReplayRing
 from lit_rl.collect.uniform import UniformPolicy
 from lit_rl.data.environments import EnvFactory, Environments, Vectorization
 from lit_rl.data.loaders import Batches
+from lit_rl.data.module import RLDataModule
 from lit_rl.nested import map_nested
-from lit_rl.types import EnvSpec, Episodes, EvalEpisodes, Nested, ReplayBatch, Rollout
+from lit_rl.types import Episodes, Nested, ReplayBatch, Rollout
 
 
-class ReplayDataModule(LightningDataModule):
+class ReplayDataModule(RLDataModule):
     """Environments to minibatches of replayed transitions ``[M, B, ...]``, for off-policy learners (SAC).
 
     Each batch first plays ``steps_per_batch`` steps in every environment, then samples
@@ -75,8 +75,7 @@ class ReplayDataModule(LightningDataModule):
         playback: bool = False,
         num_workers: int | None = None,
     ) -> None:
-        super().__init__()
-        self.environments = Environments(
+        environments = Environments(
             env,
             num_envs,
             vectorization,
@@ -89,10 +88,10 @@ class ReplayDataModule(LightningDataModule):
             playback,
             num_workers,
         )
-        self.num_envs, self.steps_per_batch, self.batch_size = num_envs, steps_per_batch, batch_size
+        super().__init__(environments)
+        self.steps_per_batch, self.batch_size = steps_per_batch, batch_size
         self.capacity, self.warmup_steps, self.n_step = capacity, warmup_steps, n_step
         self.batches_per_epoch, self.memmap = batches_per_epoch, memmap
-        self.video: Path | None = None
         self.save_replay = True
         self._check_arguments(updates_per_step)
         self.minibatches = round(steps_per_batch * num_envs * updates_per_step)
@@ -116,9 +115,9 @@ class ReplayDataModule(LightningDataModule):
             )
 
     @property
-    def spec(self) -> EnvSpec:
-        """Observation and action of the environments."""
-        return self.environments.spec
+    def collect_steps(self) -> int:
+        """Steps of every environment between two batches."""
+        return self.steps_per_batch
 
     @property
     def ring(self) -> ReplayRing:
@@ -128,10 +127,9 @@ class ReplayDataModule(LightningDataModule):
             self._ring = ReplayRing(self.capacity, self.num_envs, path)
         return self._ring
 
-    def setup(self, stage: str) -> None:
-        """Bind the environments to the trainer, whose rank offsets the seeds; new learner, new ring."""
-        if not self.environments.bind(self.trainer):
-            self._ring = None
+    def train_dataloader(self) -> Batches:
+        """Return ``batches_per_epoch`` blocks of minibatches, each made when it is asked for."""
+        return Batches(self._blocks, self.batches_per_epoch)
 
     def _blocks(self) -> Iterator[ReplayBatch]:
         gamma = getattr(self.environments.module, "gamma", None)
@@ -175,51 +173,26 @@ class ReplayDataModule(LightningDataModule):
         }
         return batch
 
-    def train_dataloader(self) -> Batches:
-        """``batches_per_epoch`` blocks of minibatches, each made when it is asked for."""
-        return Batches(self._blocks, self.batches_per_epoch)
+    def local_state(self) -> dict[str, Any]:
+        """Return the filled ring, if ``save_replay``."""
+        if not self.save_replay:
+            return {"ring": None}
+        if self._pending_ring is not None:
+            return {"ring": self._pending_ring}
+        is_filled = self._ring is not None and len(self._ring) > 0
+        return {"ring": self.ring.get_state() if is_filled else None}
 
-    def val_dataloader(self) -> Batches:
-        """One batch of evaluation episodes."""
-        return Batches(self._evaluations, 1)
+    def load_local_state(self, state: dict[str, Any]) -> None:
+        """Keep the ring of a checkpoint until the next batch."""
+        self._pending_ring = state.get("ring")
 
-    def test_dataloader(self) -> Batches:
-        """The same as for validation."""
-        return Batches(self._evaluations, 1)
-
-    def _evaluations(self) -> Iterator[EvalEpisodes]:
-        return self.environments.evaluations(self.video)
-
-    def predict_dataloader(self) -> Batches:
-        """One rollout of the greedy policy, as long as ``steps_per_batch``."""
-        return Batches(self._greedy_rollout, 1)
-
-    def _greedy_rollout(self) -> Iterator[Rollout]:
-        yield self.environments.collect_greedy(self.steps_per_batch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Environments, random generators and, if ``save_replay``, the filled ring, of every rank."""
-        keep = self.save_replay and self._ring is not None and len(self._ring) > 0
-        ring = (
-            self._pending_ring
-            if self._pending_ring is not None
-            else (self.ring.get_state() if keep else None)
-        )
-        return self.environments.state_dict({"ring": ring if self.save_replay else None})
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict` at the next batch."""
-        self.environments.trainer = self.trainer
-        self._pending_ring = self.environments.load_state_dict(state_dict).get("ring")
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Batches are made on the CPU: there is nothing to visit when the learner is there too."""
-        on_cpu = device.type == "cpu"
-        return batch if on_cpu else super().transfer_batch_to_device(batch, device, dataloader_idx)
+    def forget(self) -> None:
+        """Drop the ring: its transitions are of another learner."""
+        self._ring = None
 
     def teardown(self, stage: str) -> None:
         """Close the environments, and a memory-mapped ring; a ring in memory stays for further training."""
-        self.environments.close()
+        super().teardown(stage)
         if self._ring is not None and self.memmap is not None:
             self._ring.close()
             self._ring = None
