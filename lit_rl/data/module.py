@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 
+from lit_rl.data.arguments import EnvironmentArguments
 from lit_rl.data.environments import Environments
+from lit_rl.data.evaluation import Evaluation
 from lit_rl.data.loaders import Batches
 from lit_rl.types import EnvSpec, EvalEpisodes, Rollout
 
@@ -21,12 +23,16 @@ class RLDataModule(LightningDataModule):
     and ``forget``.
 
     Args:
-        environments: Environments of this rank, for training and evaluation.
+        arguments: Which environments, how many, their seeds and their evaluation.
+
+    Raises:
+        ValueError: The environment or a wrapper names nothing that can be imported and called.
     """
 
-    def __init__(self, environments: Environments) -> None:
+    def __init__(self, arguments: EnvironmentArguments) -> None:
         super().__init__()
-        self.environments = environments
+        self.environments = Environments(arguments, type(self).__name__)
+        self.evaluation = Evaluation(self.environments, arguments.eval_episodes, arguments.playback)
         self.video: Path | None = None
 
     # What a data module implements
@@ -70,6 +76,7 @@ class RLDataModule(LightningDataModule):
     def teardown(self, stage: str) -> None:
         """Close the environments; nothing is left running."""
         self.environments.close()
+        self.evaluation.close()
 
     def val_dataloader(self) -> Batches:
         """Return one batch of evaluation episodes."""
@@ -84,7 +91,7 @@ class RLDataModule(LightningDataModule):
         return Batches(self._greedy_rollout, 1)
 
     def _evaluations(self) -> Iterator[EvalEpisodes]:
-        return self.environments.evaluations(self.video)
+        return self.evaluation.episodes(self.video)
 
     def _greedy_rollout(self) -> Iterator[Rollout]:
         yield self.environments.collect_greedy(self.collect_steps)

@@ -16,18 +16,19 @@ MAX_FRAMES = 1000
 """Steps of an episode that are kept."""
 
 
-def check_drawable(env: VectorEnv) -> None:
-    """Refuse an environment that cannot be drawn, and close it.
+def as_drawable(env: VectorEnv) -> Drawable:
+    """Return ``env``, if it can be drawn; else close it.
 
     Raises:
         ValueError: It has no method ``picture``.
     """
-    if not isinstance(env, Drawable):
-        env.close()
-        raise ValueError(
-            f"playback=True needs an environment with picture(env) -> dict, {env.spec.name} has none: set "
-            "data.init_args.playback to false, or give the environment that method (Drawable of lit_rl.types)"
-        )
+    if isinstance(env, Drawable):
+        return env
+    env.close()
+    raise ValueError(
+        f"playback=True needs an environment with picture(env) -> dict, {env.spec.name} has none: set "
+        "data.init_args.playback to false, or give the environment that method (Drawable of lit_rl.types)"
+    )
 
 
 class PlaybackRecorder:
@@ -43,7 +44,7 @@ class PlaybackRecorder:
         env_steps: Of training, so far.
     """
 
-    def __init__(self, env: VectorEnv, path: Path, env_steps: int) -> None:
+    def __init__(self, env: Drawable, path: Path, env_steps: int) -> None:
         self._env, self._path = env, path
         self._about = {"env": env.spec.name, "agents": list(env.spec.agents), "env_steps": env_steps}
         self._now: dict[str, Any] | None = None  # the frame of the step that comes next
@@ -54,7 +55,7 @@ class PlaybackRecorder:
     def on_step(self, is_running: bool) -> None:
         """Look at the environment before its next step."""
         is_kept = is_running and len(self._pictures) < MAX_FRAMES
-        self._now = self._env.picture(0) if is_kept else None  # type: ignore[attr-defined]
+        self._now = self._env.picture(0) if is_kept else None
 
     def on_transition(self, decision: Decision, step: Step) -> None:
         """Keep what was decided in the frame, and what came of it."""

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from lit_rl.buffers import ReplayRing
 from lit_rl.collect.uniform import UniformPolicy
-from lit_rl.data.environments import EnvFactory, Environments, Vectorization
+from lit_rl.data.arguments import EnvFactory, EnvironmentArguments
 from lit_rl.data.loaders import Batches
 from lit_rl.data.module import RLDataModule
+from lit_rl.envs.vector import Vectorization
 from lit_rl.nested import map_nested
 from lit_rl.types import Episodes, Nested, ReplayBatch, Rollout
 
@@ -75,20 +76,21 @@ class ReplayDataModule(RLDataModule):
         playback: bool = False,
         num_workers: int | None = None,
     ) -> None:
-        environments = Environments(
-            env,
-            num_envs,
-            vectorization,
-            env_kwargs,
-            wrappers,
-            record,
-            eval_episodes,
-            seed,
-            check,
-            playback,
-            num_workers,
+        super().__init__(
+            EnvironmentArguments(
+                env=env,
+                num_envs=num_envs,
+                vectorization=vectorization,
+                env_kwargs=env_kwargs,
+                wrappers=wrappers,
+                record=record,
+                num_workers=num_workers,
+                seed=seed,
+                check=check,
+                eval_episodes=eval_episodes,
+                playback=playback,
+            )
         )
-        super().__init__(environments)
         self.steps_per_batch, self.batch_size = steps_per_batch, batch_size
         self.capacity, self.warmup_steps, self.n_step = capacity, warmup_steps, n_step
         self.batches_per_epoch, self.memmap = batches_per_epoch, memmap
@@ -132,18 +134,13 @@ class ReplayDataModule(RLDataModule):
         return Batches(self._blocks, self.batches_per_epoch)
 
     def _blocks(self) -> Iterator[ReplayBatch]:
-        gamma = getattr(self.environments.module, "gamma", None)
-        if gamma is None:
-            raise TypeError(
-                f"ReplayDataModule needs a learner with gamma, got {type(self.environments.module).__name__}"
-            )
         if self._pending_ring is not None:
             self.ring.set_state(self._pending_ring)
             self._pending_ring = None
         if not self.environments.begin(ring_is_restored=len(self.ring) > 0):
             self.ring.end_episodes()  # n-step windows must not run from the old episodes into the new ones
         for _ in range(self.batches_per_epoch):
-            yield self._block(gamma)
+            yield self._block(self.environments.learner.gamma)
 
     def _block(self, gamma: float) -> ReplayBatch:
         """Play, store, sample. The first block of a run plays the warm-up before."""
@@ -152,7 +149,7 @@ class ReplayDataModule(RLDataModule):
             steps = -(-self.warmup_steps // self.num_envs)
             played.append(environments.collect(UniformPolicy(self.spec), steps))
             self.ring.add(transitions(played[-1]))
-        played.append(environments.collect(environments.module, self.steps_per_batch))  # type: ignore[arg-type]
+        played.append(environments.collect(environments.learner, self.steps_per_batch))
         self.ring.add(transitions(played[-1]))
         start = time.perf_counter()
         sampled = self.ring.sample(self.minibatches, self.batch_size, gamma, self.n_step)

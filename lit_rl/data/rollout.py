@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from lit_rl.data.environments import EnvFactory, Environments, Vectorization
+from lit_rl.data.arguments import EnvFactory, EnvironmentArguments
 from lit_rl.data.loaders import Batches
 from lit_rl.data.module import RLDataModule
+from lit_rl.envs.vector import Vectorization
 from lit_rl.types import Rollout
 
 
@@ -60,20 +61,21 @@ class RolloutDataModule(RLDataModule):
                 "RolloutDataModule: rollout_steps and rollouts_per_epoch must be at least 1, got "
                 f"{rollout_steps} and {rollouts_per_epoch}"
             )
-        environments = Environments(
-            env,
-            num_envs,
-            vectorization,
-            env_kwargs,
-            wrappers,
-            record,
-            eval_episodes,
-            seed,
-            check,
-            playback,
-            num_workers,
+        super().__init__(
+            EnvironmentArguments(
+                env=env,
+                num_envs=num_envs,
+                vectorization=vectorization,
+                env_kwargs=env_kwargs,
+                wrappers=wrappers,
+                record=record,
+                num_workers=num_workers,
+                seed=seed,
+                check=check,
+                eval_episodes=eval_episodes,
+                playback=playback,
+            )
         )
-        super().__init__(environments)
         self.rollout_steps, self.rollouts_per_epoch = rollout_steps, rollouts_per_epoch
 
     @property
@@ -93,7 +95,7 @@ class RolloutDataModule(RLDataModule):
     def _rollouts(self) -> Iterator[Rollout]:
         self.environments.begin()
         for _ in range(self.rollouts_per_epoch):
-            yield self.environments.collect(self.environments.module, self.rollout_steps)  # type: ignore[arg-type]
+            yield self.environments.collect(self.environments.learner, self.rollout_steps)
 
 
 def _steps_of_each(batch_env_steps: int, num_envs: int) -> int:

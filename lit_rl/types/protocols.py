@@ -13,6 +13,7 @@ from lit_rl.types.experience import Decision, Nested, NestedArray, Rollout, Step
 from lit_rl.types.spec import EnvSpec
 
 if TYPE_CHECKING:  # processes that step environments do without the second and the 180 MB of torch
+    import torch
     from torch import Tensor
 
 
@@ -53,6 +54,8 @@ class VectorEnv(Protocol):
 @runtime_checkable
 class Drawable(Protocol):
     """A ``VectorEnv`` that says what one of its environments looks like, so that reports can draw it."""
+
+    spec: EnvSpec
 
     def picture(self, env: int) -> dict[str, Any]:
         """Environment ``env`` at this moment as plain types for JSON; its ``kind`` says how to draw it."""
@@ -99,6 +102,11 @@ class Learner(Policy, Protocol):
     reward_components: dict[str, Tensor] | None
     """Parts of the reward of the batch just trained, each ``(T, N)``; None where a learner has none."""
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the networks."""
+        ...
+
     def log_values(self, values: dict[str, float]) -> None:
         """Log ``values`` at the axis of env steps; at the end of a batch as part of its row."""
         ...
@@ -120,7 +128,7 @@ def as_learner(module: object, asked_by: str) -> Learner:
     """
     if isinstance(module, Learner):
         return module
-    names = [*Learner.__annotations__, "log_values", "log_point", "initial_carry", "act"]
+    names = [*Learner.__annotations__, "device", "log_values", "log_point", "initial_carry", "act"]
     missing = [name for name in names if not hasattr(module, name)]
     raise TypeError(
         f"{asked_by} needs a learner (a subclass of lit_rl's RLModule, such as PPO), got "

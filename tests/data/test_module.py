@@ -9,22 +9,20 @@ import pytest
 import torch
 
 from lit_rl import PPO, ReplayDataModule, RolloutDataModule
-from lit_rl.data.environments import Environments
+from lit_rl.data.arguments import EnvironmentArguments
 from lit_rl.data.loaders import Batches
 from lit_rl.data.module import RLDataModule
 from lit_rl.types import Rollout
 from tests.toys import Episodes57, fit, make_trainer
 
-
-def environments() -> Environments:
-    return Environments(Episodes57, 2, "auto", None, None, None, 3, 0, check=False)
+ARGUMENTS = EnvironmentArguments(Episodes57, 2, seed=0, eval_episodes=3)
 
 
 class Pairs(RLDataModule):
     """Batches of two steps; it counts them, as what it remembers."""
 
     def __init__(self) -> None:
-        super().__init__(environments())
+        super().__init__(ARGUMENTS)
         self.count = 0
 
     @property
@@ -38,7 +36,7 @@ class Pairs(RLDataModule):
         self.environments.begin()
         for _ in range(3):
             self.count += 1
-            yield self.environments.collect(self.trainer.lightning_module, 2)  # type: ignore[union-attr]
+            yield self.environments.collect(self.environments.learner, 2)
 
     def local_state(self) -> dict[str, Any]:
         return {"count": self.count}
@@ -93,7 +91,7 @@ def test_another_learner_starts_with_nothing_remembered():
 
 
 def test_what_a_subclass_must_write():
-    data = RLDataModule(environments())
+    data = RLDataModule(ARGUMENTS)
     with pytest.raises(TypeError, match=r"RLDataModule must implement train_dataloader\(\)"):
         data.train_dataloader()
     with pytest.raises(TypeError, match="RLDataModule must define collect_steps"):
