@@ -21,7 +21,8 @@ if TYPE_CHECKING:  # processes that step environments do without the second and 
 class VectorEnv(Protocol):
     """N environments stepped together.
 
-    Episodes restart by themselves; ``final_obs`` keeps what was seen last.
+    Episodes restart by themselves; ``final_obs`` keeps what was seen last. ``lit_rl.check_vector_env`` tries
+    whether a batch keeps to all this.
     """
 
     num_envs: int
@@ -34,7 +35,8 @@ class VectorEnv(Protocol):
     def step(self, action: np.ndarray) -> Step:
         """Apply ``action`` ``(N, ...)`` (``(N, A, ...)`` with agents).
 
-        Boxes are clipped to their bounds here.
+        Boxes are clipped to their bounds here. The arrays that come back are new: no later call writes into
+        them, nor into ``action``.
         """
         ...
 
