@@ -20,7 +20,7 @@ class EnvironmentArguments:
     Args:
         env: Gymnasium id, or a factory.
         num_envs: Training environments of each rank.
-        vectorization: How environments are stepped together (see ``make_vector_env``).
+        vectorization: Way in which environments are stepped together, an argument of ``make_vector_env``.
         env_kwargs: Keyword arguments of the environment.
         wrappers: Wrappers that are applied to every Gymnasium environment, in order.
         record: Names of values in ``info`` that batches hold as ``metrics``.

@@ -74,7 +74,7 @@ class Environments:
         """The learner that the trainer trains: unwrapped, so that no DDP hook fires while collecting.
 
         Raises:
-            RuntimeError: No trainer runs.
+            RuntimeError: There is no trainer yet.
             TypeError: The trainer trains a module that is no learner.
         """
         if self.trainer is None:

@@ -40,8 +40,8 @@ class PlaybackRecorder:
 
     Args:
         env: Environments with a method ``picture``.
-        path: The file; the newest episode replaces the one before.
-        env_steps: Of training, so far.
+        path: File to write; the newest episode replaces the one before.
+        env_steps: Env steps of the training so far.
     """
 
     def __init__(self, env: Drawable, path: Path, env_steps: int) -> None:
@@ -80,7 +80,7 @@ class PlaybackRecorder:
 
 
 def split_fixed(pictures: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What is equal in all pictures, and the rest of each."""
+    """Split pictures into what is equal in all of them, and the rest of each."""
     first = pictures[0]
     fixed = {key: value for key, value in first.items() if all(s.get(key) == value for s in pictures)}
     return fixed, [{key: value for key, value in s.items() if key not in fixed} for s in pictures]

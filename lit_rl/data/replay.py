@@ -21,7 +21,7 @@ from lit_rl.types import Episodes, Nested, ReplayBatch, Rollout
 
 
 class ReplayDataModule(RLDataModule):
-    """Environments to minibatches of replayed transitions ``[M, B, ...]``, for off-policy learners (SAC).
+    """Turns environments into minibatches ``[M, B, ...]`` of replayed transitions, for off-policy learners.
 
     Each batch first plays ``steps_per_batch`` steps in every environment, then samples
     M = ``steps_per_batch * num_envs * updates_per_step`` minibatches, so the ratio of updates to env steps is
@@ -42,16 +42,16 @@ class ReplayDataModule(RLDataModule):
         batches_per_epoch: Length of an epoch, equal on all ranks. Evaluation follows every epoch.
         memmap: Folder for a memory-mapped ring, for more transitions than memory holds; None keeps it in
             memory.
-        vectorization: See ``RolloutDataModule``.
+        vectorization: Way in which environments are stepped together, as of ``RolloutDataModule``.
         env_kwargs: Keyword arguments of the environment.
         wrappers: ``class_path`` of Gymnasium wrappers, applied in order.
         record: Names of values in ``info`` to record.
         eval_episodes: Greedy episodes per evaluation, over all ranks.
-        seed: Of the first environment; None takes the run's seed.
-        check: Try the environment once and say in plain words what is wrong with it.
+        seed: Seed of the first environment; None takes the run's seed.
+        check: Whether the environment is tried once, to say in plain words what is wrong with it.
         playback: Write the first episode of each evaluation into ``playback.json`` of the run directory, for
             ``lit-rl report``. The environment must have ``picture`` (``Drawable`` of ``lit_rl.types``).
-        num_workers: See ``RolloutDataModule``.
+        num_workers: Processes of ``vectorization="async"``, as of ``RolloutDataModule``.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class ReplayDataModule(RLDataModule):
 
 
 def _joined(parts: list[Episodes], sizes: list[int]) -> Episodes:
-    """Episodes of successive rollouts of so many env steps, as those of one batch."""
+    """Join the episodes of two successive rollouts of ``sizes`` env steps into those of one batch."""
     if len(parts) > 1:
         first, second = parts
         shifted: Any = {**second, "end_step": second["end_step"] + sizes[0]}
@@ -205,7 +205,7 @@ def _joined(parts: list[Episodes], sizes: list[int]) -> Episodes:
 
 
 def transitions(rollout: Rollout) -> dict[str, Nested]:
-    """Rollout to transitions ``(T, N, ...)`` with the true next observation in each."""
+    """Turn a rollout into transitions ``(T, N, ...)``, each with its true next observation."""
     next_obs = map_nested(_after_first, rollout["obs"])
     if len(rollout["final_index"]):
 

@@ -13,7 +13,7 @@ from lit_rl.types import Rollout
 
 
 class RolloutDataModule(RLDataModule):
-    """Environments to rollouts ``[T, N, ...]``, for on-policy learners (PPO and its relatives).
+    """Turns environments into rollouts ``[T, N, ...]``, for on-policy learners (PPO and its relatives).
 
     Args:
         env: Gymnasium id (``CartPole-v1``), or ``class_path`` of an environment class, or a Python callable.
@@ -27,14 +27,14 @@ class RolloutDataModule(RLDataModule):
         wrappers: ``class_path`` of Gymnasium wrappers, applied in order.
         record: Names of values in ``info`` that rollouts record (reward terms, positions).
         eval_episodes: Greedy episodes per evaluation, on environments of their own; over all ranks.
-        seed: Of the first environment; None takes the run's seed.
-        check: Try the environment once and say in plain words what is wrong with it.
+        seed: Seed of the first environment; None takes the run's seed.
+        check: Whether the environment is tried once, to say in plain words what is wrong with it.
         batch_env_steps: Env steps per rollout over all environments of a rank, in place of ``rollout_steps``;
             ``num_envs`` must divide it.
         playback: Write the first episode of each evaluation into ``playback.json`` of the run directory, for
             ``lit-rl report``. The environment must have ``picture`` (``Drawable`` of ``lit_rl.types``).
         num_workers: Processes over which ``async`` divides environments of several agents and native
-            batches, per rank. None: as many as the cores that this process may use, at most ``num_envs``.
+            batches, per rank. None takes one per core that this process may use, at most ``num_envs``.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class RolloutDataModule(RLDataModule):
 
 
 def _steps_of_each(batch_env_steps: int, num_envs: int) -> int:
-    """Steps of each environment.
+    """Divide the env steps of a batch among its environments.
 
     Raises:
         ValueError: ``num_envs`` does not divide ``batch_env_steps``; the message names some that do.

@@ -22,7 +22,7 @@ def check_env(
 
     Args:
         make: Makes the copy; it is closed afterwards.
-        name: Used in messages; the class of the environment by default.
+        name: Name for messages; by default the class of the environment.
         num_steps: Number of random actions to try.
         seed: Seed of the reset and of the actions.
 

@@ -41,7 +41,7 @@ class VectorEnv(Protocol):
         ...
 
     def get_state(self) -> dict[str, Any] | None:
-        """Everything needed to continue exactly, as tensors and plain types; None when that is not known."""
+        """Return what is needed to continue exactly, as tensors and plain types; None when unknown."""
         ...
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -60,7 +60,7 @@ class Drawable(Protocol):
     spec: EnvSpec
 
     def picture(self, env: int) -> dict[str, Any]:
-        """Environment ``env`` at this moment as plain types for JSON; its ``kind`` says how to draw it."""
+        """Describe environment ``env`` now as plain types for JSON; its ``kind`` says how to draw it."""
         ...
 
 
@@ -170,7 +170,7 @@ class ExactState(Protocol):
     """Anything whose state can be saved exactly, as tensors and plain types."""
 
     def get_state(self) -> dict[str, Any]:
-        """State as a dict that ``torch.load(weights_only=True)`` accepts."""
+        """Return the state as a dict that ``torch.load(weights_only=True)`` accepts."""
         ...
 
     def set_state(self, state: dict[str, Any]) -> None:

@@ -201,7 +201,7 @@ def test_a_state_is_not_touched_by_what_comes_after():
 
 
 def test_environments_that_cannot_save_start_other_episodes():
-    """Not those of the first run again: the seed moves on with each restart."""
+    """They are not those of the first run again: the seed moves on with each restart."""
 
     class Unknown(Mixed):
         pass

@@ -20,7 +20,7 @@ def environments(env: Any = Episodes57, num_envs: int = 4, seed: int | None = No
 
 
 def on_rank(made: Environments, rank: int, world_size: int, module: Any = None) -> Environments:
-    """The same environments in a run of several ranks."""
+    """Put the environments into a run of several ranks."""
     made.trainer = SimpleNamespace(  # type: ignore[assignment]  # the few attributes that are asked for
         global_rank=rank,
         world_size=world_size,
@@ -55,7 +55,7 @@ def test_training_in_workers_equals_training_in_one_process():
 
 
 def resumed(make_module: Any, make_data: Any, tmp_path: Any, **kwargs: Any) -> tuple[Any, Any]:
-    """Two epochs at once, and two with a checkpoint and new objects between."""
+    """Train two epochs at once, and two with a checkpoint and new objects between."""
     torch.manual_seed(0)
     whole = make_module()
     make_trainer(max_epochs=2, **kwargs).fit(whole, datamodule=make_data())

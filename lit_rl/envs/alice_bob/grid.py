@@ -27,7 +27,7 @@ _AROUND = (np.arange(-1, 2)[:, None] * SIDE + np.arange(-1, 2)).ravel()  # 3 x 3
 
 
 def _empty_grid() -> np.ndarray:
-    """Codes ``(100,)`` of walls, buttons and diamonds."""
+    """Return the codes ``(100,)`` of walls, buttons and diamonds."""
     grid = np.full((SIDE, SIDE), WALL, np.int8)
     grid[1:-1, 1:-1] = FREE
     grid.reshape(-1)[_OBJECTS] = _OBJECT_CODES
@@ -61,11 +61,12 @@ class AliceAndBob:
     other one stands on it: that one is not seen until it moves.
 
     Args:
-        num_envs: N.
-        one_hot: Zeros and ones instead of codes. Observation (88): 9 cells x 8 codes, x and y out of 8 each.
-            State (130): Alice's cell out of 64, Bob's cell out of 64, and which diamonds are reached.
-        record: Of ``battle_won`` (equally ``is_success``: both reached), ``key0`` and ``key1`` (the first,
-            the second reached). Reported at the last step of an episode, NaN before it.
+        num_envs: Number N of environments.
+        one_hot: Whether observations are zeros and ones instead of codes. An observation (88) is then 9 cells
+            x 8 codes, x and y out of 8 each; the state (130) Alice's cell out of 64, Bob's cell out of 64,
+            and which diamonds are reached.
+        record: Names among ``battle_won`` (equally ``is_success``: both reached), ``key0`` and ``key1`` (the
+            first, the second reached). They are reported at the last step of an episode, NaN before it.
 
     Raises:
         ValueError: ``num_envs`` is below 1, or ``record`` has an unknown name.
@@ -150,9 +151,9 @@ class AliceAndBob:
         self._grid[:, _OBJECTS] = np.where(occupied, self._grid[:, _OBJECTS], codes)
 
     def observe(self, rows: np.ndarray | slice) -> dict[str, np.ndarray]:
-        """What the agents of environments ``rows`` see now."""
+        """Return what the agents of environments ``rows`` see now."""
         grid, cell = self._grid[rows], self._cell[rows]
-        first = np.arange(len(grid))[:, None] * SIDE**2  # of each grid, when all are one row
+        first = np.arange(len(grid))[:, None] * SIDE**2  # start of each grid when all lie in one row
         window = grid.reshape(-1).take((first + cell)[..., None] + _AROUND)  # (N, 2, 9)
         if not self.one_hot:
             observation = np.empty((len(grid), 2, 11), np.float32)
@@ -189,13 +190,13 @@ class AliceAndBob:
         }
 
     def get_state(self) -> dict[str, Any]:
-        """Everything an episode and the later ones depend on, as tensors."""
+        """Return everything that this episode and the later ones depend on, as tensors."""
         import torch
 
         return {name: torch.from_numpy(value.copy()) for name, value in self._arrays().items()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`get_state`, bit for bit.
+        """Continue from a state that :meth:`get_state` returned, bit for bit.
 
         Raises:
             ValueError: The state is of another number of environments.
@@ -218,13 +219,13 @@ class AliceAndBob:
         }
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
 
 
 def _start_cells(seed: np.ndarray, episode: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two different free cells, each ``(K,)``: a function of seed and number of the episode alone.
+    """Draw two different free cells, each ``(K,)``, from seed and number of the episode alone.
 
-    Number ``episode`` of the SplitMix64 stream (Steele 2014) that starts at the mixed seed.
+    It is number ``episode`` of the SplitMix64 stream (Steele 2014) that starts at the mixed seed.
     """
     number = _mix(_mix(seed.astype(np.uint64)) + (episode.astype(np.uint64) + 1) * 0x9E3779B97F4A7C15)
     alice, bob = np.divmod((number % (64 * 63)).astype(np.int64), 63)
@@ -232,7 +233,7 @@ def _start_cells(seed: np.ndarray, episode: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """A bijection of 64 bit integers in which every bit of ``x`` changes half of the result."""
+    """Map 64 bit integers one to one, so that every bit of ``x`` changes half of the result."""
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9
     x = (x ^ (x >> 27)) * 0x94D049BB133111EB
     return x ^ (x >> 31)

@@ -18,7 +18,7 @@ class AliceAndBobOracle:
     environment whether the first diamond was reached, which the observation does not say.
 
     Args:
-        spec: Of the environments; it tells codes from one-hot features.
+        spec: Spec of the environments; it tells codes from one-hot features.
     """
 
     def __init__(self, spec: EnvSpec) -> None:
@@ -28,11 +28,11 @@ class AliceAndBobOracle:
         self._targets = torch.stack([pairs // SIDE, pairs % SIDE], -1)  # (2 pairs, 2 agents, x and y)
 
     def initial_carry(self, num_envs: int) -> Nested:
-        """Which pair comes next, ``(N,)``: the first one."""
+        """Return the pair that comes next, ``(N,)``: the first one."""
         return {"pair": torch.zeros(num_envs, dtype=torch.int64)}
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
-        """The next step of each agent ``(N, 2)``; ``greedy`` makes no difference."""
+        """Choose the next step of each agent ``(N, 2)``; ``greedy`` makes no difference."""
         xy = self._positions(obs["observation"])  # (N, 2, 2)
         targets = self._targets.to(xy.device)
         arrived = (xy == targets[0]).flatten(1).all(-1)  # counts only after a move, as in the environment

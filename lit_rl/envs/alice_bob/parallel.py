@@ -13,13 +13,13 @@ from lit_rl.envs.alice_bob.grid import AGENTS, METRICS, AliceAndBob
 
 
 class AliceAndBobParallel(ParallelEnv[str, np.ndarray, int]):
-    """One :class:`AliceAndBob` with PettingZoo's interface; rules, observations and reward stand there.
+    """Gives one :class:`AliceAndBob` PettingZoo's interface; rules, observations and reward stand there.
 
     ``info`` of the last step of an episode holds ``battle_won``, ``key0``, ``key1`` and ``is_success``.
 
     Args:
-        one_hot: As there.
-        render_mode: Must be None; there is nothing to see.
+        one_hot: Whether observations are zeros and ones instead of codes.
+        render_mode: None, because nothing is drawn.
 
     Raises:
         ValueError: ``render_mode`` is given.
@@ -52,12 +52,12 @@ class AliceAndBobParallel(ParallelEnv[str, np.ndarray, int]):
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
-        """Start an episode; without a seed the next one of the stream (the first time: of a random seed)."""
+        """Start an episode; without a seed it is the next one of the stream (at first of a random seed)."""
         if seed is not None:
             self._env.reset(seed)
         elif self._obs is None:
             self._env.reset(int(np.random.SeedSequence().generate_state(1)[0]))
-        elif self.agents:  # in the middle of an episode; after its end the next one has begun already
+        elif self.agents:  # it is left before its end; after its end the next one has begun already
             self._env.restart(np.array([0]))
         self._obs = self._env.observe(slice(None))
         self.agents = list(AGENTS)
@@ -86,20 +86,20 @@ class AliceAndBobParallel(ParallelEnv[str, np.ndarray, int]):
         )
 
     def state(self) -> np.ndarray:
-        """The global state: ``(100,)``, one-hot ``(130,)``."""
+        """Return the global state: ``(100,)``, one-hot ``(130,)``."""
         if self._obs is None:
             raise ValueError("AliceAndBobParallel: call reset before state")
         return self._obs["state"][0].copy()
 
     def get_state(self) -> dict[str, Any]:
-        """Everything needed to continue exactly, as tensors."""
+        """Return everything that is needed to continue exactly, as tensors."""
         import torch
 
         obs = {} if self._obs is None else {key: torch.from_numpy(leaf) for key, leaf in self._obs.items()}
         return {"env": self._env.get_state(), "agents": list(self.agents), "obs": obs}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`get_state`."""
+        """Continue from a state that :meth:`get_state` returned."""
         self._env.set_state(state["env"])
         self.agents = list(state["agents"])
         self._obs = {key: leaf.numpy().copy() for key, leaf in state["obs"].items()} or None

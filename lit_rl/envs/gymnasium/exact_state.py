@@ -87,7 +87,7 @@ _MUJOCO_DERIVED = (
 
 
 def unknown_class(envs: gymnasium.vector.VectorEnv) -> str | None:
-    """Name of the first class among the environments and wrappers whose state cannot be saved, if any."""
+    """Name the first class among the environments and wrappers whose state cannot be saved, if any."""
     if type(envs) is not SyncVectorEnv:
         return None if _is_known(envs) else _name(envs)
     for env in envs.envs:
@@ -98,7 +98,7 @@ def unknown_class(envs: gymnasium.vector.VectorEnv) -> str | None:
 
 
 def get_state(envs: gymnasium.vector.VectorEnv) -> dict[str, Any] | None:
-    """State of a batch of environments, as tensors and plain types; None when one is of an unknown class."""
+    """Return the state of a batch as tensors and plain types; None when a class is unknown."""
     if unknown_class(envs) is not None:
         return None
     if type(envs) is not SyncVectorEnv:
@@ -108,7 +108,9 @@ def get_state(envs: gymnasium.vector.VectorEnv) -> dict[str, Any] | None:
 
 
 def set_state(envs: gymnasium.vector.VectorEnv, state: dict[str, Any]) -> None:
-    """Continue from :func:`get_state`; ``envs`` must be made with the same arguments as the saved ones.
+    """Continue from a state that :func:`get_state` returned.
+
+    ``envs`` must be made with the same arguments as the saved ones.
 
     Raises:
         ValueError: The number of environments, their classes or their wrappers differ.
@@ -134,7 +136,7 @@ def set_state(envs: gymnasium.vector.VectorEnv, state: dict[str, Any]) -> None:
 
 
 def _layers(env: gymnasium.Env) -> Iterator[gymnasium.Env]:
-    """The wrappers from outside to inside, then the environment."""
+    """Yield the wrappers from outside to inside, then the environment."""
     while isinstance(env, gymnasium.Wrapper):
         yield env
         env = env.env
@@ -150,7 +152,7 @@ def _is_mujoco(layer: Any) -> bool:
 
 
 def _saves_itself(layer: Any) -> bool:
-    """Whether it has ``get_state()`` and ``set_state(state)``; MuJoCo's takes ``(qpos, qvel)``."""
+    """Say whether it has ``get_state()`` and ``set_state(state)``; MuJoCo's takes ``(qpos, qvel)``."""
     try:
         inspect.signature(layer.get_state).bind()
         inspect.signature(layer.set_state).bind({})
@@ -201,7 +203,7 @@ def _like(old: Any, new: Any) -> Any:
 
 
 def _get_random(env: Any) -> dict[str, Any] | None:
-    """State of the environment's generator; its 128 bit integers survive ``weights_only=True`` (tested)."""
+    """Return the state of a generator; its 128 bit integers survive ``weights_only=True`` (tested)."""
     generator = getattr(env, "_np_random", None)
     if generator is None:
         return None
@@ -219,7 +221,7 @@ def _set_random(env: Any, state: dict[str, Any] | None) -> None:
 
 
 def _get_mujoco(env: Any) -> dict[str, Any]:
-    """Everything ``mj_step`` starts from (with the warm start of its solver), and what it derived last."""
+    """Return what ``mj_step`` starts from (with the warm start of its solver), and what it derived last."""
     mujoco: Any = import_module("mujoco")
 
     full = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -262,7 +264,7 @@ def _pack(value: Any) -> Any:
 
 
 def _unpack(value: Any) -> Any:
-    """Inverse of :func:`_pack`, except that a deque is a list."""
+    """Turn back what :func:`_pack` made, except that a deque becomes a list."""
     if isinstance(value, list):
         return [_unpack(item) for item in value]
     if not isinstance(value, dict):

@@ -60,7 +60,7 @@ def _check_array(where: str, space: spaces.Space, obs: Any, hints: list[str]) ->
 
 
 def describe(value: Any) -> str:
-    """What a value is, in words."""
+    """Say in words what a value is."""
     if isinstance(value, np.ndarray):
         return f"a numpy array of shape {value.shape}"
     if isinstance(value, tuple):

@@ -1,8 +1,8 @@
-"""From Gymnasium spaces to ``EnvSpec``, and between the arrays of both sides.
+"""Describe Gymnasium spaces by an ``EnvSpec``, and convert arrays between both sides.
 
-What the library receives of an observation: float32 for boxes (uint8 images stay uint8), int64 counted from 0
-for discrete values and for the key ``action_mask``. What an environment receives of an action: its own dtype,
-boxes clipped to their bounds, discrete values counted from the ``start`` of the space.
+The library receives float32 for boxes of an observation (uint8 images stay uint8), and int64 counted from 0
+for discrete values and for the key ``action_mask``. An environment receives an action in its own dtype, boxes
+clipped to their bounds, discrete values counted from the ``start`` of the space.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def observation_spec(name: str, space: spaces.Space, path: str = "observation") 
 
 
 def observation_caster(space: spaces.Space) -> Callable[[Any], NestedArray]:
-    """Function from a batch of observations of the environment to new arrays in the dtypes of the library."""
+    """Return what turns a batch of observations into new arrays in the dtypes of the library."""
     if isinstance(space, spaces.Dict):
         casters = [(key, observation_caster(inner)) for key, inner in _with_binary_mask(space).items()]
         return lambda obs: {key: cast(obs[key]) for key, cast in casters}
@@ -80,7 +80,7 @@ def observation_caster(space: spaces.Space) -> Callable[[Any], NestedArray]:
 
 
 def action_caster(space: spaces.Space) -> Callable[[np.ndarray], np.ndarray]:
-    """Function from actions ``(N, ...)`` of a policy to what the environments take."""
+    """Return what turns actions ``(N, ...)`` of a policy into those that the environments take."""
     dtype = space.dtype
     if isinstance(space, spaces.Box):
         low, high = space.low, space.high
@@ -94,21 +94,21 @@ def action_caster(space: spaces.Space) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def stack_rows(rows: Sequence[Any]) -> Any:
-    """List of observations (arrays or nested dicts of them) to lists of arrays, to be cast like a batch."""
+    """Turn a list of (nested) observations into lists of arrays, to be cast like a batch."""
     if isinstance(rows[0], dict):
         return {key: stack_rows([row[key] for row in rows]) for key in rows[0]}
     return rows
 
 
 def take_rows(obs: NestedArray, mask: np.ndarray) -> NestedArray:
-    """Copy of the rows of ``obs`` ``(N, ...)`` where ``mask`` ``(N,)`` is True."""
+    """Copy the rows of ``obs`` ``(N, ...)`` where ``mask`` ``(N,)`` is True."""
     if isinstance(obs, dict):
         return {key: take_rows(value, mask) for key, value in obs.items()}
     return obs[mask]
 
 
 def _with_binary_mask(space: spaces.Dict) -> dict[str, spaces.Space]:
-    """The spaces inside; an action mask given as a box of zeros and ones is binary."""
+    """Return the spaces inside; an action mask that is a box of zeros and ones becomes binary."""
     mask = space.spaces.get(ACTION_MASK)
     if isinstance(mask, spaces.Box) and len(mask.shape) == 1:
         return {**space.spaces, ACTION_MASK: spaces.MultiBinary(mask.shape[0])}

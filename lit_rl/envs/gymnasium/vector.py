@@ -28,7 +28,7 @@ class GymnasiumVectorEnv:
 
     Args:
         envs: The batched environments, whatever their autoreset mode.
-        name: Used in messages.
+        name: Name for messages.
         record: Keys of ``info`` to return in ``Step.metrics``; NaN where an environment did not report one.
 
     Raises:
@@ -55,7 +55,7 @@ class GymnasiumVectorEnv:
         return self._to_obs(obs)
 
     def step(self, action: np.ndarray) -> Step:
-        """Apply ``action`` ``(N, ...)``; see ``Step`` for what comes back.
+        """Apply ``action`` ``(N, ...)``; ``Step`` says what comes back.
 
         Raises:
             ValueError: ``action`` has another shape than the action space, or a metric is never reported.
@@ -84,7 +84,7 @@ class GymnasiumVectorEnv:
         return Step(obs, reward, terminated, truncated, final_obs, valid, metrics)
 
     def _metrics(self, info: dict[str, Any], ended: np.ndarray, some_ended: bool) -> dict[str, np.ndarray]:
-        """Recorded values of this transition; with same-step autoreset ended rows use ``final_info``."""
+        """Return recorded values; with same-step autoreset those of ended rows stand in ``final_info``."""
         is_same_step = self._mode is AutoresetMode.SAME_STEP
         final_info = info.get("final_info", {}) if is_same_step else {}
         rows = ~ended if is_same_step else self._valid
@@ -109,7 +109,7 @@ class GymnasiumVectorEnv:
         return unknown_class(self.envs)
 
     def get_state(self) -> dict[str, Any] | None:
-        """State of all environments and their random streams; None when ``unknown_class`` names a class."""
+        """Return the state of all environments and their random streams; None with an unknown class."""
         from lit_rl.envs.gymnasium.exact_state import (
             get_state,  # brings torch, which environment processes do not need
         )
@@ -118,7 +118,7 @@ class GymnasiumVectorEnv:
         return None if state is None else {"envs": state, "valid": self._valid.tolist()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`get_state`, bit for bit.
+        """Continue from a state that :meth:`get_state` returned, bit for bit.
 
         Raises:
             ValueError: The state is of other environments or another number of them.
@@ -181,7 +181,7 @@ def _read_autoreset(envs: gymnasium.vector.VectorEnv, name: str) -> AutoresetMod
 
 
 def _final_obs(info: dict[str, Any], ended: np.ndarray) -> Any:
-    """True last observations of a same-step autoreset, from an object array (one per row) or a batch."""
+    """Return the true last observations of a same-step autoreset, which are an object array or a batch."""
     if "final_obs" not in info:
         raise ValueError(
             f"same-step autoreset needs the last observations in info['final_obs'], got {[*info]}"
@@ -193,7 +193,7 @@ def _final_obs(info: dict[str, Any], ended: np.ndarray) -> Any:
 
 
 def _fill(values: np.ndarray, info: dict[str, Any], name: str, rows: np.ndarray) -> bool:
-    """Copy ``info[name]`` into the ``rows`` of ``values`` that report it; whether any did."""
+    """Copy ``info[name]`` into the ``rows`` of ``values`` that report it; returns whether any did."""
     if name not in info:
         return False
     rows = rows & info.get(f"_{name}", True)

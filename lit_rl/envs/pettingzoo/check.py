@@ -33,7 +33,7 @@ def check_parallel(
 
     Args:
         make: Makes the copy; it is closed afterwards.
-        name: Used in messages; what the environment calls itself by default.
+        name: Name for messages; by default what the environment calls itself.
         pad: Whether agents may have observations of different lengths.
         num_steps: Number of random (allowed) actions of all agents to try.
         seed: Seed of the reset and of the actions.
@@ -53,12 +53,12 @@ def check_parallel(
             _Trial(name, env, read_spaces(name, env, pad), hints).play(num_steps, seed)
         finally:
             env.close()
-    if hints:  # of one agent: the others mostly do the same
+    if hints:  # one is enough, because the agents mostly do the same
         warnings.warn(f"{name}: {hints[0]}", stacklevel=2)
 
 
 class _Trial:
-    """One environment that is tried, and what was seen of it last."""
+    """Tries one environment, and keeps what was seen of it last."""
 
     def __init__(self, name: str, env: ParallelEnv, agents: AgentSpaces, hints: list[str]) -> None:
         self.name, self.env, self.spaces, self.hints = name, env, agents, hints
@@ -171,11 +171,11 @@ class _Trial:
         self.masks[agent] = kept
 
     def _per_entry(self, mask: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The mask of each entry of a (multi-)discrete action."""
+        """Split a mask into those of the entries of a (multi-)discrete action."""
         return tuple(np.split(mask, np.cumsum(self.spaces.action.categories)[:-1]))
 
     def _sample(self, agent: Any) -> Any:
-        """A random action that is allowed."""
+        """Draw a random action that is allowed."""
         space, mask = self.env.action_space(agent), self.masks.get(agent)
         if mask is None:
             return space.sample()
@@ -207,7 +207,7 @@ class _Trial:
 
 
 def _describe(value: Any) -> str:
-    """What a value is, in words."""
+    """Say in words what a value is."""
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape}"
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""What the agents of a PettingZoo environment observe and do, read from their spaces."""
+"""Read from the spaces of a PettingZoo environment what its agents observe and do."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class AgentSpaces(NamedTuple):
     Attributes:
         agents: Ids in the order of the agent axis.
         observations: Space of each agent's observation, without its action mask.
-        observation: What the library receives of one agent; with ``pad`` the longest one.
-        action_space: Of every agent.
-        action: The same as the library knows it.
+        observation: Description of what one agent observes; with ``pad`` of the longest observation.
+        action_space: Space of the action of every agent.
+        action: Description of that space.
         is_masked: Whether observations hold an action mask.
     """
 
@@ -33,7 +33,7 @@ class AgentSpaces(NamedTuple):
     is_masked: bool
 
     def places(self) -> list[tuple[slice, ...]]:
-        """Where each agent's observation stands in one that is padded; ``()``: it is all of it."""
+        """Return which entries of a padded observation each agent fills; ``()`` stands for all of them."""
         is_all = [list(space.shape or ()) == self.observation.shape for space in self.observations]
         return [
             () if whole else (slice((space.shape or (0,))[0]),)
@@ -45,7 +45,7 @@ def read_spaces(name: str, env: ParallelEnv, pad: bool) -> AgentSpaces:
     """Read agents and spaces of ``env``.
 
     Args:
-        name: Of the environment, for messages.
+        name: Name of the environment, for messages.
         env: The environment; it need not be reset.
         pad: Whether shorter observations may be filled up with zeros.
 
@@ -87,7 +87,7 @@ def check_mask_size(what: str, shape: Any, action: ActionSpec) -> None:
 
 
 def read_state(env: ParallelEnv) -> np.ndarray | None:
-    """The global state, flat float32 ``(S,)``; None when the environment has none."""
+    """Return the global state, flat float32 ``(S,)``; None when the environment has none."""
     if getattr(env.unwrapped.state, "__func__", None) in (ParallelEnv.state, AECEnv.state):
         return None  # not by its error: the base class needs metadata to raise it
     try:
@@ -98,7 +98,7 @@ def read_state(env: ParallelEnv) -> np.ndarray | None:
 
 
 def environment_name(env: ParallelEnv) -> str:
-    """The name it gives itself, else that of its class."""
+    """Return the name that it gives itself, else that of its class."""
     return getattr(env, "metadata", {}).get("name") or type(env.unwrapped).__name__
 
 
@@ -139,7 +139,7 @@ def _without_mask(name: str, agent: Any, space: spaces.Space) -> spaces.Space:
 
 
 def _shared(name: str, agents: list[Any], observed: list[spaces.Space], pad: bool) -> LeafSpec:
-    """The observation all agents have; with ``pad`` the longest."""
+    """Return the observation that all agents have; with ``pad`` the longest."""
     leaves = []
     for agent, space in zip(agents, observed, strict=True):
         leaf = observation_spec(name, space, f"observation of agent {agent}:")

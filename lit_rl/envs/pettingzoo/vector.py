@@ -48,13 +48,14 @@ class ParallelVectorEnv:
 
     Args:
         env_fn: A class, a function, or the ``class_path`` of one; it makes one ``pettingzoo.ParallelEnv``.
-        num_envs: N.
+        num_envs: Number N of environments.
         env_kwargs: Keyword arguments of ``env_fn``.
-        pad: Fill shorter observations up with zeros, where agents have different lengths.
-        team_reward: One reward for all, the mean over the agents that acted, ``(N,)``; else ``(N, A)``.
+        pad: Whether shorter observations are filled up with zeros, where agents have different lengths.
+        team_reward: Whether all share one reward ``(N,)``, the mean over the agents that acted; else it is
+            ``(N, A)``.
         may_leave: Whether agents may leave before the episode ends, or join late; adds ``alive`` to the
             observations. False promises that they never do, and it is an error when one does.
-        check: Try one throw-away copy first, see ``check_parallel``.
+        check: Whether one throw-away copy is tried first (by ``check_parallel``).
         record: Keys of ``info`` to return in ``Step.metrics``: the mean over the agents that report it, NaN
             where none did.
 
@@ -128,7 +129,7 @@ class ParallelVectorEnv:
         return self._as_obs(rows)
 
     def step(self, action: np.ndarray) -> Step:
-        """Apply ``action`` ``(N, A, ...)``; see ``Step`` for what comes back.
+        """Apply ``action`` ``(N, A, ...)``; ``Step`` says what comes back.
 
         Raises:
             ValueError: ``action`` has another shape, an agent leaves although ``may_leave`` is False, or a
@@ -165,7 +166,7 @@ class ParallelVectorEnv:
         return Step(self._as_obs(rows), reward, terminated, truncated, final_obs, None, metrics)
 
     def _reward(self, acting: Sequence[Any], rewards: Mapping[Any, float]) -> np.ndarray:
-        """Rewards of one environment, ``(A,)``."""
+        """Return the rewards of one environment, ``(A,)``."""
         row = np.zeros(len(self._index), np.float32)
         for agent in acting:
             row[self._index[agent]] = rewards[agent]
@@ -180,7 +181,7 @@ class ParallelVectorEnv:
         self._write(rows, i, env, env.agents, seen, infos)
 
     def _blank(self, num_rows: int) -> dict[str, np.ndarray]:
-        """Observations of agents that all left."""
+        """Return the observations of agents that all left."""
         lead = (num_rows, len(self._index))
         rows = {OBSERVATION: np.zeros((*lead, *self._leaf.shape), self._leaf.dtype)}
         if self.spec.state:
@@ -250,13 +251,13 @@ class ParallelVectorEnv:
         return None if issubclass(kind, ExactState) else f"{kind.__module__}.{kind.__qualname__}"
 
     def get_state(self) -> dict[str, Any] | None:
-        """State of all environments; None unless their class offers it (``ExactState``)."""
+        """Return the state of all environments; None unless their class offers it (``ExactState``)."""
         if self.unknown_class:
             return None
         return {"envs": [env.get_state() for env in self._savable()]}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`get_state`, bit for bit.
+        """Continue from a state that :meth:`get_state` returned, bit for bit.
 
         Raises:
             ValueError: The state is of another number of environments.
@@ -288,7 +289,7 @@ class ParallelVectorEnv:
 
 
 class _AgentIndex(dict[Any, int]):
-    """Position of each agent on the agent axis."""
+    """Knows the position of each agent on the agent axis."""
 
     def __init__(self, name: str, agents: Sequence[Any]) -> None:
         super().__init__({agent: a for a, agent in enumerate(agents)})
@@ -299,7 +300,7 @@ class _AgentIndex(dict[Any, int]):
 
 
 def _make(env_fn: EnvFn, env_kwargs: Mapping[str, Any] | None) -> Callable[[], ParallelEnv]:
-    """Function that makes one environment."""
+    """Return a function that makes one environment."""
     made: Callable[..., Any] = factory(
         {"class_path": env_fn} if isinstance(env_fn, str) else env_fn, "env_fn"
     )

@@ -13,7 +13,7 @@ def allowed_action(spec: EnvSpec, obs: NestedArray, chance: np.ndarray) -> np.nd
     """Make actions from uniform random numbers; masks are respected.
 
     Args:
-        spec: Which actions there are. Where a box has no bound, -1 or 1 stands for it.
+        spec: Spec with the action. Where a box has no bound, -1 or 1 stands for it.
         obs: Observation, of which the action mask is read.
         chance: Numbers from 0 to 1, ``(N, [A,] entries)``.
 

@@ -18,7 +18,7 @@ class ArrayCheck:
 
     Args:
         name: Name of the environment, for messages.
-        spec: What the batch declares.
+        spec: Spec that the batch declares.
         num_envs: Number N of environments.
     """
 

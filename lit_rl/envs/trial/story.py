@@ -11,7 +11,7 @@ from lit_rl.types import NestedArray, Step
 
 
 class Story(NamedTuple):
-    """What a batch returned: the observation of ``reset``, then one ``Step`` per action."""
+    """Holds what a batch returned: the observation of ``reset``, then one ``Step`` per action."""
 
     first: NestedArray
     steps: list[Step]

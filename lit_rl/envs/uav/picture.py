@@ -44,7 +44,7 @@ def take_picture(kind: str, scenario: Scenario, world: World, signals: Signals) 
 
 
 def _route(signals: Signals, uav: int) -> list[int]:
-    """To the gateway that the last UAV on the way hears best (the nearest)."""
+    """Return the route to the gateway that the last UAV on the way hears best (the nearest)."""
     nodes = path(signals.routes, 0, uav)
     if not nodes:
         return []
@@ -53,6 +53,6 @@ def _route(signals: Signals, uav: int) -> list[int]:
 
 
 def _rounded(values: np.ndarray, decimals: int) -> list[list[Any]]:
-    """Whole numbers where no decimals matter."""
+    """Round to whole numbers where no decimals matter."""
     rounded = values.astype(np.float64).round(decimals)
     return (rounded.astype(int) if decimals == 0 else rounded).tolist()

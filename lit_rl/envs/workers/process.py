@@ -107,7 +107,7 @@ class _Share:
         return self.env.step(action)
 
     def map(self, places: Nested, size: int, start: int, stop: int) -> None:
-        """From now on this worker's rows of the shared arrays are those from ``start`` to ``stop``."""
+        """Take the rows from ``start`` to ``stop`` of the shared arrays as this worker's own."""
         arrays = map_arrays(self._memory, places, size)
         self._arrays = map_nested(lambda array: array[start:stop], arrays)
 

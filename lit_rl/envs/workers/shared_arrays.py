@@ -17,12 +17,12 @@ _ALIGNMENT = 64
 
 
 class Place(NamedTuple):
-    """Where an array lies in the memory.
+    """Says where an array lies in the memory.
 
     Args:
-        offset: Its first byte.
-        shape: Of the array.
-        dtype: Of the array, as ``numpy.dtype`` takes it.
+        offset: First byte of the array.
+        shape: Shape of the array.
+        dtype: Dtype of the array, as ``numpy.dtype`` takes it.
     """
 
     offset: int
@@ -31,7 +31,7 @@ class Place(NamedTuple):
 
 
 def open_memory() -> int:
-    """File descriptor of empty memory, to be handed to other processes; ``os.close`` gives it back."""
+    """Return a file descriptor of empty memory for other processes; ``os.close`` gives it back."""
     if hasattr(os, "memfd_create"):  # counts as memory of the process, not as /dev/shm, which may be small
         return os.memfd_create("lit_rl")
     with tempfile.TemporaryFile() as file:
@@ -39,7 +39,7 @@ def open_memory() -> int:
 
 
 def place(examples: NestedArray) -> tuple[Nested, int]:
-    """Places for arrays like ``examples``, and the number of bytes of all of them."""
+    """Return places for arrays like ``examples``, and the number of bytes of all of them."""
     size = 0
 
     def next_place(example: np.ndarray) -> Place:
@@ -53,7 +53,7 @@ def place(examples: NestedArray) -> tuple[Nested, int]:
 
 
 def map_arrays(memory: int, places: Nested, size: int) -> NestedArray:
-    """The arrays at ``places`` of the memory; every process that maps them sees the same ones."""
+    """Return the arrays at ``places`` of the memory; every process that maps them sees the same ones."""
     os.ftruncate(memory, size)
     pages = mmap.mmap(memory, size)
 

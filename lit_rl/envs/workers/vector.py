@@ -43,8 +43,8 @@ class WorkerVectorEnv:
     Args:
         make: Makes the ``VectorEnv`` of one worker, given its number of environments. It is pickled (lambdas
             and classes of a notebook are fine).
-        num_envs: N.
-        num_workers: W; None takes a worker per core that this process may use, at most N.
+        num_envs: Number N of environments.
+        num_workers: Number W of processes; None takes a worker per core that this process may use, at most N.
 
     Raises:
         ValueError: ``num_workers`` is not between 1 and N; workers made different environments; and whatever
@@ -93,7 +93,7 @@ class WorkerVectorEnv:
         return _concatenate(self._ask("reset", [(int(seed) + rows.start,) for rows in self._rows]))
 
     def step(self, action: np.ndarray) -> Step:
-        """Apply ``action`` ``(N, ...)``; see ``Step`` for what comes back.
+        """Apply ``action`` ``(N, ...)``; ``Step`` says what comes back.
 
         Raises:
             ValueError: ``action`` has another shape, or as the environments say.
@@ -134,7 +134,7 @@ class WorkerVectorEnv:
         self._ask("map", [(places, size, rows.start, rows.stop) for rows in self._rows])
 
     def get_state(self) -> dict[str, Any] | None:
-        """State of all environments, as one process would give it; None when a worker does not know."""
+        """Return the state of all environments as one process would; None when a worker does not know."""
         if not self._end.alive:
             return None
         states = self._ask("get_state", [()] * len(self._rows))
@@ -145,7 +145,9 @@ class WorkerVectorEnv:
         return {"workers": states}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`get_state`, bit for bit; states of copies fit any ``num_workers``.
+        """Continue from a state that :meth:`get_state` returned, bit for bit.
+
+        States of copies fit any ``num_workers``.
 
         Raises:
             ValueError: The state is of another number of environments, or of workers where that matters.
@@ -159,7 +161,7 @@ class WorkerVectorEnv:
         self._ask("set_state", [(share,) for share in shares])
 
     def frame(self) -> np.ndarray:
-        """RGB array ``(height, width, 3)`` of environment 0."""
+        """Return an RGB array ``(height, width, 3)`` of environment 0."""
         return self._ask("frame", [()])[0]
 
     def close(self) -> None:
@@ -167,7 +169,7 @@ class WorkerVectorEnv:
         self._end()
 
     def _ask(self, what: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """What the first ``len(arguments)`` workers answer; they work at the same time."""
+        """Return what the first ``len(arguments)`` workers answer; they work at the same time."""
         if not self._end.alive:
             raise RuntimeError(f"{self._name}: its worker processes have ended; make the environments anew")
         asked = list(zip(self._workers, self._rows, arguments, strict=False))
@@ -190,7 +192,7 @@ class _Worker:
         self.connection, theirs = Pipe()
         command = [sys.executable, "-P", "-m", "lit_rl.envs.workers.process"]
         descriptors = theirs.fileno(), memory
-        paths = [path or os.getcwd() for path in sys.path]  # noqa: PTH109  # as text
+        paths = [path or os.getcwd() for path in sys.path]  # noqa: PTH109  # they must be text
         try:
             self.process = subprocess.Popen(
                 [*command, *map(str, (*descriptors, os.getpid()))],
@@ -245,7 +247,7 @@ def _raise(where: str, name: str, kind: str, text: str, trace: str) -> NoReturn:
 
 
 def _where(name: str, rows: slice) -> str:
-    """Which environments, in words."""
+    """Say in words which environments ``rows`` are."""
     last = rows.stop - 1
     which = f"environment {last}" if rows.start == last else f"environments {rows.start} to {last}"
     return f"{name} ({which})" if name else which
@@ -298,7 +300,7 @@ def _concatenate(parts: Sequence[NestedArray]) -> NestedArray:
 
 
 def _join(steps: Sequence[Step]) -> Step:
-    """One step of all environments from one per worker."""
+    """Join the steps of all workers into one step of all environments."""
     final = [step.final_obs for step in steps if step.final_obs is not None]
     valid = [np.ones(len(step.terminated), bool) if step.valid is None else step.valid for step in steps]
     return Step(

@@ -183,7 +183,7 @@ def test_slow_twin(seed: int) -> None:
 
 
 def test_a_random_policy_hardly_ever_wins() -> None:
-    """Of 20,000 random episodes 0.035 % were won, and 2.4 % and 2.3 % reached the diamonds (design notes)."""
+    """It won 0.035 % of 20,000 episodes, and reached the diamonds in 2.4 % and 2.3 % (design notes)."""
     env, rng = AliceAndBob(4000, record=METRICS), np.random.default_rng(0)
     env.reset(0)
     ended = {name: [] for name in METRICS}

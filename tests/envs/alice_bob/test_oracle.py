@@ -13,7 +13,7 @@ from tests.envs.alice_bob.test_grid import DOWN, STAY, UP, place
 
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_the_oracle_always_wins(one_hot: bool) -> None:
-    """In 15.8 steps on average (design notes)."""
+    """It needs 15.8 steps on average (design notes)."""
     env = AliceAndBob(2000, one_hot, ["is_success"])
     oracle = AliceAndBobOracle(env.spec)
     assert isinstance(oracle, Policy)

@@ -265,7 +265,7 @@ def test_signals_of_terminals_and_schedulers_do_not_stop_a_worker() -> None:
 
 
 def hold(how: str, num_steps: int) -> None:
-    """Of ``Forked``: make two workers, print their ids, and step."""
+    """Make two workers, print their ids, and step, as the process of ``Forked``."""
     make = partial(ParallelVectorEnv, Fails, env_kwargs={"seed": 0, "how": how}, check=False)
     env = WorkerVectorEnv(make, 4, 2)
     sys.stdout.write(f"{pids(env)[0]} {pids(env)[1]}\n")
