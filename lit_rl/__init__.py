@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from lit_rl.collect.uniform import UniformPolicy
     from lit_rl.data.replay import ReplayDataModule
     from lit_rl.data.rollout import RolloutDataModule
-    from lit_rl.envs.check_env import check_env
+    from lit_rl.envs.check import check_env
+    from lit_rl.envs.check_vector import check_vector_env
     from lit_rl.envs.vector import make_vector_env
     from lit_rl.types import Decision, EnvSpec, Policy, VectorEnv
 
@@ -37,6 +38,7 @@ __all__ = [
     "UniformPolicy",
     "VectorEnv",
     "check_env",
+    "check_vector_env",
     "evaluate",
     "export_policy",
     "load_policy",
@@ -54,7 +56,8 @@ _HOME = {
     "RolloutDataModule": "data.rollout",
     "UniformPolicy": "collect.uniform",
     "VectorEnv": "types",
-    "check_env": "envs.check_env",
+    "check_env": "envs.check",
+    "check_vector_env": "envs.check_vector",
     "evaluate": "collect.evaluate",
     "export_policy": "algos.export",
     "load_policy": "algos.export",

@@ -15,6 +15,8 @@ import pytest
 
 import lit_rl
 import lit_rl.callbacks
+import lit_rl.envs.alice_bob
+import lit_rl.envs.pettingzoo
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -81,7 +83,10 @@ def test_folders_on_top_are_linked_into_the_package_by_relative_symlinks(name: s
     assert link.readlink() == Path("..") / name
 
 
-@pytest.mark.parametrize("module", [lit_rl, lit_rl.callbacks], ids=lambda module: module.__name__)
+LAZY = [lit_rl, lit_rl.callbacks, lit_rl.envs.alice_bob, lit_rl.envs.pettingzoo]
+
+
+@pytest.mark.parametrize("module", LAZY, ids=lambda module: module.__name__)
 def test_lazy_names_all_load(module):
     assert set(module.__all__) == set(module._HOME)
     for name in module.__all__:

@@ -156,9 +156,9 @@ def _known_classes(message: str) -> Iterator[str]:
 
 
 def _is_for_users(found: type) -> bool:
-    """Tell whether users may name a class: learners that are not exported are parts of others."""
-    of_learners = found.__module__.startswith("lit_rl.algos.")
-    return found.__name__ in lit_rl.__all__ if of_learners else found.__module__.startswith("lit_rl.")
+    """Say whether to name a class: of learners and data modules only those that ``lit_rl`` exports."""
+    has_parts = found.__module__.startswith(("lit_rl.algos.", "lit_rl.data."))
+    return found.__name__ in lit_rl.__all__ if has_parts else found.__module__.startswith("lit_rl.")
 
 
 def _subclasses(base: type) -> set[type]:

@@ -10,9 +10,9 @@ from lit_rl.types import EnvSpec, Episodes
 
 
 def action_norms(action: np.ndarray, spec: EnvSpec) -> np.ndarray | None:
-    """Euclidean norms ``(..., N)`` of actions ``(..., N, *shape)``; with agents the mean over them.
+    """Return Euclidean norms ``(..., N)`` of actions ``(..., N, *shape)``; with agents the mean over them.
 
-    None unless actions are boxes: the norm of a choice means nothing.
+    It is None unless actions are boxes: the norm of a choice means nothing.
     """
     if spec.action.kind != "box":
         return None
@@ -22,7 +22,7 @@ def action_norms(action: np.ndarray, spec: EnvSpec) -> np.ndarray | None:
 
 
 class RunningEpisodes:
-    """What was summed so far over the running episode of each environment.
+    """Keeps the sums over the running episode of each environment.
 
     Args:
         num_envs: Number N of environments.
@@ -44,13 +44,13 @@ class RunningEpisodes:
         norm: np.ndarray | None = None,
         values: dict[str, np.ndarray] | None = None,
     ) -> Episodes:
-        """Add T steps; statistics of the episodes that ended within them.
+        """Add T steps, and return statistics of the episodes that ended within them.
 
         Args:
             reward: ``(T, N)`` or ``(T, N, A)``, of which the mean over agents is summed.
             valid: ``(T, N)`` bool, False where the environment only reset itself; None: all are steps.
             final_index: ``(K,)``: ``t * N + n`` of each episode end, ascending.
-            norm: ``(T, N)`` what :func:`action_norms` gives.
+            norm: Norms ``(T, N)`` of the actions, from :func:`action_norms`.
             values: ``(T, N)`` each; NaN where nothing was reported.
         """
         summed = reward.astype(np.float64)
@@ -83,7 +83,7 @@ class RunningEpisodes:
         }
 
     def _over_episodes(self, name: str, series: np.ndarray, final_index: np.ndarray) -> np.ndarray:
-        """Sums ``(K,)`` of ``series`` ``(T, N)`` over the episodes that end; the rest is kept."""
+        """Return sums ``(K,)`` of ``series`` ``(T, N)`` over the episodes that end, and keep the rest."""
         before = self._sums.get(name)
         total = np.cumsum(series, axis=0)
         if before is not None:
@@ -98,9 +98,9 @@ class RunningEpisodes:
         return ended
 
     def get_state(self) -> dict[str, Tensor]:
-        """The sums, each ``(N,)``."""
+        """Return the sums, each ``(N,)``."""
         return {name: torch.from_numpy(value.copy()) for name, value in self._sums.items()}
 
     def set_state(self, state: dict[str, Tensor]) -> None:
-        """Inverse of :meth:`get_state`."""
+        """Continue from sums that :meth:`get_state` returned."""
         self._sums = {name: value.numpy().copy() for name, value in state.items()}

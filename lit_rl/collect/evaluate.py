@@ -24,14 +24,14 @@ def evaluate(
     """Play exactly one episode in each of the N environments: no episode is preferred for being short.
 
     Args:
-        policy: Asked with ``greedy=True``.
+        policy: Policy that acts greedily.
         env: Evaluation environments; N is the number of episodes.
         seed: Environment i is seeded with ``seed + i``, so equal policies meet equal episodes.
-        device: Where the policy lives.
-        on_step: Called before the first step and after every step with whether the first episode still runs
-            (for video).
-        on_transition: Called after every step, before ``on_step``, with what the policy decided and what came
-            of it (for replays).
+        device: Device of the policy.
+        on_step: Function that is called before the first step and after every step with whether the first
+            episode still runs (for video).
+        on_transition: Function that is called after every step, before ``on_step``, with what the policy
+            decided and what came of it (for playbacks).
 
     Returns:
         Episodes in the order of the environments.
@@ -77,7 +77,7 @@ def evaluate(
 
 
 class _Reported:
-    """Mean and last of the values that the environments report in their one episode each."""
+    """Collects mean and last of the values that the environments report in their one episode each."""
 
     def __init__(self, num_envs: int) -> None:
         self._num_envs = num_envs

@@ -21,7 +21,7 @@ class InlineCollector:
     Args:
         env: The environments. The collector closes them.
         seed: Environment i starts with ``seed + i``.
-        device: Where the policy lives; observations are sent there and actions fetched from there.
+        device: Device of the policy; observations are sent there and actions fetched from there.
     """
 
     def __init__(self, env: VectorEnv, seed: int, device: torch.device | str = "cpu") -> None:
@@ -94,7 +94,7 @@ class InlineCollector:
         )
 
     def get_state(self) -> dict[str, Any]:
-        """Environments (None when they cannot say), current observation, carry and running episodes."""
+        """Return environments (None when they cannot say), observation, carry and running episodes."""
         if self._obs is None:
             return {"started": False}
         as_tensor = lambda leaf: torch.as_tensor(np.array(leaf))  # noqa: E731
@@ -109,9 +109,9 @@ class InlineCollector:
         }
 
     def set_state(self, state: dict[str, Any]) -> bool:
-        """Continue from :meth:`get_state`.
+        """Continue from a state that :meth:`get_state` returned.
 
-        False when the environments could not save theirs: all episodes start anew.
+        It returns False when the environments could not save theirs: all episodes start anew.
         """
         if not state["started"]:
             return True

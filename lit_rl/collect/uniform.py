@@ -30,11 +30,11 @@ class UniformPolicy:
         self._low, self._high = torch.tensor(action.low), torch.tensor(action.high)
 
     def initial_carry(self, num_envs: int) -> Nested:
-        """No memory."""
+        """Return the empty carry: this policy has no memory."""
         return {}
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
-        """Uniform actions ``(N, ...)`` (``(N, A, ...)`` with agents); ``greedy`` makes no difference."""
+        """Draw uniform actions ``(N, ...)`` (``(N, A, ...)`` with agents); ``greedy`` is ignored."""
         lead = (next(leaves(obs)).shape[0], *self._agents)
         spec = self._action
         if spec.kind == "box":

@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from lit_rl.buffers import ReplayRing
 from lit_rl.collect.uniform import UniformPolicy
-from lit_rl.data.environments import EnvFactory, Environments, Vectorization
+from lit_rl.data.arguments import EnvFactory, EnvironmentArguments
 from lit_rl.data.loaders import Batches
+from lit_rl.data.module import RLDataModule
+from lit_rl.envs.vector import Vectorization
 from lit_rl.nested import map_nested
-from lit_rl.types import EnvSpec, Episodes, EvalEpisodes, Nested, ReplayBatch, Rollout
+from lit_rl.types import Episodes, Nested, ReplayBatch, Rollout
 
 
-class ReplayDataModule(LightningDataModule):
-    """Environments to minibatches of replayed transitions ``[M, B, ...]``, for off-policy learners (SAC).
+class ReplayDataModule(RLDataModule):
+    """Turns environments into minibatches ``[M, B, ...]`` of replayed transitions, for off-policy learners.
 
     Each batch first plays ``steps_per_batch`` steps in every environment, then samples
     M = ``steps_per_batch * num_envs * updates_per_step`` minibatches, so the ratio of updates to env steps is
@@ -41,16 +42,16 @@ class ReplayDataModule(LightningDataModule):
         batches_per_epoch: Length of an epoch, equal on all ranks. Evaluation follows every epoch.
         memmap: Folder for a memory-mapped ring, for more transitions than memory holds; None keeps it in
             memory.
-        vectorization: See ``RolloutDataModule``.
+        vectorization: Way in which environments are stepped together, as of ``RolloutDataModule``.
         env_kwargs: Keyword arguments of the environment.
         wrappers: ``class_path`` of Gymnasium wrappers, applied in order.
         record: Names of values in ``info`` to record.
         eval_episodes: Greedy episodes per evaluation, over all ranks.
-        seed: Of the first environment; None takes the run's seed.
-        check: Try the environment once and say in plain words what is wrong with it.
-        replay: After each evaluation write its first episode into ``replay.json`` of the run directory, for
-            ``lit-rl report``. The environment must have ``snapshot`` (see ``lit_rl.types``).
-        num_workers: See ``RolloutDataModule``.
+        seed: Seed of the first environment; None takes the run's seed.
+        check: Whether the environment is tried once, to say in plain words what is wrong with it.
+        playback: Write the first episode of each evaluation into ``playback.json`` of the run directory, for
+            ``lit-rl report``. The environment must have ``picture`` (``Drawable`` of ``lit_rl.types``).
+        num_workers: Processes of ``vectorization="async"``, as of ``RolloutDataModule``.
     """
 
     def __init__(
@@ -72,27 +73,27 @@ class ReplayDataModule(LightningDataModule):
         eval_episodes: int = 10,
         seed: int | None = None,
         check: bool = True,
-        replay: bool = False,
+        playback: bool = False,
         num_workers: int | None = None,
     ) -> None:
-        super().__init__()
-        self.environments = Environments(
-            env,
-            num_envs,
-            vectorization,
-            env_kwargs,
-            wrappers,
-            record,
-            eval_episodes,
-            seed,
-            check,
-            replay,
-            num_workers,
+        super().__init__(
+            EnvironmentArguments(
+                env=env,
+                num_envs=num_envs,
+                vectorization=vectorization,
+                env_kwargs=env_kwargs,
+                wrappers=wrappers,
+                record=record,
+                num_workers=num_workers,
+                seed=seed,
+                check=check,
+                eval_episodes=eval_episodes,
+                playback=playback,
+            )
         )
-        self.num_envs, self.steps_per_batch, self.batch_size = num_envs, steps_per_batch, batch_size
+        self.steps_per_batch, self.batch_size = steps_per_batch, batch_size
         self.capacity, self.warmup_steps, self.n_step = capacity, warmup_steps, n_step
         self.batches_per_epoch, self.memmap = batches_per_epoch, memmap
-        self.video: Path | None = None
         self.save_replay = True
         self._check_arguments(updates_per_step)
         self.minibatches = round(steps_per_batch * num_envs * updates_per_step)
@@ -116,9 +117,9 @@ class ReplayDataModule(LightningDataModule):
             )
 
     @property
-    def spec(self) -> EnvSpec:
-        """Observation and action of the environments."""
-        return self.environments.spec
+    def collect_steps(self) -> int:
+        """Steps of every environment between two batches."""
+        return self.steps_per_batch
 
     @property
     def ring(self) -> ReplayRing:
@@ -128,24 +129,18 @@ class ReplayDataModule(LightningDataModule):
             self._ring = ReplayRing(self.capacity, self.num_envs, path)
         return self._ring
 
-    def setup(self, stage: str) -> None:
-        """Bind the environments to the trainer, whose rank offsets the seeds; new learner, new ring."""
-        if not self.environments.bind(self.trainer):
-            self._ring = None
+    def train_dataloader(self) -> Batches:
+        """Return ``batches_per_epoch`` blocks of minibatches, each made when it is asked for."""
+        return Batches(self._blocks, self.batches_per_epoch)
 
     def _blocks(self) -> Iterator[ReplayBatch]:
-        gamma = getattr(self.environments.module, "gamma", None)
-        if gamma is None:
-            raise TypeError(
-                f"ReplayDataModule needs a learner with gamma, got {type(self.environments.module).__name__}"
-            )
         if self._pending_ring is not None:
             self.ring.set_state(self._pending_ring)
             self._pending_ring = None
         if not self.environments.begin(ring_is_restored=len(self.ring) > 0):
             self.ring.end_episodes()  # n-step windows must not run from the old episodes into the new ones
         for _ in range(self.batches_per_epoch):
-            yield self._block(gamma)
+            yield self._block(self.environments.learner.gamma)
 
     def _block(self, gamma: float) -> ReplayBatch:
         """Play, store, sample. The first block of a run plays the warm-up before."""
@@ -154,7 +149,7 @@ class ReplayDataModule(LightningDataModule):
             steps = -(-self.warmup_steps // self.num_envs)
             played.append(environments.collect(UniformPolicy(self.spec), steps))
             self.ring.add(transitions(played[-1]))
-        played.append(environments.collect(environments.module, self.steps_per_batch))  # type: ignore[arg-type]
+        played.append(environments.collect(environments.learner, self.steps_per_batch))
         self.ring.add(transitions(played[-1]))
         start = time.perf_counter()
         sampled = self.ring.sample(self.minibatches, self.batch_size, gamma, self.n_step)
@@ -175,58 +170,33 @@ class ReplayDataModule(LightningDataModule):
         }
         return batch
 
-    def train_dataloader(self) -> Batches:
-        """``batches_per_epoch`` blocks of minibatches, each made when it is asked for."""
-        return Batches(self._blocks, self.batches_per_epoch)
+    def local_state(self) -> dict[str, Any]:
+        """Return the filled ring, if ``save_replay``."""
+        if not self.save_replay:
+            return {"ring": None}
+        if self._pending_ring is not None:
+            return {"ring": self._pending_ring}
+        is_filled = self._ring is not None and len(self._ring) > 0
+        return {"ring": self.ring.get_state() if is_filled else None}
 
-    def val_dataloader(self) -> Batches:
-        """One batch of evaluation episodes."""
-        return Batches(self._evaluations, 1)
+    def load_local_state(self, state: dict[str, Any]) -> None:
+        """Keep the ring of a checkpoint until the next batch."""
+        self._pending_ring = state.get("ring")
 
-    def test_dataloader(self) -> Batches:
-        """The same as for validation."""
-        return Batches(self._evaluations, 1)
-
-    def _evaluations(self) -> Iterator[EvalEpisodes]:
-        return self.environments.evaluations(self.video)
-
-    def predict_dataloader(self) -> Batches:
-        """One rollout of the greedy policy, as long as ``steps_per_batch``."""
-        return Batches(self._greedy_rollout, 1)
-
-    def _greedy_rollout(self) -> Iterator[Rollout]:
-        yield self.environments.collect_greedy(self.steps_per_batch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Environments, random generators and, if ``save_replay``, the filled ring, of every rank."""
-        keep = self.save_replay and self._ring is not None and len(self._ring) > 0
-        ring = (
-            self._pending_ring
-            if self._pending_ring is not None
-            else (self.ring.get_state() if keep else None)
-        )
-        return self.environments.state_dict({"ring": ring if self.save_replay else None})
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict` at the next batch."""
-        self.environments.trainer = self.trainer
-        self._pending_ring = self.environments.load_state_dict(state_dict).get("ring")
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Batches are made on the CPU: there is nothing to visit when the learner is there too."""
-        on_cpu = device.type == "cpu"
-        return batch if on_cpu else super().transfer_batch_to_device(batch, device, dataloader_idx)
+    def forget(self) -> None:
+        """Drop the ring: its transitions are of another learner."""
+        self._ring = None
 
     def teardown(self, stage: str) -> None:
         """Close the environments, and a memory-mapped ring; a ring in memory stays for further training."""
-        self.environments.close()
+        super().teardown(stage)
         if self._ring is not None and self.memmap is not None:
             self._ring.close()
             self._ring = None
 
 
 def _joined(parts: list[Episodes], sizes: list[int]) -> Episodes:
-    """Episodes of successive rollouts of so many env steps, as those of one batch."""
+    """Join the episodes of two successive rollouts of ``sizes`` env steps into those of one batch."""
     if len(parts) > 1:
         first, second = parts
         shifted: Any = {**second, "end_step": second["end_step"] + sizes[0]}
@@ -235,7 +205,7 @@ def _joined(parts: list[Episodes], sizes: list[int]) -> Episodes:
 
 
 def transitions(rollout: Rollout) -> dict[str, Nested]:
-    """Rollout to transitions ``(T, N, ...)`` with the true next observation in each."""
+    """Turn a rollout into transitions ``(T, N, ...)``, each with its true next observation."""
     next_obs = map_nested(_after_first, rollout["obs"])
     if len(rollout["final_index"]):
 

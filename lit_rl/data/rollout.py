@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.pytorch import LightningDataModule
-
-from lit_rl.data.environments import EnvFactory, Environments, Vectorization
+from lit_rl.data.arguments import EnvFactory, EnvironmentArguments
 from lit_rl.data.loaders import Batches
-from lit_rl.types import EnvSpec, EvalEpisodes, Rollout
+from lit_rl.data.module import RLDataModule
+from lit_rl.envs.vector import Vectorization
+from lit_rl.types import Rollout
 
 
-class RolloutDataModule(LightningDataModule):
-    """Environments to rollouts ``[T, N, ...]``, for on-policy learners (PPO and its relatives).
+class RolloutDataModule(RLDataModule):
+    """Turns environments into rollouts ``[T, N, ...]``, for on-policy learners (PPO and its relatives).
 
     Args:
         env: Gymnasium id (``CartPole-v1``), or ``class_path`` of an environment class, or a Python callable.
@@ -29,14 +27,14 @@ class RolloutDataModule(LightningDataModule):
         wrappers: ``class_path`` of Gymnasium wrappers, applied in order.
         record: Names of values in ``info`` that rollouts record (reward terms, positions).
         eval_episodes: Greedy episodes per evaluation, on environments of their own; over all ranks.
-        seed: Of the first environment; None takes the run's seed.
-        check: Try the environment once and say in plain words what is wrong with it.
+        seed: Seed of the first environment; None takes the run's seed.
+        check: Whether the environment is tried once, to say in plain words what is wrong with it.
         batch_env_steps: Env steps per rollout over all environments of a rank, in place of ``rollout_steps``;
             ``num_envs`` must divide it.
-        replay: After each evaluation write its first episode into ``replay.json`` of the run directory, for
-            ``lit-rl report``. The environment must have ``snapshot`` (see ``lit_rl.types``).
+        playback: Write the first episode of each evaluation into ``playback.json`` of the run directory, for
+            ``lit-rl report``. The environment must have ``picture`` (``Drawable`` of ``lit_rl.types``).
         num_workers: Processes over which ``async`` divides environments of several agents and native
-            batches, per rank. None: as many as the cores that this process may use, at most ``num_envs``.
+            batches, per rank. None takes one per core that this process may use, at most ``num_envs``.
     """
 
     def __init__(
@@ -53,10 +51,9 @@ class RolloutDataModule(LightningDataModule):
         seed: int | None = None,
         check: bool = True,
         batch_env_steps: int | None = None,
-        replay: bool = False,
+        playback: bool = False,
         num_workers: int | None = None,
     ) -> None:
-        super().__init__()
         if batch_env_steps is not None:
             rollout_steps = _steps_of_each(batch_env_steps, num_envs)
         if rollout_steps < 1 or rollouts_per_epoch < 1:
@@ -64,84 +61,45 @@ class RolloutDataModule(LightningDataModule):
                 "RolloutDataModule: rollout_steps and rollouts_per_epoch must be at least 1, got "
                 f"{rollout_steps} and {rollouts_per_epoch}"
             )
-        self.rollout_steps, self.rollouts_per_epoch = rollout_steps, rollouts_per_epoch
-        self.video: Path | None = None
-        self.environments = Environments(
-            env,
-            num_envs,
-            vectorization,
-            env_kwargs,
-            wrappers,
-            record,
-            eval_episodes,
-            seed,
-            check,
-            replay,
-            num_workers,
+        super().__init__(
+            EnvironmentArguments(
+                env=env,
+                num_envs=num_envs,
+                vectorization=vectorization,
+                env_kwargs=env_kwargs,
+                wrappers=wrappers,
+                record=record,
+                num_workers=num_workers,
+                seed=seed,
+                check=check,
+                eval_episodes=eval_episodes,
+                playback=playback,
+            )
         )
+        self.rollout_steps, self.rollouts_per_epoch = rollout_steps, rollouts_per_epoch
 
     @property
-    def spec(self) -> EnvSpec:
-        """Observation and action of the environments."""
-        return self.environments.spec
+    def collect_steps(self) -> int:
+        """Steps of every environment in one rollout."""
+        return self.rollout_steps
 
     @property
     def rollout_rows(self) -> int:
         """Transitions in a rollout of a rank, those of each agent counted."""
-        return self.rollout_steps * self.environments.num_envs * max(1, len(self.spec.agents))
+        return self.rollout_steps * self.num_envs * max(1, len(self.spec.agents))
 
-    def setup(self, stage: str) -> None:
-        """Bind the environments to the trainer, whose rank offsets the seeds."""
-        self.environments.bind(self.trainer)
+    def train_dataloader(self) -> Batches:
+        """Return ``rollouts_per_epoch`` rollouts, each collected when it is asked for."""
+        return Batches(self._rollouts, self.rollouts_per_epoch)
 
     def _rollouts(self) -> Iterator[Rollout]:
         self.environments.begin()
         for _ in range(self.rollouts_per_epoch):
-            yield self.environments.collect(self.environments.module, self.rollout_steps)  # type: ignore[arg-type]
-
-    def train_dataloader(self) -> Batches:
-        """``rollouts_per_epoch`` rollouts, each collected when it is asked for."""
-        return Batches(self._rollouts, self.rollouts_per_epoch)
-
-    def val_dataloader(self) -> Batches:
-        """One batch of evaluation episodes."""
-        return Batches(self._evaluations, 1)
-
-    def test_dataloader(self) -> Batches:
-        """The same as for validation."""
-        return Batches(self._evaluations, 1)
-
-    def _evaluations(self) -> Iterator[EvalEpisodes]:
-        return self.environments.evaluations(self.video)
-
-    def predict_dataloader(self) -> Batches:
-        """One rollout of the greedy policy."""
-        return Batches(self._greedy_rollout, 1)
-
-    def _greedy_rollout(self) -> Iterator[Rollout]:
-        yield self.environments.collect_greedy(self.rollout_steps)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Environments, random generators and running episodes of every rank."""
-        return self.environments.state_dict({})
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict` at the next batch."""
-        self.environments.trainer = self.trainer
-        self.environments.load_state_dict(state_dict)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Batches are made on the CPU: there is nothing to visit when the learner is there too."""
-        on_cpu = device.type == "cpu"
-        return batch if on_cpu else super().transfer_batch_to_device(batch, device, dataloader_idx)
-
-    def teardown(self, stage: str) -> None:
-        """Close the environments at the end of training; nothing is left running."""
-        self.environments.close()
+            yield self.environments.collect(self.environments.learner, self.rollout_steps)
 
 
 def _steps_of_each(batch_env_steps: int, num_envs: int) -> int:
-    """Steps of each environment.
+    """Divide the env steps of a batch among its environments.
 
     Raises:
         ValueError: ``num_envs`` does not divide ``batch_env_steps``; the message names some that do.

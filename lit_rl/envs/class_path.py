@@ -9,14 +9,14 @@ from typing import Any
 
 
 def factory(source: str | Mapping[str, Any] | Callable[..., Any], argument: str) -> Any:
-    """What a mapping or an entry point names; anything else as it is.
+    """Find what a mapping or an entry point names; anything else is returned as it is.
 
     Args:
         source: ``{"class_path": "my_package.MyEnv", "init_args": {...}}``, an entry point
             (``"mpe2.simple_spread_v3:parallel_env"``), an id, or a callable. ``"package:Id-v0"`` is an id of
             Gymnasium, which imports ``package`` first. Other keys of a mapping count as ``init_args``: so
             jsonargparse delivers ``--data.env.init_args.name value``.
-        argument: Where it was given, for messages.
+        argument: Argument in which it was given, for messages.
 
     Returns:
         The id, or a callable; ``init_args`` are its keyword arguments.
@@ -47,7 +47,7 @@ def factory(source: str | Mapping[str, Any] | Callable[..., Any], argument: str)
 
 
 def _entry_point(text: str) -> Callable[..., Any] | None:
-    """What ``module:name`` names; None where that is an id, or nothing."""
+    """Find what ``module:name`` names; None where that is an id, or nothing."""
     module, _, name = text.partition(":")
     if not name.isidentifier():
         return None

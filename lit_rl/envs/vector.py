@@ -18,9 +18,9 @@ from gymnasium.envs.registration import EnvSpec as Registration
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from lit_rl.envs.check_env import check_env
-from lit_rl.envs.gym_vector import GymnasiumVectorEnv, close_envs
-from lit_rl.envs.workers import WorkerVectorEnv
+from lit_rl.envs.check import check_env
+from lit_rl.envs.gymnasium.vector import GymnasiumVectorEnv, close_envs
+from lit_rl.envs.workers.vector import WorkerVectorEnv
 from lit_rl.types import VectorEnv
 
 Source: TypeAlias = str | Callable[..., Any]
@@ -55,19 +55,19 @@ def make_vector_env(
     Args:
         env: A Gymnasium id (``"package:Id-v0"`` imports ``package`` first), or a callable. One that takes
             ``num_envs`` makes the whole ``VectorEnv``; any other makes one ``gymnasium.Env`` or PettingZoo
-            ``ParallelEnv`` (see ``ParallelVectorEnv``), called N times.
-        num_envs: N.
+            ``ParallelEnv`` (for ``ParallelVectorEnv``), called N times.
+        num_envs: Number N of environments.
         vectorization: ``native`` is the batched class an id may be registered with, ``sync`` N copies in this
             process, ``envpool`` the pool of that name. ``async``, for slow environments, gives each Gymnasium
             environment a process, and divides those of several agents, and the batch of a callable that takes
-            ``num_envs``, over ``num_workers`` processes (see ``WorkerVectorEnv``). ``auto`` takes native
+            ``num_envs``, over ``num_workers`` processes (``WorkerVectorEnv``). ``auto`` takes native
             where it exists, needs no JAX and knows the arguments given, else sync.
         env_kwargs: Arguments of the environment.
-        wrappers: Applied to each single environment, the first one innermost.
+        wrappers: Wrappers of each single environment, the first one innermost.
         record: Keys of ``info`` to return in ``Step.metrics``.
-        render: Make the environments with ``render_mode="rgb_array"``, for ``frame()``.
-        autoreset: How sync and async environments restart; ``auto`` is same-step.
-        check: Try one throw-away copy first (see ``check_env``); native batches and EnvPool have none.
+        render: Whether the environments are made with ``render_mode="rgb_array"``, for ``frame()``.
+        autoreset: Way in which sync and async environments restart; ``auto`` is same-step.
+        check: Whether a throw-away copy is tried first (``check_env``); native batches and EnvPool have none.
         num_workers: Processes of ``async``; None takes one per core that this process may use, at most N.
 
     Raises:
@@ -157,9 +157,9 @@ class _MakesParallelEnv(Exception):  # noqa: N818  # no error: found out by call
 def _parallel_batch_fn(
     env: Any, kwargs: dict[str, Any], record: Sequence[str], check: bool
 ) -> Callable[[int], VectorEnv]:
-    """Function that makes so many copies of a PettingZoo environment, tried once here where ``check``."""
-    from lit_rl.envs.check_parallel import check_parallel
-    from lit_rl.envs.pettingzoo import ParallelVectorEnv
+    """Return what makes so many copies of a PettingZoo environment, tried once here where ``check``."""
+    from lit_rl.envs.pettingzoo.check import check_parallel
+    from lit_rl.envs.pettingzoo.vector import ParallelVectorEnv
 
     if check:
         check_parallel(partial(env, **kwargs))
@@ -169,7 +169,7 @@ def _parallel_batch_fn(
 def _single_env_fn(
     env: Source, kwargs: dict[str, Any], wrappers: Sequence[Wrapper]
 ) -> Callable[[], gymnasium.Env]:
-    """Function that makes one environment with its wrappers."""
+    """Return a function that makes one environment with its wrappers."""
     if isinstance(env, str):
         _registration(env)
 
@@ -198,7 +198,7 @@ def _single_env_fn(
 
 @contextmanager
 def _without_deprecations_of_mujoco(env_id: str) -> Iterator[None]:
-    """MuJoCo 4 prints what it deprecates in Gymnasium's models, and logs it into the working directory."""
+    """Keep MuJoCo 4 from printing what it deprecates in Gymnasium's models, and from logging it here."""
     entry = _registration(env_id).entry_point
     if not (isinstance(entry, str) and entry.startswith("gymnasium.envs.mujoco")):
         yield
@@ -218,7 +218,7 @@ def _without_deprecations_of_mujoco(env_id: str) -> Iterator[None]:
 
 
 def _registration(env_id: str) -> Registration:
-    """What Gymnasium knows of an id."""
+    """Return what Gymnasium knows of an id."""
     module, _, name = env_id.rpartition(":")
     if module:
         importlib.import_module(module)
@@ -233,7 +233,7 @@ def _registration(env_id: str) -> Registration:
 
 
 def _choose(env: Source, kwargs: dict[str, Any], is_plain: bool) -> str:
-    """``native`` where the id has a batched class that runs here with these arguments, else ``sync``."""
+    """Choose ``native`` where the id has a batched class that runs here with these arguments."""
     if not isinstance(env, str) or not is_plain:
         return "sync"
     entry = _registration(env).vector_entry_point

@@ -79,7 +79,7 @@ class Episodes(TypedDict):
     values: dict[str, Tensor]
     """What the environment reported, float64: mean over the steps that report it; NaN where none did."""
     last_values: dict[str, Tensor]
-    """The same at the last step of the episode."""
+    """What the environment reported at the last step of the episode, float64."""
 
 
 class Batch(TypedDict):

@@ -13,6 +13,7 @@ from lit_rl.types.experience import Decision, Nested, NestedArray, Rollout, Step
 from lit_rl.types.spec import EnvSpec
 
 if TYPE_CHECKING:  # processes that step environments do without the second and the 180 MB of torch
+    import torch
     from torch import Tensor
 
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:  # processes that step environments do without the second and 
 class VectorEnv(Protocol):
     """N environments stepped together.
 
-    Episodes restart by themselves; ``final_obs`` keeps what was seen last.
+    Episodes restart by themselves; ``final_obs`` keeps what was seen last. ``lit_rl.check_vector_env`` tries
+    whether a batch keeps to all this.
     """
 
     num_envs: int
@@ -33,12 +35,13 @@ class VectorEnv(Protocol):
     def step(self, action: np.ndarray) -> Step:
         """Apply ``action`` ``(N, ...)`` (``(N, A, ...)`` with agents).
 
-        Boxes are clipped to their bounds here.
+        Boxes are clipped to their bounds here. The arrays that come back are new: no later call writes into
+        them, nor into ``action``.
         """
         ...
 
     def get_state(self) -> dict[str, Any] | None:
-        """Everything needed to continue exactly, as tensors and plain types; None when that is not known."""
+        """Return what is needed to continue exactly, as tensors and plain types; None when unknown."""
         ...
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -52,10 +55,12 @@ class VectorEnv(Protocol):
 
 @runtime_checkable
 class Drawable(Protocol):
-    """A ``VectorEnv`` that can tell what one of its environments looks like, for replays."""
+    """A ``VectorEnv`` that says what one of its environments looks like, so that reports can draw it."""
 
-    def snapshot(self, env: int) -> dict[str, Any]:
-        """Environment ``env`` at this moment as plain types for JSON; its ``kind`` says how to draw it."""
+    spec: EnvSpec
+
+    def picture(self, env: int) -> dict[str, Any]:
+        """Describe environment ``env`` now as plain types for JSON; its ``kind`` says how to draw it."""
         ...
 
 
@@ -99,6 +104,11 @@ class Learner(Policy, Protocol):
     reward_components: dict[str, Tensor] | None
     """Parts of the reward of the batch just trained, each ``(T, N)``; None where a learner has none."""
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the networks."""
+        ...
+
     def log_values(self, values: dict[str, float]) -> None:
         """Log ``values`` at the axis of env steps; at the end of a batch as part of its row."""
         ...
@@ -124,7 +134,8 @@ def as_learner(module: object, asked_by: str) -> Learner:
     """
     if isinstance(module, Learner):
         return module
-    names = [*Learner.__annotations__, "log_values", "log_point", "write_row", "initial_carry", "act"]
+    methods = ["device", "log_values", "log_point", "write_row", "initial_carry", "act"]
+    names = [*Learner.__annotations__, *methods]
     missing = [name for name in names if not hasattr(module, name)]
     raise TypeError(
         f"{asked_by} needs a learner (a subclass of lit_rl's RLModule, such as PPO), got "
@@ -164,7 +175,7 @@ class ExactState(Protocol):
     """Anything whose state can be saved exactly, as tensors and plain types."""
 
     def get_state(self) -> dict[str, Any]:
-        """State as a dict that ``torch.load(weights_only=True)`` accepts."""
+        """Return the state as a dict that ``torch.load(weights_only=True)`` accepts."""
         ...
 
     def set_state(self, state: dict[str, Any]) -> None:

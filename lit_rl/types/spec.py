@@ -106,7 +106,7 @@ class EnvSpec:
 
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> EnvSpec:
-        """Inverse of :meth:`to_dict`."""
+        """Make a spec from a dict that :meth:`to_dict` returned."""
         return EnvSpec(
             name=plain["name"],
             observation=_leaf_from_dict(plain["observation"]),

@@ -19,8 +19,8 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
-from lit_rl.envs.pettingzoo import ParallelVectorEnv
-from lit_rl.envs.workers import WorkerVectorEnv, usable_cores
+from lit_rl.envs.pettingzoo.vector import ParallelVectorEnv
+from lit_rl.envs.workers.vector import WorkerVectorEnv, usable_cores
 from lit_rl.types import VectorEnv
 
 SPREAD = "mpe2.simple_spread_v3.parallel_env"

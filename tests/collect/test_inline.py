@@ -9,7 +9,7 @@ import torch
 
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.collect.uniform import UniformPolicy
-from lit_rl.data.environments import get_rng_state, set_rng_state
+from lit_rl.data.random_state import get_rng_state, set_rng_state
 from lit_rl.envs.vector import Autoreset, make_vector_env
 from lit_rl.nested import leaves
 from lit_rl.types import Collector, Decision, Policy, Rollout
@@ -201,7 +201,7 @@ def test_a_state_is_not_touched_by_what_comes_after():
 
 
 def test_environments_that_cannot_save_start_other_episodes():
-    """Not those of the first run again: the seed moves on with each restart."""
+    """They are not those of the first run again: the seed moves on with each restart."""
 
     class Unknown(Mixed):
         pass

@@ -1,39 +1,26 @@
 from __future__ import annotations
 
-import random
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
 
 from lit_rl import PPO, SAC, ReplayDataModule, RolloutDataModule
-from lit_rl.data.environments import Environments, get_rng_state, set_rng_state
+from lit_rl.data.arguments import EnvironmentArguments
+from lit_rl.data.environments import Environments
 from tests.toys import ContinuousEpisodes57, Episodes57, MatchingPair, fit, make_trainer, parameters_of
 from tests.worker_toys import Uneven
 
 
-def environments(
-    env: Any = Episodes57, num_envs: int = 4, seed: int | None = None, eval_episodes: int = 10
-) -> Environments:
-    return Environments(env, num_envs, "auto", None, None, None, eval_episodes, seed, check=False)
-
-
-class SeedLog(Episodes57):
-    """Notes every seed it is reset with."""
-
-    seeds: list[int] = []  # noqa: RUF012 - shared by all copies on purpose
-
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
-        if seed is not None:
-            self.seeds.append(seed)
-        return super().reset(seed=seed)
+def environments(env: Any = Episodes57, num_envs: int = 4, seed: int | None = None) -> Environments:
+    arguments = EnvironmentArguments(env, num_envs, seed=seed, check=False)
+    return Environments(arguments, "RolloutDataModule")
 
 
 def on_rank(made: Environments, rank: int, world_size: int, module: Any = None) -> Environments:
-    """The same environments in a run of several ranks."""
+    """Put the environments into a run of several ranks."""
     made.trainer = SimpleNamespace(  # type: ignore[assignment]  # the few attributes that are asked for
         global_rank=rank,
         world_size=world_size,
@@ -67,87 +54,8 @@ def test_training_in_workers_equals_training_in_one_process():
     assert trained[0][1] == trained[1][1]
 
 
-def test_a_wrong_number_of_workers():
-    for num_workers in (0, 9):
-        expected = f"between 1 and num_envs=8, got {num_workers}; set data.init_args.num_workers"
-        with pytest.raises(ValueError, match=expected):
-            RolloutDataModule(Uneven, vectorization="async", num_workers=num_workers)
-
-
-def test_evaluation_has_seeds_of_its_own():
-    """Two ranks share five episodes, rounded up; nobody meets an episode of training or of the other rank."""
-    seen = {}
-    for rank in range(2):
-        SeedLog.seeds = []
-        made = on_rank(environments(SeedLog, seed=7, eval_episodes=5), rank, 2)
-        module = PPO(hidden=(4,), spec=made.spec)
-        module.configure_model()
-        on_rank(made, rank, 2, module)
-        made.collect(module, 2)
-        training = list(SeedLog.seeds)
-        SeedLog.seeds = []
-        batches = [next(made.evaluations(None)) for _ in range(2)]
-        assert [len(batch["episodes"]["episode_return"]) for batch in batches] == [3, 3]
-        assert SeedLog.seeds[:3] == SeedLog.seeds[3:]  # equal policies meet equal episodes
-        seen[rank] = (set(training), set(SeedLog.seeds))
-        made.close()
-    assert seen[0][0] == {7, 8, 9, 10}
-    assert seen[1][0] == {11, 12, 13, 14}
-    assert len(seen[0][1] | seen[1][1]) == 6
-    assert not (seen[0][1] | seen[1][1]) & (seen[0][0] | seen[1][0])
-
-
-def test_evaluation_plays_every_environment_once_and_is_reported():
-    module = PPO(hidden=(4,), batch_size=16)
-    data = RolloutDataModule(Episodes57, 2, 8, rollouts_per_epoch=1, eval_episodes=3, seed=0)
-    logger = fit(module, data, limit_val_batches=1.0)
-    assert logger.column("eval/episodes") == [3]
-    lengths = [{0: 5, 1: 7, 2: 5}[(0 + 500_009 + i) % 3] for i in range(3)]
-    assert logger.column("eval/length_mean") == [pytest.approx(sum(lengths) / 3)]
-    returns = [{0: 10, 1: 91, 2: 110}[(500_009 + i) % 3] for i in range(3)]
-    assert logger.column("eval/return_mean") == [pytest.approx(np.mean(returns))]
-    assert logger.column("eval/return_std") == [pytest.approx(np.std(returns, ddof=1))]
-    assert module.eval_result is not None
-    assert module.eval_result["env_steps"] == 16
-
-
-def test_evaluation_does_not_change_what_is_learned():
-    finals = []
-    for limit in (0, 1.0):
-        torch.manual_seed(0)
-        module = PPO(hidden=(4,), batch_size=16)
-        fit(
-            module,
-            RolloutDataModule("CartPole-v1", 2, 16, rollouts_per_epoch=2),
-            max_epochs=2,
-            limit_val_batches=limit,
-        )
-        finals.append(parameters_of(module))
-    assert torch.equal(*finals)
-
-
-def test_random_generators_round_trip(tmp_path: Any):
-    torch.save(get_rng_state(), tmp_path / "rng.pt")
-
-    def draw() -> list[Any]:
-        return [
-            torch.rand(3).tolist(),
-            np.random.rand(3).tolist(),  # noqa: NPY002 - the generator of third parties
-            np.random.randn(1).tolist(),  # noqa: NPY002
-            random.random(),
-            random.gauss(0, 1),
-        ]
-
-    np.random.randn(1)  # noqa: NPY002 - leaves half a pair behind
-    torch.save(get_rng_state(), tmp_path / "rng.pt")
-    expected = draw()
-    assert draw() != expected
-    set_rng_state(torch.load(tmp_path / "rng.pt", weights_only=True))
-    assert draw() == expected
-
-
 def resumed(make_module: Any, make_data: Any, tmp_path: Any, **kwargs: Any) -> tuple[Any, Any]:
-    """Two epochs at once, and two with a checkpoint and new objects between."""
+    """Train two epochs at once, and two with a checkpoint and new objects between."""
     torch.manual_seed(0)
     whole = make_module()
     make_trainer(max_epochs=2, **kwargs).fit(whole, datamodule=make_data())
@@ -260,17 +168,6 @@ def test_a_state_that_was_not_used_yet_is_saved_as_it_came():
     fresh = environments()
     assert fresh.load_state_dict(state) == {"ring": "kept"}
     assert fresh.state_dict({"ring": None})["ranks"][0]["own"] == {"ring": "kept"}
-
-
-def test_arguments_out_of_range():
-    with pytest.raises(
-        ValueError, match=r"num_envs must be at least 1, got 0; set data\.init_args\.num_envs"
-    ):
-        environments(num_envs=0)
-    with pytest.raises(
-        ValueError, match=r"eval_episodes must be at least 1, got 0; set data\.init_args\.eval_episodes"
-    ):
-        environments(eval_episodes=0)
 
 
 def test_collecting_needs_a_trainer():

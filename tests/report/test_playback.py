@@ -23,7 +23,7 @@ def record(env, steps, skills=True):
     frames = []
     shape = (env.num_envs, len(env.spec.agents))
     for _ in range(steps):
-        frames.append(env.snapshot(0))
+        frames.append(env.picture(0))
         is_box = env.spec.action.kind == "box"
         env.step(rng.uniform(-1, 1, (*shape, 3)).astype(np.float32) if is_box else rng.integers(0, 5, shape))
     content = {"env": "x", "agents": list(env.spec.agents), "env_steps": 640, "end": "truncated"}

@@ -66,7 +66,7 @@ def _refuse_surplus(wish_NAM: np.ndarray, asks_NAM: np.ndarray, capacity: int) -
 
 
 def _refuse_surplus_everywhere(wish_NAM: Array, asks_NAM: Array, capacity: int, xp: Library) -> Array:
-    """As :func:`_refuse_surplus`, ranked at all stations, so that no shape depends on who is full.
+    """Do as :func:`_refuse_surplus` does, but rank at all stations: no shape depends on who is full.
 
     Returns:
         One bool on the device.

@@ -85,7 +85,7 @@ def _relays(hops_NA: np.ndarray, via: list[np.ndarray]) -> np.ndarray:
 
 
 def _relays_everywhere(hops_NA: Array, via: list[Array], xp: Library) -> Array:
-    """As :func:`_relays`, for all UAVs at every length, so that no shape depends on the routes."""
+    """Do as :func:`_relays` does, for all UAVs at every length: no shape depends on the routes."""
     relay = xp.zeros(hops_NA.shape, xp.bool_)
     own = xp.arange(hops_NA.shape[1])
     for length in range(2, len(via) + 2):

@@ -15,10 +15,10 @@ from lit_rl.types import Decision, Nested
 
 
 class RandomFlight:
-    """Uniformly random actions.
+    """Flies uniformly random actions.
 
     Args:
-        seed: Of the actions.
+        seed: Seed of the actions.
         **settings: Fields of ``Scenario``, as the environment has them.
     """
 
@@ -27,7 +27,7 @@ class RandomFlight:
         self._rng = np.random.default_rng(seed)
 
     def initial_carry(self, num_envs: int) -> Nested:
-        """Nothing."""
+        """Return the empty carry: nothing is remembered."""
         return {}
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
@@ -50,7 +50,7 @@ class FlyToTargets:
         self._scenario = make_scenario(settings)
 
     def plan(self, position_KA3: np.ndarray, users_KM2: np.ndarray) -> np.ndarray:
-        """Where to fly, ``(K, A, 3)`` in m: here, where they are."""
+        """Return where to fly, ``(K, A, 3)`` in m: here, where they are."""
         return position_KA3
 
     def initial_carry(self, num_envs: int) -> Nested:
@@ -70,7 +70,7 @@ class FlyToTargets:
 
 
 class Stay(FlyToTargets):
-    """Every UAV hovers where it started."""
+    """Lets every UAV hover where it started."""
 
 
 class KMeans(FlyToTargets):
@@ -82,7 +82,7 @@ class KMeans(FlyToTargets):
     Args:
         num_relays: UAVs that are relays, below the number of UAVs.
         height_m: Height of all UAVs.
-        seed: Of the first centres, which are random users.
+        seed: Seed of the first centres, which are random users.
         **settings: Fields of ``Scenario``, as the environment has them.
 
     Raises:

@@ -91,7 +91,7 @@ def air_to_ground_snr(
         flat2_NAM: Squared horizontal distances in m2.
         height_NA: Heights in m, above 0.
         frequency_hz: Carrier.
-        place: What surrounds the users.
+        place: Surroundings of the users.
         power_dbm: Transmit power.
         noise_level_dbm: Noise in the band.
         xp: The library that computes.
@@ -103,7 +103,7 @@ def air_to_ground_snr(
     odds = xp.arctan2(height_NA1, xp.sqrt(flat2_NAM))
     odds *= -place.b * 180.0 / math.pi
     odds += place.a * place.b + math.log(place.a)
-    xp.exp(odds, out=odds)  # of being blocked to being in sight
+    xp.exp(odds, out=odds)  # odds of being blocked against being in sight
     odds += 1.0
     gain = xp.divide(math.log(10.0) / 10.0 * (place.blocked_db - place.line_of_sight_db), odds, out=odds)
     xp.exp(gain, out=gain)

@@ -18,11 +18,11 @@ REWARD_PREFIX = "reward_"
 
 
 class Outcome(NamedTuple):
-    """All that a measure may look at.
+    """Holds all that a measure may look at.
 
     Attributes:
-        world: After the step.
-        signals: Of the world.
+        world: World after the step.
+        signals: Signals of that world.
         used_j: ``(N,)`` energy of all UAVs in this step.
         xp: The library that computes.
     """

@@ -10,10 +10,10 @@ import numpy as np
 from lit_rl.envs.uav.arrays import Array, Backend, make_arrays
 from lit_rl.envs.uav.measures import Outcome, check_record, measure
 from lit_rl.envs.uav.observations import Observer
+from lit_rl.envs.uav.picture import take_picture
 from lit_rl.envs.uav.radio import RadioModel, Signals
 from lit_rl.envs.uav.rewards import reward_terms, update_goal
 from lit_rl.envs.uav.scenario import make_scenario
-from lit_rl.envs.uav.snapshot import take_snapshot
 from lit_rl.envs.uav.streams import make_streams
 from lit_rl.envs.uav.world import World, advance, begin, has_energy_left, make_world
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, Step
@@ -25,7 +25,7 @@ NAME = "uav_bs_v0"
 
 
 class UAVNetwork:
-    """UAVs leave their gateway and serve users on the ground, relaying for each other. See ``VectorEnv``.
+    """UAVs leave their gateway and serve users on the ground, relaying for each other.
 
     Spaces: observation ``(N, A, 85)`` and state ``(N, 249)`` at the defaults, float32 within [-1, 1] (see
     ``observations.py``); action ``(N, A, 3)`` within [-1, 1], or one of 7. One reward for the team (see
@@ -33,10 +33,10 @@ class UAVNetwork:
     when all are empty. Environment i draws from its own stream (see ``streams.py``).
 
     Args:
-        num_envs: N.
+        num_envs: Number N of networks.
         render_mode: ``rgb_array`` or None; :meth:`frame` works with both.
         record: Names to report in ``Step.metrics``, of ``measures.py`` or ``reward_<term>``.
-        device: Where everything is computed: ``cpu``, ``cuda`` (the current GPU) or ``cuda:<number>``. On a
+        device: Device that computes: ``cpu``, ``cuda`` (the current GPU) or ``cuda:<number>``. On a
             GPU numpy arrays come in and go out, one transfer each way per step; :meth:`step_tensors` does
             without. The random numbers are the same; rounding differs, so that now and then a user at a
             threshold is decided otherwise. Tested with torch on the CPU, not yet on a GPU.
@@ -91,7 +91,7 @@ class UAVNetwork:
         return self._to_host(self._begin_episodes(self._xp.asarray(rows)))
 
     def step(self, action: np.ndarray) -> Step:
-        """Fly ``action`` for one step; see ``Step`` for what comes back.
+        """Fly ``action`` for one step; ``Step`` says what comes back.
 
         Raises:
             ValueError: ``action`` has another shape.
@@ -181,9 +181,9 @@ class UAVNetwork:
         return terminated, (self._world.step_count >= self.scenario.num_steps) & ~terminated
 
     def look(self, env: int) -> tuple[World, Signals]:
-        """The world and the signals of one network, each with N = 1; for drawing and for questions.
+        """Return world and signals of one network, each with N = 1; for drawing and for questions.
 
-        Numpy arrays, wherever they were computed.
+        They are numpy arrays, wherever they were computed.
 
         Raises:
             IndexError: There is no such network.
@@ -199,19 +199,19 @@ class UAVNetwork:
 
         return draw(self.scenario, *self.look(env))
 
-    def snapshot(self, env: int) -> dict[str, Any]:
-        """One network as plain types, for replays; see ``snapshot.py``."""
-        return take_snapshot(NAME, self.scenario, *self.look(env))
+    def picture(self, env: int) -> dict[str, Any]:
+        """Describe one network as plain types, from which a report draws it (see ``picture.py``)."""
+        return take_picture(NAME, self.scenario, *self.look(env))
 
     def get_state(self) -> dict[str, Any]:
-        """Worlds and random streams, as tensors on the CPU; any device and backend may continue from them."""
+        """Return worlds and random streams as tensors on the CPU, for any device and backend."""
         import torch
 
         world = {name: torch.tensor(array) for name, array in self._to_host(self._world)._asdict().items()}
         return {"world": world, "streams": self._streams.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`get_state`, bit for bit on the same device.
+        """Continue from a state that :meth:`get_state` returned, bit for bit on the same device.
 
         Raises:
             ValueError: The state is of another number of networks, UAVs or users.
@@ -227,4 +227,4 @@ class UAVNetwork:
         self._streams.set_state(state["streams"])
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""

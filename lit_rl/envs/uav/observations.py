@@ -109,7 +109,7 @@ class Observer:
         near = smallest(rank_up(signals.flat2, xp), self._num_near, xp)  # (N, A, K)
         pair = xp.arange(num_envs * uavs).reshape(num_envs, uavs, 1) * users + near
         network = xp.arange(num_envs)[:, None, None]
-        east = pair + network * (uavs * users)  # in the flat (N, 2, A, M)
+        east = pair + network * (uavs * users)  # index into the flat (N, 2, A, M)
         to_user = signals.to_user / self._scenario.area_m
         mine = xp.take(signals.serves, pair)
         served = xp.take(signals.serves.sum(1), network * users + near)

@@ -15,7 +15,7 @@ from lit_rl.envs.uav.scenario import make_scenario
 
 
 class UAVParallelEnv(ParallelEnv[str, np.ndarray, Any]):
-    """One :class:`UAVNetwork` behind PettingZoo's interface; the same numbers, bit for bit.
+    """Gives one :class:`UAVNetwork` PettingZoo's interface; its numbers are the same, bit for bit.
 
     ``info`` of every agent holds the measures of the step, each reward term as ``reward_<term>``, and all
     terms once more in ``reward_info``; they sum to the reward exactly.
@@ -56,11 +56,11 @@ class UAVParallelEnv(ParallelEnv[str, np.ndarray, Any]):
         self._next_obs: dict[str, np.ndarray] = {}
 
     def observation_space(self, agent: str) -> spaces.Space:
-        """Features of one UAV, see ``observations.py``."""
+        """Return the space of the features of one UAV (``observations.py``)."""
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> spaces.Space:
-        """A velocity, or one of seven moves."""
+        """Return the space of an action: a velocity, or one of seven moves."""
         return self.action_spaces[agent]
 
     def reset(
@@ -114,7 +114,7 @@ class UAVParallelEnv(ParallelEnv[str, np.ndarray, Any]):
         return dict(zip(self.possible_agents, rows, strict=True))
 
     def state(self) -> np.ndarray:
-        """Global state ``(S,)``."""
+        """Return the global state ``(S,)``."""
         return self._obs["state"][0].copy()
 
     def render(self) -> np.ndarray | None:
@@ -122,7 +122,7 @@ class UAVParallelEnv(ParallelEnv[str, np.ndarray, Any]):
         return None if self.render_mode is None else self._network.frame()
 
     def get_state(self) -> dict[str, Any]:
-        """Everything to continue exactly, as tensors and plain types."""
+        """Return everything that is needed to continue exactly, as tensors and plain types."""
         import torch
 
         obs, next_obs = (
@@ -133,7 +133,7 @@ class UAVParallelEnv(ParallelEnv[str, np.ndarray, Any]):
         return {"network": self._network.get_state(), "obs": obs, "next_obs": next_obs, **flags}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`get_state`, bit for bit.
+        """Continue from a state that :meth:`get_state` returned, bit for bit.
 
         Raises:
             ValueError: The state is of another number of UAVs or users.
@@ -146,7 +146,7 @@ class UAVParallelEnv(ParallelEnv[str, np.ndarray, Any]):
         self._is_seeded, self._is_fresh = state["is_seeded"], state["is_fresh"]
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
 
 
 def _info(metrics: dict[str, np.ndarray]) -> dict[str, Any]:

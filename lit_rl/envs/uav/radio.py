@@ -21,7 +21,7 @@ from lit_rl.envs.uav.scenario import Scenario
 
 
 class Signals(NamedTuple):
-    """What the positions of N networks mean for radio. P = A - 1 peers, G gateways.
+    """Holds what the positions of N networks mean for radio. P = A - 1 peers, G gateways.
 
     Attributes:
         to_user: ``(N, 2, A, M)`` m, horizontally from UAV to user.

@@ -18,11 +18,11 @@ def rank_down(values: Array, xp: Library = NUMPY) -> Array:
 
 
 def smallest(keys: Array, k: int, xp: Library = NUMPY) -> Array:
-    """Indices of the k smallest keys of each row, ascending; among equals the lower index comes first.
+    """Return the indices of the k smallest keys of each row, ascending; of equals the lower comes first.
 
     Args:
         keys: ``(..., M)`` int32.
-        k: At most M.
+        k: Number of keys, at most M.
         xp: The library that computes.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A picture of one network from above."""
+"""An image of one network from above."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def draw(scenario: Scenario, world: World, signals: Signals, *, size_px: int = 6
 
 
 def _draw_routes(axes, scenario: Scenario, world: World, signals: Signals) -> None:
-    """Every route to its gateway, the one that its last UAV hears best (the nearest)."""
+    """Draw every route to its gateway, the one that its last UAV hears best (the nearest)."""
     flat = world.position[0, :2].T
     gateways = np.array(scenario.gateways)[:, :2]
     for uav in range(scenario.num_uavs):
@@ -53,7 +53,7 @@ def _draw_routes(axes, scenario: Scenario, world: World, signals: Signals) -> No
 
 
 def _draw_users(axes, world: World, signals: Signals) -> None:
-    """Users, and who serves them."""
+    """Draw users, and who serves them."""
     users, flat = world.users[0].T, world.position[0, :2].T
     for uav, user in np.argwhere(signals.serves[0] > 0):
         axes.plot(*np.stack([flat[uav], users[user]]).T, color=_CONNECTED, linewidth=0.5, alpha=0.6, zorder=1)
@@ -63,7 +63,7 @@ def _draw_users(axes, world: World, signals: Signals) -> None:
 
 
 def _draw_stations(axes, scenario: Scenario, world: World) -> None:
-    """UAVs with their heights, and gateways."""
+    """Draw UAVs with their heights, and gateways."""
     east, north, height = world.position[0]
     axes.scatter(east, north, marker="^", s=90, c=_UAV, edgecolors="white", zorder=5)
     for x, y, z in zip(east, north, height, strict=True):

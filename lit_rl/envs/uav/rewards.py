@@ -38,8 +38,8 @@ def reward_terms(
 
     Args:
         scenario: Targets.
-        world: After the step.
-        signals: Of the world.
+        world: World after the step.
+        signals: Signals of that world.
         has_succeeded: ``(N,)`` bool, the goal was reached in this very step.
         xp: The library that computes.
     """

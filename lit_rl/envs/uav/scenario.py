@@ -1,4 +1,4 @@
-"""Every setting of the UAV base-station network, with its unit and its default."""
+"""Holds every setting of the UAV base-station network, with its unit and its default."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ class Scenario:
             others anywhere; ``uniform``.
         cluster_spread_m: Standard deviation of a cluster along x and along y.
         mobility: ``random_waypoint`` walks straight to a random point, then to the next one.
-        walking_speed_m_s: Of the users, when they walk.
-        surroundings: What buildings do to the channel from UAV to user (see ``channel.py``).
+        walking_speed_m_s: Speed of the users, when they walk.
+        surroundings: Kind of buildings, which decide the channel from UAV to user (``channel.py``).
         frequency_hz: Carrier of the access links; all UAVs reuse it.
-        bandwidth_hz: Of one UAV, shared equally by its users.
+        bandwidth_hz: Bandwidth of one UAV, shared equally by its users.
         power_dbm: Transmit power of a UAV to its users.
-        noise_figure_db: Of all receivers.
+        noise_figure_db: Noise figure of all receivers.
         min_sinr_db: Below it a user cannot be served.
         max_users_per_uav: Users one UAV can serve.
         min_rate_mbps: A user who gets at least this is connected.
         backhaul_frequency_hz: Carrier of the links between UAVs and to gateways.
-        backhaul_bandwidth_hz: Of such a link.
+        backhaul_bandwidth_hz: Bandwidth of such a link.
         backhaul_power_dbm: Transmit power of a UAV there.
         gateway_power_dbm: Transmit power on links with a gateway.
         min_snr_db: Below it such a link does not exist.

@@ -15,7 +15,7 @@ class TorchArrays:
     """The functions that the formulas use; nothing here waits for the device unless it says so.
 
     Args:
-        device: As torch names it; ``cuda`` is the current one.
+        device: Name of the device in torch; ``cuda`` is the current one.
     """
 
     is_host = False
@@ -37,36 +37,36 @@ class TorchArrays:
 
     @torch.inference_mode(False)  # what lives from step to step is written to outside of that mode, too
     def zeros(self, shape: int | Sequence[int], dtype: torch.dtype) -> Tensor:
-        """As numpy's."""
+        """Make zeros, as numpy does."""
         return torch.zeros(shape, dtype=dtype, device=self.device)
 
     def empty(self, shape: int | Sequence[int], dtype: torch.dtype) -> Tensor:
-        """As numpy's."""
+        """Make an array of any values, as numpy does."""
         return torch.empty(shape, dtype=dtype, device=self.device)
 
     def arange(self, *limits: int) -> Tensor:
-        """int64."""
+        """Count in int64."""
         return torch.arange(*limits, device=self.device)
 
     def asarray(self, values: Any, dtype: torch.dtype | None = None) -> Tensor:
-        """A copy of numbers or a numpy array on the device; tensors are moved there."""
+        """Copy numbers or a numpy array to the device; tensors are moved there."""
         if isinstance(values, Tensor):
             return values.detach().to(self.device, dtype)
         return torch.tensor(values, dtype=dtype, device=self.device)
 
     @staticmethod
     def astype(x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Without a copy where the dtype is the same."""
+        """Convert, without a copy where the dtype is the same."""
         return x.to(dtype)
 
     @staticmethod
     def copy(x: Tensor) -> Tensor:
-        """In the order of C."""
+        """Copy in the order of C."""
         return x.clone(memory_format=torch.contiguous_format)
 
     @staticmethod
     def maximum(x: Tensor, y: Tensor | float, out: Tensor | None = None) -> Tensor:
-        """``y`` may be a number."""
+        """Take the larger values; ``y`` may be a number."""
         return torch.maximum(x, y, out=out) if isinstance(y, Tensor) else torch.clamp(x, min=y, out=out)
 
     @staticmethod
@@ -88,12 +88,12 @@ class TorchArrays:
 
     @staticmethod
     def take(x: Tensor, indices: Tensor, axis: int | None = None) -> Tensor:
-        """Along one axis, or from the flat array."""
+        """Take entries along one axis, or from the flat array."""
         return x.reshape(-1)[indices] if axis is None else x[(slice(None),) * axis + (indices,)]
 
     @staticmethod
     def put_along_axis(x: Tensor, indices: Tensor, value: Any, axis: int) -> None:
-        """In place."""
+        """Write ``value`` at ``indices``, in place."""
         x.scatter_(axis, indices, value)
 
     @staticmethod

@@ -15,12 +15,12 @@ _FIRST, _SECOND = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
 
 
 class TorchStreams:
-    """As :class:`Streams`, number for number; ``rows`` and results are tensors on the device.
+    """Draws what :class:`Streams` draws, number for number; ``rows`` and results are tensors on the device.
 
     Args:
         seed: Stream i has the seed ``seed + i``.
-        num: N.
-        xp: The device.
+        num: Number N of streams.
+        xp: Arrays of the device.
     """
 
     def __init__(self, seed: int, num: int, xp: TorchArrays) -> None:
@@ -59,7 +59,7 @@ class TorchStreams:
 
 
 def _shift(bits: Tensor, by: int) -> Tensor:
-    """To the right with zeros, as unsigned numbers are shifted."""
+    """Shift to the right with zeros, as unsigned numbers are shifted."""
     return (bits >> by) & ((1 << (64 - by)) - 1)
 
 

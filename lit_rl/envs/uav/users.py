@@ -1,4 +1,4 @@
-"""Where the users are, and how they walk."""
+"""Place the users, and let them walk."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def walk(
     waypoints_N2M: Array,
     xp: Library = NUMPY,
 ) -> None:
-    """One step of the random waypoint model (Johnson and Maltz 1996) without pauses, in place.
+    """Walk one step of the random waypoint model (Johnson and Maltz 1996) without pauses, in place.
 
     Who reaches a waypoint stays there for the rest of the step and draws the next one.
     """

@@ -82,12 +82,12 @@ def begin(scenario: Scenario, streams: Streams, world: World, rows: Array, xp: L
 
 
 def advance(scenario: Scenario, streams: Streams, world: World, action: Array, xp: Library = NUMPY) -> Array:
-    """One step of flying and walking, in place.
+    """Fly and walk one step, in place.
 
     Args:
         scenario: The task.
-        streams: For the users who reach a waypoint.
-        world: Written in place.
+        streams: Random numbers for the users who reach a waypoint.
+        world: World that is written in place.
         action: ``(N, A, 3)`` within [-1, 1], or ``(N, A)`` integers below 7.
         xp: The library that computes.
 
@@ -141,7 +141,7 @@ def has_energy_left(scenario: Scenario, world: World) -> Array | None:
 
 
 def energy_budget_j(scenario: Scenario) -> float:
-    """What a full battery holds; without a limit, the most a UAV can use in one episode."""
+    """Return what a full battery holds; without a limit, the most a UAV can use in one episode."""
     if scenario.battery_j is not None:
         return scenario.battery_j
     level = propulsion_power_w(np.array([0.0, scenario.max_speed_m_s])).max()

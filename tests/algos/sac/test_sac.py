@@ -310,7 +310,7 @@ def test_environments_it_cannot_act_in(spec: EnvSpec, message: str):
 def test_replay_data_for_a_learner_without_gamma():
     module = SAC(hidden=(4,))
     del module.gamma
-    with pytest.raises(TypeError, match=r"learner with .*gamma, got SAC"):
+    with pytest.raises(TypeError, match=r"ReplayDataModule needs a learner .* got SAC, which has no gamma"):
         fit(module, ReplayDataModule(ContinuousEpisodes57, warmup_steps=8))
 
 

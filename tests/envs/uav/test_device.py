@@ -40,7 +40,7 @@ def actions(env: UAVNetwork, t: int) -> np.ndarray:
 
 
 def assert_alike(one: list[np.ndarray], other: list[np.ndarray], name: str) -> None:
-    """To 1e-5 of the value, absolutely below 1, but for rare decisions."""
+    """They agree to 1e-5 of the value, absolutely below 1, but for rare decisions."""
     assert [leaf.dtype for leaf in one] == [leaf.dtype for leaf in other]
     assert [leaf.shape for leaf in one] == [leaf.shape for leaf in other]
     x, y = (np.concatenate([leaf.ravel() for leaf in leaves]).astype(float) for leaves in (one, other))
@@ -194,7 +194,7 @@ def play_on(env: UAVNetwork, xp: Any) -> None:
     env._streams = make_streams(0, env.num_envs, xp)
 
 
-def test_looks_frames_and_replays() -> None:
+def test_looks_frames_and_pictures() -> None:
     here, there = (UAVNetwork(2, backend=backend) for backend in ("numpy", "torch"))
     for env in (here, there):
         env.reset(1)
@@ -203,12 +203,12 @@ def test_looks_frames_and_replays() -> None:
     world, signals = there.look(1)
     assert isinstance(world.position, np.ndarray)
     assert isinstance(signals.routes.via[0], np.ndarray)
-    assert there.snapshot(1) == here.snapshot(1)
+    assert there.picture(1) == here.picture(1)
     np.testing.assert_array_equal(there.frame(1), here.frame(1))
 
 
 def test_by_class_path() -> None:
-    """As in YAML: ``env: {class_path: ..., init_args: {device: ...}}``."""
+    """YAML says ``env: {class_path: ..., init_args: {device: ...}}``."""
     path = "lit_rl.envs.uav.network.UAVNetwork"
     env: Any = make_vector_env(
         factory({"class_path": path, "init_args": {"backend": "torch", "num_uavs": 2}}, "env"), 3

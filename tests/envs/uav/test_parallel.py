@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lit_rl.envs.pettingzoo import ParallelVectorEnv
+from lit_rl.envs.pettingzoo.vector import ParallelVectorEnv
 from lit_rl.envs.uav.network import UAVNetwork
 from lit_rl.envs.uav.parallel import UAVParallelEnv, env, parallel_env
 
@@ -33,7 +33,7 @@ def test_turns_api(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_same_numbers_as_the_batch() -> None:
-    """Also in the second episode, which goes on with the stream of the first."""
+    """The second episode agrees too; it goes on with the stream of the first."""
     single, batch = UAVParallelEnv(num_steps=4), UAVNetwork(1, num_steps=4)
     obs, _ = single.reset(seed=5)
     expected = batch.reset(5)
@@ -98,7 +98,7 @@ def test_messages() -> None:
 
 
 def test_copies_in_the_adapter_are_the_native_batch() -> None:
-    """Also after both were saved in the second episode and continued elsewhere."""
+    """They agree, too, after both were saved in the second episode and continued elsewhere."""
     settings = {"num_steps": 5, "actions": "discrete"}
     options: dict[str, Any] = {"may_leave": False, "team_reward": True, "record": ["coverage_ratio"]}
 

@@ -62,7 +62,7 @@ def test_smallest_is_that_of_numpy_with_equals() -> None:
 
 @pytest.mark.parametrize("min_sinr_db", [-10.0, 3.0])
 def test_association_is_that_of_numpy(min_sinr_db: float) -> None:
-    """The same SINR gives the same decisions, equals included, also where users ask again."""
+    """Equal SINR gives equal decisions, ties included, also where users ask again."""
     sinr_db = np.random.default_rng(0).normal(5, 8, (20, 5, 40))
     sinr_db[10:] = np.round(sinr_db[10:] / 4) * 4
     sinr = (10 ** (sinr_db / 10)).astype(np.float32)

@@ -1,0 +1,59 @@
+"""What a data module is told about its environments, as one object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from lit_rl.envs.vector import Vectorization
+
+EnvFactory: TypeAlias = dict[str, Any] | Callable[..., Any]
+"""Makes a ``gymnasium.Env``, or (with the keyword ``num_envs``) a native ``VectorEnv``; a dict names a
+callable by ``class_path`` and ``init_args``."""
+
+
+@dataclass(frozen=True)
+class EnvironmentArguments:
+    """Arguments of a data module that concern its environments.
+
+    Args:
+        env: Gymnasium id, or a factory.
+        num_envs: Training environments of each rank.
+        vectorization: Way in which environments are stepped together, an argument of ``make_vector_env``.
+        env_kwargs: Keyword arguments of the environment.
+        wrappers: Wrappers that are applied to every Gymnasium environment, in order.
+        record: Names of values in ``info`` that batches hold as ``metrics``.
+        num_workers: Processes of ``vectorization="async"``; None decides by the cores.
+        seed: Seed of the first environment of rank 0; None takes that of ``seed_everything``, else 0.
+        check: Whether a user's environment is tried once before it is used, to say in plain words what is
+            wrong with it.
+        eval_episodes: Episodes of one evaluation over all ranks.
+        playback: Whether evaluations of a training run write their first episode into ``playback.json``.
+
+    Raises:
+        ValueError: An argument is outside its range.
+    """
+
+    env: str | EnvFactory
+    num_envs: int = 1
+    vectorization: Vectorization = "auto"
+    env_kwargs: dict[str, Any] | None = None
+    wrappers: Sequence[EnvFactory] | None = None
+    record: Sequence[str] | None = None
+    num_workers: int | None = None
+    seed: int | None = None
+    check: bool = True
+    eval_episodes: int = 10
+    playback: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("num_envs", "eval_episodes"):
+            if getattr(self, name) < 1:
+                got = getattr(self, name)
+                raise ValueError(f"{name} must be at least 1, got {got}; set data.init_args.{name}")
+        if self.num_workers is not None and not 1 <= self.num_workers <= self.num_envs:
+            raise ValueError(
+                f"num_workers must be between 1 and num_envs={self.num_envs}, got {self.num_workers}; set "
+                "data.init_args.num_workers"
+            )

@@ -1,0 +1,84 @@
+"""Episodes of the greedy policy on environments of their own: the batch of the validation loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from lit_rl.collect.evaluate import evaluate
+from lit_rl.data.environments import Environments
+from lit_rl.data.playback import PlaybackRecorder, as_drawable
+from lit_rl.data.video import VideoWriter
+from lit_rl.types import EvalEpisodes, VectorEnv
+
+SEED_OFFSET = 500_009  # evaluation episodes never share a seed with training ones
+
+
+class Evaluation:
+    """Evaluation episodes of one rank, on environments that are made for the first evaluation.
+
+    Args:
+        environments: Training environments of the rank, which know the trainer, the seeds and how to make
+            further environments.
+        num_episodes: Episodes of one evaluation over all ranks.
+        playback: Whether evaluations of a training run write their first episode into ``playback.json``.
+    """
+
+    def __init__(self, environments: Environments, num_episodes: int, playback: bool) -> None:
+        self._environments, self._num_episodes, self._playback = environments, num_episodes, playback
+        self._env: VectorEnv | None = None
+
+    def episodes(self, video: Path | None) -> Iterator[EvalEpisodes]:
+        """Play one batch: this rank's share of the evaluation episodes, each from its own seed.
+
+        Args:
+            video: File for the film of one more episode, which rank 0 plays; None for no film.
+        """
+        start = time.perf_counter()
+        environments = self._environments
+        share = -(-self._num_episodes // environments.world_size)
+        if self._env is None:
+            self._env = environments.make(share)
+        seed = environments.seed + SEED_OFFSET + environments.rank * share
+        learner = environments.learner
+        with torch.no_grad(), environments.precision():
+            recorder = self._recorder(self._env)
+            if recorder is None:
+                episodes = evaluate(learner, self._env, seed, learner.device)
+            else:
+                on_step, on_transition = recorder.on_step, recorder.on_transition
+                episodes = evaluate(learner, self._env, seed, learner.device, on_step, on_transition)
+                recorder.save()
+            if video is not None and environments.rank == 0:
+                self._film(video, seed)
+        yield {"episodes": episodes, "seconds": time.perf_counter() - start}
+
+    def _recorder(self, env: VectorEnv) -> PlaybackRecorder | None:
+        """Return what records the first episode while training goes on; None where nothing does."""
+        environments, trainer = self._environments, self._environments.trainer
+        if not self._playback or trainer is None or not environments.is_fitting or environments.rank:
+            return None
+        is_short = trainer.fast_dev_run  # pyright: ignore[reportAttributeAccessIssue]  # Lightning sets it later
+        if trainer.sanity_checking or is_short:
+            return None
+        path = Path(trainer.default_root_dir) / "playback.json"
+        return PlaybackRecorder(as_drawable(env), path, environments.learner.env_steps)
+
+    def _film(self, video: Path, seed: int) -> None:
+        """Play one more greedy episode, on a single environment that renders."""
+        env, learner = self._environments.make(1, render=True), self._environments.learner
+        try:
+            writer = VideoWriter(env, video)
+            evaluate(learner, env, seed, learner.device, writer.on_step)
+            writer.save()
+        finally:
+            env.close()
+
+    def close(self) -> None:
+        """Close the environments; the next evaluation makes new ones."""
+        if self._env is not None:
+            self._env.close()
+            self._env = None

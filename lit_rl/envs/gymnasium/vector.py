@@ -1,0 +1,205 @@
+"""A Gymnasium vector environment as a ``VectorEnv``, whatever its autoreset mode.
+
+Gymnasium restarts finished episodes in three ways (``metadata["autoreset_mode"]``). With *same-step* the
+observation returned is already the next episode's and the last one hides in ``info``. With *next-step* the
+call after the end of an episode only resets. *Disabled* leaves the reset to us. ``GymnasiumVectorEnv`` makes
+one ``Step`` of all three.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+
+from lit_rl.envs.gymnasium.spec import action_caster, env_spec, observation_caster, stack_rows, take_rows
+from lit_rl.types import NestedArray, Step
+
+_CLOSE_TIMEOUT_S = 5.0
+
+
+class GymnasiumVectorEnv:
+    """A ``gymnasium.vector.VectorEnv`` seen as a ``VectorEnv``; it returns new arrays only.
+
+    Args:
+        envs: The batched environments, whatever their autoreset mode.
+        name: Name for messages.
+        record: Keys of ``info`` to return in ``Step.metrics``; NaN where an environment did not report one.
+
+    Raises:
+        ValueError: A space or the autoreset mode is not supported.
+    """
+
+    def __init__(self, envs: gymnasium.vector.VectorEnv, name: str, record: Sequence[str] = ()) -> None:
+        self.envs = envs
+        self.num_envs = envs.num_envs
+        self.spec = env_spec(name, envs.single_observation_space, envs.single_action_space)
+        self._mode = _read_autoreset(envs, name)
+        self._to_obs = observation_caster(envs.single_observation_space)
+        self._to_action = action_caster(envs.single_action_space)
+        self._action_shape = (self.num_envs, *self.spec.action.shape)
+        self._valid = np.ones(self.num_envs, bool)  # which rows of the next step are transitions
+        self._record = tuple(record)
+        self._never_reported = set(record)
+        self._closed = False
+
+    def reset(self, seed: int) -> NestedArray:
+        """Start new episodes; environment i is seeded with ``seed + i`` (native batches have one stream)."""
+        obs, _ = self.envs.reset(seed=int(seed))
+        self._valid[:] = True
+        return self._to_obs(obs)
+
+    def step(self, action: np.ndarray) -> Step:
+        """Apply ``action`` ``(N, ...)``; ``Step`` says what comes back.
+
+        Raises:
+            ValueError: ``action`` has another shape than the action space, or a metric is never reported.
+        """
+        if action.shape != self._action_shape:
+            expected = f"action must have shape {self._action_shape} (num_envs first)"
+            raise ValueError(f"{self.spec.name}: {expected}, got {action.shape}")
+        env_obs, env_reward, env_terminated, env_truncated, info = self.envs.step(self._to_action(action))
+        obs = self._to_obs(env_obs)
+        reward = np.array(env_reward, np.float32)
+        terminated = np.array(env_terminated, bool)
+        truncated = np.array(env_truncated, bool)
+        ended = terminated | truncated
+        some_ended = bool(np.count_nonzero(ended))
+        metrics = self._metrics(info, ended, some_ended) if self._record else {}
+        final_obs = valid = None
+        if self._mode is AutoresetMode.NEXT_STEP:
+            valid, self._valid = self._valid, ~ended
+        if some_ended:
+            if self._mode is AutoresetMode.SAME_STEP:
+                final_obs = self._to_obs(_final_obs(info, ended))
+            else:
+                final_obs = take_rows(obs, ended)
+            if self._mode is AutoresetMode.DISABLED:
+                obs = self._to_obs(self.envs.reset(options={"reset_mask": ended})[0])
+        return Step(obs, reward, terminated, truncated, final_obs, valid, metrics)
+
+    def _metrics(self, info: dict[str, Any], ended: np.ndarray, some_ended: bool) -> dict[str, np.ndarray]:
+        """Return recorded values; with same-step autoreset those of ended rows stand in ``final_info``."""
+        is_same_step = self._mode is AutoresetMode.SAME_STEP
+        final_info = info.get("final_info", {}) if is_same_step else {}
+        rows = ~ended if is_same_step else self._valid
+        metrics = {}
+        for name in self._record:
+            metrics[name] = values = np.full(self.num_envs, np.nan, np.float32)
+            if _fill(values, info, name, rows) | _fill(values, final_info, name, ended):
+                self._never_reported.discard(name)
+        if some_ended and self._never_reported:
+            reported = {key for key in (*info, *final_info) if not key.startswith(("_", "final_"))}
+            raise ValueError(
+                f"{self.spec.name}: record={sorted(self._never_reported)} was not in info during a whole "
+                f"episode; the environment reports {sorted(reported) or 'nothing'}"
+            )
+        return metrics
+
+    @property
+    def unknown_class(self) -> str | None:
+        """Name of the first class whose state cannot be saved; None when ``get_state`` works."""
+        from lit_rl.envs.gymnasium.exact_state import unknown_class
+
+        return unknown_class(self.envs)
+
+    def get_state(self) -> dict[str, Any] | None:
+        """Return the state of all environments and their random streams; None with an unknown class."""
+        from lit_rl.envs.gymnasium.exact_state import (
+            get_state,  # brings torch, which environment processes do not need
+        )
+
+        state = get_state(self.envs)
+        return None if state is None else {"envs": state, "valid": self._valid.tolist()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from a state that :meth:`get_state` returned, bit for bit.
+
+        Raises:
+            ValueError: The state is of other environments or another number of them.
+        """
+        from lit_rl.envs.gymnasium.exact_state import set_state
+
+        set_state(self.envs, state["envs"])
+        self._valid = np.array(state["valid"], bool)
+
+    def frame(self) -> np.ndarray:
+        """RGB array ``(height, width, 3)`` of environment 0.
+
+        Raises:
+            ValueError: The environments were made without ``render=True``.
+        """
+        if self.envs.render_mode != "rgb_array":
+            raise ValueError(f"{self.spec.name}: frame() needs environments made with render=True")
+        if isinstance(self.envs, SyncVectorEnv):
+            return np.asarray(self.envs.envs[0].render())
+        return np.asarray(cast("Any", self.envs.render())[0])
+
+    def close(self) -> None:
+        """Close the environments and end their processes. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        close_envs(self.envs)
+
+
+def close_envs(envs: gymnasium.vector.VectorEnv) -> None:
+    """Close environments, also those in processes of which some hang, crashed or never started."""
+    if not isinstance(envs, AsyncVectorEnv):
+        envs.close()
+        return
+    pipes = [pipe for pipe in getattr(envs, "parent_pipes", ()) if pipe is not None]
+    for pipe in pipes:
+        with suppress(OSError):  # its process is gone
+            pipe.send(("close", None))
+    deadline = time.monotonic() + _CLOSE_TIMEOUT_S
+    for process in getattr(envs, "processes", ()):
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
+    for pipe in pipes:
+        pipe.close()
+    envs.closed = True
+
+
+def _read_autoreset(envs: gymnasium.vector.VectorEnv, name: str) -> AutoresetMode:
+    mode = envs.metadata.get("autoreset_mode")
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        known = ", ".join(mode.value for mode in AutoresetMode)
+        raise ValueError(
+            f"{name}: metadata['autoreset_mode'] of {type(envs).__name__} must be one of {known}, "
+            f"got {mode!r}; it says which observations are the last of an episode"
+        ) from None
+
+
+def _final_obs(info: dict[str, Any], ended: np.ndarray) -> Any:
+    """Return the true last observations of a same-step autoreset, which are an object array or a batch."""
+    if "final_obs" not in info:
+        raise ValueError(
+            f"same-step autoreset needs the last observations in info['final_obs'], got {[*info]}"
+        )
+    final_obs = info["final_obs"]
+    if isinstance(final_obs, np.ndarray) and final_obs.dtype == object:
+        return stack_rows(list(final_obs[ended]))
+    return take_rows(final_obs, ended)
+
+
+def _fill(values: np.ndarray, info: dict[str, Any], name: str, rows: np.ndarray) -> bool:
+    """Copy ``info[name]`` into the ``rows`` of ``values`` that report it; returns whether any did."""
+    if name not in info:
+        return False
+    rows = rows & info.get(f"_{name}", True)
+    try:
+        values[rows] = info[name][rows]
+    except (TypeError, ValueError) as error:
+        got = f"{info[name]!r:.80}"
+        raise ValueError(f"record={name!r} must be one number per environment, got {got}") from error
+    return bool(rows.any())

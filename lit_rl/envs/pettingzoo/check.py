@@ -1,0 +1,215 @@
+"""Try one copy of a PettingZoo environment before training and say in plain words what is wrong with it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from pettingzoo import ParallelEnv
+
+from lit_rl.envs.gymnasium.observation import check_observation
+from lit_rl.envs.pettingzoo.spec import (
+    AgentSpaces,
+    check_mask_size,
+    environment_name,
+    read_spaces,
+    read_state,
+)
+from lit_rl.types import ACTION_MASK
+
+
+def check_parallel(
+    make: Callable[[], ParallelEnv],
+    *,
+    name: str | None = None,
+    pad: bool = False,
+    num_steps: int = 32,
+    seed: int = 0,
+) -> None:
+    """Reset and step one throw-away copy and check that it keeps to the agents, spaces and state it declares.
+
+    Args:
+        make: Makes the copy; it is closed afterwards.
+        name: Name for messages; by default what the environment calls itself.
+        pad: Whether agents may have observations of different lengths.
+        num_steps: Number of random (allowed) actions of all agents to try.
+        seed: Seed of the reset and of the actions.
+
+    Raises:
+        ValueError: The environment breaks PettingZoo's contract, or a space is not supported. One line.
+    """
+    hints: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # their warnings say the same less clearly
+        env = make()
+        if not isinstance(env, ParallelEnv):
+            got = f"{type(env).__module__}.{type(env).__name__}"
+            raise ValueError(f"{name or 'the environment'} is a {got}, expected a pettingzoo.ParallelEnv")
+        name = name or environment_name(env)
+        try:
+            _Trial(name, env, read_spaces(name, env, pad), hints).play(num_steps, seed)
+        finally:
+            env.close()
+    if hints:  # one is enough, because the agents mostly do the same
+        warnings.warn(f"{name}: {hints[0]}", stacklevel=2)
+
+
+class _Trial:
+    """Tries one environment, and keeps what was seen of it last."""
+
+    def __init__(self, name: str, env: ParallelEnv, agents: AgentSpaces, hints: list[str]) -> None:
+        self.name, self.env, self.spaces, self.hints = name, env, agents, hints
+        self.state_shape: tuple[int, ...] | None = None
+        self.masked_by_info = False
+        self.masks: dict[Any, np.ndarray] = {}
+
+    def play(self, num_steps: int, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        for i, agent in enumerate(self.spaces.agents):
+            self.env.action_space(agent).seed(seed + i)
+        self._reset(seed)
+        for _ in range(num_steps):
+            self._step()
+            if not self.env.agents:
+                self._reset(None)
+
+    def _refuse(self, what: str) -> ValueError:
+        return ValueError(f"{self.name}: {what}")
+
+    def _reset(self, seed: int | None) -> None:
+        try:
+            answer = self.env.reset(seed=seed)
+        except TypeError as error:
+            if "unexpected keyword argument" not in str(error):
+                raise
+            raise self._refuse(f"reset must accept reset(seed=None, options=None); {error}") from error
+        if not isinstance(answer, tuple) or len(answer) != 2 or not all(isinstance(a, dict) for a in answer):
+            raise self._refuse(f"reset must return two dicts (observations, infos), got {_describe(answer)}")
+        observations, infos = answer
+        if not self.env.agents:
+            raise self._refuse("reset leaves agents empty; an episode needs at least one")
+        if seed is not None:
+            self.masked_by_info = any(ACTION_MASK in (infos.get(a) or {}) for a in self.env.agents)
+            state = self._state("reset")
+            self.state_shape = None if state is None else state.shape
+        self._look("reset", self.env.agents, observations, infos)
+
+    def _step(self) -> None:
+        acting = list(self.env.agents)
+        answer = self.env.step({agent: self._sample(agent) for agent in acting})
+        if not isinstance(answer, tuple) or len(answer) != 5 or not all(isinstance(a, dict) for a in answer):
+            raise self._refuse(
+                "step must return five dicts (observations, rewards, terminations, truncations, infos), got "
+                f"{_describe(answer)}"
+            )
+        observations, rewards, terminations, truncations, infos = answer
+        for agent in acting:
+            self._check_reward(agent, self._of("reward", agent, rewards))
+            ends = [
+                self._check_flag(what, agent, self._of(what, agent, flags))
+                for what, flags in (("termination", terminations), ("truncation", truncations))
+            ]
+            if any(ends) and agent in self.env.agents:
+                raise self._refuse(f"agent {agent} has ended but is still in agents; remove it there")
+            if not any(ends) and agent not in self.env.agents:
+                raise self._refuse(
+                    f"agent {agent} is no longer in agents, but neither terminated nor truncated"
+                )
+        self._look("step", self.env.agents or acting, observations, infos)
+
+    def _of(self, what: str, agent: Any, values: dict[Any, Any]) -> Any:
+        if agent not in values:
+            given = ", ".join(map(str, values)) or "nobody"
+            raise self._refuse(f"{what} of agent {agent} is missing; it is given for {given}")
+        return values[agent]
+
+    def _check_reward(self, agent: Any, reward: Any) -> None:
+        is_flag = isinstance(reward, bool | np.bool_)
+        if is_flag or not isinstance(reward, int | float | np.integer | np.floating):
+            raise self._refuse(f"reward of agent {agent} is {_describe(reward)}, expected a float")
+        if not np.isfinite(reward):
+            raise self._refuse(f"reward of agent {agent} is {reward}, expected a finite number")
+
+    def _check_flag(self, what: str, agent: Any, value: Any) -> bool:
+        if not isinstance(value, bool | np.bool_):
+            raise self._refuse(f"{what} of agent {agent} is {_describe(value)}, expected a bool")
+        return bool(value)
+
+    def _look(
+        self, method: str, agents: list[Any], observations: dict[Any, Any], infos: dict[Any, Any]
+    ) -> None:
+        """Check what ``agents`` got from ``method``, and keep their masks."""
+        self.masks = {}
+        for agent in agents:
+            if agent not in self.spaces.agents:
+                raise self._refuse(f"agent {agent} is not among possible_agents {self.spaces.agents}")
+            obs = self._of("observation", agent, observations)
+            space = self.env.observation_space(agent)
+            path = f"observation of agent {agent}"
+            check_observation(self.name, method, path, space, obs, self.hints)
+            info = self._of("info", agent, infos)
+            if not isinstance(info, dict):
+                raise self._refuse(f"info of agent {agent} is {_describe(info)}, expected a dict")
+            if self.spaces.is_masked:
+                self._keep_mask(f"{path}[{ACTION_MASK!r}]", agent, obs[ACTION_MASK])
+            elif self.masked_by_info and self.env.agents:
+                if ACTION_MASK not in info:
+                    raise self._refuse(
+                        f"info of agent {agent} has no {ACTION_MASK!r} in {method}, as others had"
+                    )
+                self._keep_mask(f"info of agent {agent}[{ACTION_MASK!r}]", agent, info[ACTION_MASK])
+        self._check_state(method)
+
+    def _keep_mask(self, what: str, agent: Any, mask: Any) -> None:
+        check_mask_size(f"{self.name}: {what}", np.shape(mask), self.spaces.action)
+        kept = np.asarray(mask, np.int8)
+        if self.env.agents and not all(part.any() for part in self._per_entry(kept)):
+            raise self._refuse(f"{what} allows no action at all")
+        self.masks[agent] = kept
+
+    def _per_entry(self, mask: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Split a mask into those of the entries of a (multi-)discrete action."""
+        return tuple(np.split(mask, np.cumsum(self.spaces.action.categories)[:-1]))
+
+    def _sample(self, agent: Any) -> Any:
+        """Draw a random action that is allowed."""
+        space, mask = self.env.action_space(agent), self.masks.get(agent)
+        if mask is None:
+            return space.sample()
+        chosen = [self.rng.choice(np.flatnonzero(part)) for part in self._per_entry(mask)]
+        return (np.reshape(chosen, space.shape or ()) + getattr(space, "start", 0)).astype(space.dtype)[()]
+
+    def _state(self, method: str) -> np.ndarray | None:
+        try:
+            return read_state(self.env)
+        except (TypeError, ValueError) as error:
+            got = _describe(self.env.state())
+            raise self._refuse(f"state() after {method} is {got}, expected an array of numbers") from error
+
+    def _check_state(self, method: str) -> None:
+        state = self._state(method)
+        if state is None:
+            return
+        if not np.isfinite(state).all():
+            raise self._refuse(f"state() after {method} has values that are NaN or infinite")
+        if state.shape != self.state_shape:
+            raise self._refuse(
+                f"state() after {method} has {state.size} features, after reset it had "
+                f"{self.state_shape[0] if self.state_shape else 0}"
+            )
+        declared = getattr(self.env, "state_space", None)
+        shape = np.shape(self.env.state())
+        if isinstance(declared, spaces.Space) and declared.shape is not None and declared.shape != shape:
+            raise self._refuse(f"state() after {method} has shape {shape}, state_space has {declared.shape}")
+
+
+def _describe(value: Any) -> str:
+    """Say in words what a value is."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    if isinstance(value, tuple):
+        return f"a tuple of {', '.join(type(part).__name__ for part in value)}"
+    return "None" if value is None else f"a {type(value).__name__}"

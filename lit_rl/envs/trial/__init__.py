@@ -1,0 +1,1 @@
+"""What ``check_vector_env`` plays, records and compares."""

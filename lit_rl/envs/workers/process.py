@@ -1,0 +1,146 @@
+"""A worker: a process that steps its share of the environments, started by ``vector.py``.
+
+It leads a session of its own, and neither Ctrl-C nor the signals by which schedulers announce the end of a
+job stop it: the trainer finishes its batch with it and then ends it. When the trainer is gone, by whatever
+signal, its end of the connection closes, and the worker closes its environments and ends.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+import warnings
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from lit_rl.envs.workers.shared_arrays import map_arrays
+from lit_rl.nested import map_nested
+from lit_rl.types import EnvSpec, Nested, NestedArray, Step, VectorEnv
+
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_WATCH_S = 1.0
+_GRACE_S = 5.0
+
+
+def main() -> None:
+    """Answer the trainer until it closes the connection."""
+    descriptor, memory, trainer = map(int, sys.argv[1:4])
+    for signum in _IGNORED:  # a handler, because processes of the environment would inherit SIG_IGN
+        signal.signal(signum, lambda *_: None)
+    channel = socket.socket(fileno=os.dup(descriptor))
+    threading.Thread(target=_watch, args=(trainer, channel), daemon=True).start()
+    connection, share = Connection(descriptor), _Share(memory)
+    try:
+        while True:
+            connection.send_bytes(_answer(share, connection.recv_bytes()))
+    except (EOFError, ConnectionError):
+        share.close()
+
+
+def _watch(trainer: int, channel: socket.socket) -> None:
+    """End this process after the trainer.
+
+    A process that the trainer forked may hold its end of the connection, and an environment may hang.
+    """
+    while os.getppid() == trainer:
+        time.sleep(_WATCH_S)
+    with suppress(OSError):
+        channel.shutdown(socket.SHUT_RDWR)
+    time.sleep(_GRACE_S)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _answer(share: _Share, question: bytes) -> bytes:
+    """Call the method of ``share`` that ``question`` names.
+
+    Returns:
+        ``(True, result)``, or ``(False, (name of the exception, its text, its traceback))``.
+    """
+    try:
+        name, *arguments = pickle.loads(question)
+        return pickle.dumps((True, getattr(share, name)(*arguments)))
+    except BaseException as error:
+        return pickle.dumps((False, (type(error).__name__, str(error), traceback.format_exc())))
+
+
+class _Share:
+    """The environments of one worker. The public methods are what the trainer asks for."""
+
+    def __init__(self, memory: int) -> None:
+        self._memory = memory
+        self._env: VectorEnv | None = None
+        self._arrays: Any = {}
+
+    @property
+    def env(self) -> Any:
+        return self._env
+
+    def make(self, pickled: bytes, num_envs: int, is_first: bool) -> tuple[EnvSpec, str | None]:
+        """Make the environments; returns what they are, and the class that cannot save its state, if any."""
+        with warnings.catch_warnings():
+            if not is_first:
+                warnings.simplefilter("ignore")  # the first worker says it for all
+            env = pickle.loads(pickled)(num_envs)
+        if not isinstance(env, VectorEnv):
+            raise TypeError(f"make must return a VectorEnv, got {type(env).__name__}")
+        self._env = env
+        if env.num_envs != num_envs:
+            raise ValueError(f"make({num_envs}) returned {env.num_envs} environments")
+        return env.spec, getattr(env, "unknown_class", None)
+
+    def reset(self, seed: int) -> NestedArray:
+        random.seed(seed)  # environments of third parties draw from the global generators
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        return self.env.reset(seed)
+
+    def step(self, action: np.ndarray) -> Step:
+        return self.env.step(action)
+
+    def map(self, places: Nested, size: int, start: int, stop: int) -> None:
+        """Take the rows from ``start`` to ``stop`` of the shared arrays as this worker's own."""
+        arrays = map_arrays(self._memory, places, size)
+        self._arrays = map_nested(lambda array: array[start:stop], arrays)
+
+    def step_shared(self) -> bool:
+        """Step with the shared action and write what comes; returns whether ``valid`` came."""
+        shared = self._arrays
+        step = self.env.step(shared["action"].copy())
+        map_nested(np.copyto, shared["obs"], step.obs)
+        shared["reward"][:] = step.reward
+        shared["terminated"][:] = step.terminated
+        shared["truncated"][:] = step.truncated
+        shared["valid"][:] = True if step.valid is None else step.valid
+        map_nested(np.copyto, shared["metrics"], step.metrics)
+        if step.final_obs is not None:
+            ended = step.terminated | step.truncated
+            map_nested(lambda rows, last: rows.__setitem__(ended, last), shared["final_obs"], step.final_obs)
+        return step.valid is not None
+
+    def get_state(self) -> dict[str, Any] | None:
+        return self.env.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.env.set_state(state)
+
+    def frame(self) -> np.ndarray:
+        if not hasattr(self.env, "frame"):
+            raise ValueError("a video needs an environment that renders frames; it has no frame()")
+        return self.env.frame()
+
+    def close(self) -> None:
+        if self._env is not None:
+            self._env.close()
+
+
+if __name__ == "__main__":
+    main()

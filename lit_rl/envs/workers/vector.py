@@ -1,0 +1,314 @@
+"""N environments divided over worker processes, for environments that are slow."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from multiprocessing import Pipe
+from typing import Any, NoReturn
+
+import cloudpickle
+import numpy as np
+
+from lit_rl.envs.workers.shared_arrays import map_arrays, open_memory, place
+from lit_rl.nested import map_nested
+from lit_rl.types import EnvSpec, NestedArray, Step, VectorEnv
+
+_PATIENCE_S = 5.0
+_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_KEPT: dict[str, type[Exception]] = {
+    "ValueError": ValueError,
+    "TypeError": TypeError,
+    "FloatingPointError": FloatingPointError,
+}
+
+
+class WorkerVectorEnv:
+    """N environments in W processes, each with a ``VectorEnv`` of its share, in the order of the axis.
+
+    What comes back is what one process would give, bit for bit, wherever environment i depends on
+    ``seed + i`` and its actions only. Actions and steps travel through shared memory. The processes import
+    what the environment needs, no torch; they have one thread each unless ``OMP_NUM_THREADS`` says otherwise,
+    and the global generators of Python and numpy are seeded in them by ``reset``.
+
+    When anything fails all processes are ended.
+
+    Args:
+        make: Makes the ``VectorEnv`` of one worker, given its number of environments. It is pickled (lambdas
+            and classes of a notebook are fine).
+        num_envs: Number N of environments.
+        num_workers: Number W of processes; None takes a worker per core that this process may use, at most N.
+
+    Raises:
+        ValueError: ``num_workers`` is not between 1 and N; workers made different environments; and whatever
+            ``make``, ``reset`` and ``step`` raise in a worker, with the numbers of its environments.
+        TypeError: ``make`` returns something else, or cannot be pickled.
+        RuntimeError: A worker was killed, or its environment failed with another exception.
+    """
+
+    def __init__(
+        self, make: Callable[[int], VectorEnv], num_envs: int, num_workers: int | None = None
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        num_workers = min(usable_cores(), num_envs) if num_workers is None else num_workers
+        if not 1 <= num_workers <= num_envs:
+            raise ValueError(
+                f"num_workers must be between 1 and num_envs={num_envs}, got {num_workers}; a worker steps "
+                "at least one environment"
+            )
+        self.num_envs = num_envs
+        ends = [num_envs * (w + 1) // num_workers for w in range(num_workers)]
+        self._rows = [slice(start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
+        self._name = ""
+        self._arrays: Any = None
+        pickled = _pickle(make)
+        self._memory, self._workers = open_memory(), list[_Worker]()
+        self._end = weakref.finalize(self, _end, self._workers, self._memory, os.getpid())
+        try:
+            for _ in self._rows:
+                self._workers.append(_Worker(self._memory))
+        except BaseException:
+            self._end()
+            raise
+        sizes = [rows.stop - rows.start for rows in self._rows]
+        made = self._ask("make", [(pickled, size, w == 0) for w, size in enumerate(sizes)])
+        self.spec: EnvSpec = made[0][0]
+        self.unknown_class: str | None = made[0][1]
+        self._name = self.spec.name
+        for rows, (spec, _) in zip(self._rows, made, strict=True):
+            if spec != self.spec:
+                self._end()
+                raise ValueError(f"{_where(self._name, rows)} differ from the first: {spec}, not {self.spec}")
+
+    def reset(self, seed: int) -> NestedArray:
+        """Start new episodes; environment i is seeded with ``seed + i``."""
+        return _concatenate(self._ask("reset", [(int(seed) + rows.start,) for rows in self._rows]))
+
+    def step(self, action: np.ndarray) -> Step:
+        """Apply ``action`` ``(N, ...)``; ``Step`` says what comes back.
+
+        Raises:
+            ValueError: ``action`` has another shape, or as the environments say.
+            RuntimeError: A worker was killed, or an environment failed.
+        """
+        agents = self.spec.agents
+        lead = (self.num_envs, len(agents)) if agents else (self.num_envs,)
+        shape = (*lead, *self.spec.action.shape)
+        if action.shape != shape:
+            first = "num_envs and agents" if agents else "num_envs"
+            raise ValueError(
+                f"{self._name}: action must have shape {shape} ({first} first), got {action.shape}"
+            )
+        if self._arrays is None or self._arrays["action"].dtype != action.dtype:
+            step = _join(self._ask("step", [(action[rows],) for rows in self._rows]))
+            if self._arrays is None:
+                self._share(action, step)
+            return step
+        shared = self._arrays
+        shared["action"][:] = action
+        some_valid = any(self._ask("step_shared", [()] * len(self._rows)))
+        ended = shared["terminated"] | shared["truncated"]
+        return Step(
+            map_nested(np.array, shared["obs"]),
+            shared["reward"].copy(),
+            shared["terminated"].copy(),
+            shared["truncated"].copy(),
+            map_nested(lambda rows: rows[ended], shared["final_obs"]) if ended.any() else None,
+            shared["valid"].copy() if some_valid else None,
+            {name: values.copy() for name, values in shared["metrics"].items()},
+        )
+
+    def _share(self, action: np.ndarray, step: Step) -> None:
+        """Share memory for steps like the first one, which came through the connections."""
+        examples = {**step._asdict(), "action": action, "final_obs": step.obs, "valid": step.terminated}
+        places, size = place(examples)
+        self._arrays = map_arrays(self._memory, places, size)
+        self._ask("map", [(places, size, rows.start, rows.stop) for rows in self._rows])
+
+    def get_state(self) -> dict[str, Any] | None:
+        """Return the state of all environments as one process would; None when a worker does not know."""
+        if not self._end.alive:
+            return None
+        states = self._ask("get_state", [()] * len(self._rows))
+        if any(state is None for state in states):
+            return None
+        if all(_is_per_copy(state) for state in states):
+            return {"envs": [env for state in states for env in state["envs"]]}
+        return {"workers": states}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from a state that :meth:`get_state` returned, bit for bit.
+
+        States of copies fit any ``num_workers``.
+
+        Raises:
+            ValueError: The state is of another number of environments, or of workers where that matters.
+        """
+        if _is_per_copy(state):
+            _check_number("num_envs", len(state["envs"]), self.num_envs)
+            shares = [{"envs": state["envs"][rows]} for rows in self._rows]
+        else:
+            shares = state.get("workers", ())
+            _check_number("num_workers", len(shares), len(self._rows))
+        self._ask("set_state", [(share,) for share in shares])
+
+    def frame(self) -> np.ndarray:
+        """Return an RGB array ``(height, width, 3)`` of environment 0."""
+        return self._ask("frame", [()])[0]
+
+    def close(self) -> None:
+        """Close the environments and end the processes. May be called twice."""
+        self._end()
+
+    def _ask(self, what: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Return what the first ``len(arguments)`` workers answer; they work at the same time."""
+        if not self._end.alive:
+            raise RuntimeError(f"{self._name}: its worker processes have ended; make the environments anew")
+        asked = list(zip(self._workers, self._rows, arguments, strict=False))
+        answers = []
+        try:
+            for worker, rows, args in asked:
+                worker.send((what, *args), self._name, rows)
+            for worker, rows, _ in asked:
+                answers.append(worker.receive(self._name, rows))
+        except BaseException:  # an answer that is still to come must not be taken for the next one
+            self._end()
+            raise
+        return answers
+
+
+class _Worker:
+    """A worker process, seen from the trainer."""
+
+    def __init__(self, memory: int) -> None:
+        self.connection, theirs = Pipe()
+        command = [sys.executable, "-P", "-m", "lit_rl.envs.workers.process"]
+        descriptors = theirs.fileno(), memory
+        paths = [path or os.getcwd() for path in sys.path]  # noqa: PTH109  # they must be text
+        try:
+            self.process = subprocess.Popen(
+                [*command, *map(str, (*descriptors, os.getpid()))],
+                stdin=subprocess.DEVNULL,
+                env={**_THREADS, **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                pass_fds=descriptors,
+                start_new_session=True,  # Ctrl-C does not reach it
+            )
+        except BaseException:
+            self.connection.close()
+            raise
+        finally:
+            theirs.close()
+
+    def send(self, message: tuple[Any, ...], name: str, rows: slice) -> None:
+        try:
+            self.connection.send_bytes(pickle.dumps(message))  # send() would hand tensors over as open files
+        except ConnectionError:
+            self._report_end(name, rows)
+
+    def receive(self, name: str, rows: slice) -> Any:
+        try:
+            is_fine, answer = self.connection.recv()
+        except (EOFError, ConnectionError):
+            self._report_end(name, rows)
+        return answer if is_fine else _raise(_where(name, rows), name, *answer)
+
+    def _report_end(self, name: str, rows: slice) -> NoReturn:
+        self.kill()
+        code = self.process.wait()
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
+        hint = "memory may have run out: fewer num_workers or num_envs need less"
+        hint = hint if code == -signal.SIGKILL else "what it printed is above"
+        raise RuntimeError(f"the worker process of {_where(name, rows)} {how}; {hint}") from None
+
+    def kill(self) -> None:
+        """End it at once, with the processes that its environments started."""
+        if self.process.returncode is None:  # otherwise its id may be that of another process by now
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+
+class WorkerTraceback(Exception):  # noqa: N818  # the cause of an exception: where it was raised in a worker
+    """Traceback of a worker process, for ``--debug``."""
+
+
+def _raise(where: str, name: str, kind: str, text: str, trace: str) -> NoReturn:
+    """Raise again what was raised in a worker: with its type where the message was written for users."""
+    text = text.removeprefix(f"{name}: ")
+    message = text if kind in _KEPT and text else f"{kind}: {text}" if text else kind
+    raise _KEPT.get(kind, RuntimeError)(f"{where}: {message}") from WorkerTraceback(f"\n{trace}")
+
+
+def _where(name: str, rows: slice) -> str:
+    """Say in words which environments ``rows`` are."""
+    last = rows.stop - 1
+    which = f"environment {last}" if rows.start == last else f"environments {rows.start} to {last}"
+    return f"{name} ({which})" if name else which
+
+
+def _end(workers: Iterable[_Worker], memory: int, owner: int) -> None:
+    """Let the workers close their environments; kill those that take too long."""
+    if os.getpid() != owner:  # a copy in a forked process
+        return
+    workers, deadline = list(workers), time.monotonic() + _PATIENCE_S
+    for worker in workers:
+        worker.connection.close()
+    for worker in workers:
+        with suppress(subprocess.TimeoutExpired):
+            worker.process.wait(max(0.0, deadline - time.monotonic()))
+        worker.kill()
+        worker.process.wait()
+    os.close(memory)
+
+
+def usable_cores() -> int:
+    """Number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _pickle(make: Callable[[int], VectorEnv]) -> bytes:
+    try:
+        return cloudpickle.dumps(make)
+    except Exception as error:
+        raise TypeError(
+            f"worker processes make the environments, but their factory cannot be pickled ({error}); "
+            "vectorization='sync' steps them in this process"
+        ) from error
+
+
+def _is_per_copy(state: dict[str, Any]) -> bool:
+    """Whether it is a list with the state of each environment, as ``ParallelVectorEnv`` gives it."""
+    return state.keys() == {"envs"} and isinstance(state["envs"], list)
+
+
+def _check_number(argument: str, got: int, expected: int) -> None:
+    if got != expected:
+        raise ValueError(f"the state is of {argument}={got}, there are {argument}={expected}")
+
+
+def _concatenate(parts: Sequence[NestedArray]) -> NestedArray:
+    return map_nested(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _join(steps: Sequence[Step]) -> Step:
+    """Join the steps of all workers into one step of all environments."""
+    final = [step.final_obs for step in steps if step.final_obs is not None]
+    valid = [np.ones(len(step.terminated), bool) if step.valid is None else step.valid for step in steps]
+    return Step(
+        _concatenate([step.obs for step in steps]),
+        np.concatenate([step.reward for step in steps]),
+        np.concatenate([step.terminated for step in steps]),
+        np.concatenate([step.truncated for step in steps]),
+        _concatenate(final) if final else None,
+        np.concatenate(valid) if any(step.valid is not None for step in steps) else None,
+        _concatenate([step.metrics for step in steps]),
+    )

@@ -1,0 +1,178 @@
+"""Every mistake of a user's environment has its own sentence."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from lit_rl.envs.check import check_env
+
+ZEROS = np.zeros(2, np.float32)
+
+
+class Custom(gymnasium.Env):
+    """Does what it is told."""
+
+    def __init__(self, space: spaces.Space | None = None, action_space: spaces.Space | None = None) -> None:
+        self.observation_space = space or spaces.Box(-1.0, 1.0, (2,))
+        self.action_space = action_space or spaces.Discrete(2)
+        self.answer_reset: Callable[[], Any] = lambda: (self.obs(), {})
+        self.answer_step: Callable[[], Any] = lambda: (self.obs(), 0.0, False, False, {})
+        self.obs: Callable[[], Any] = ZEROS.copy
+        self.closed = 0
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        return self.answer_reset()
+
+    def step(self, action: Any) -> Any:
+        return self.answer_step()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def complaint(**changes: Any) -> str:
+    """The message about a Custom environment with these attributes; "" if there is none."""
+    env = Custom(changes.pop("space", None), changes.pop("action_space", None))
+    for key, value in changes.items():
+        setattr(env, key, value)
+    message = ""
+    try:
+        check_env(lambda: env)
+    except ValueError as error:
+        message = str(error)
+    assert env.closed == 1
+    assert "\n" not in message
+    return message
+
+
+def step_with(index: int, value: Any) -> Callable[[], tuple]:
+    answer: list[Any] = [ZEROS.copy(), 0.0, False, False, {}]
+    answer[index] = value
+    return lambda: (answer[0].copy() if index else answer[0], *answer[1:])
+
+
+def test_good_environments_pass_in_silence() -> None:
+    assert complaint() == ""
+    assert complaint(answer_step=step_with(1, np.float32(1.0))) == ""
+    assert complaint(answer_step=step_with(2, np.True_)) == ""
+    for name in ("CartPole-v1", "Pendulum-v1", "FrozenLake-v1"):
+        check_env(lambda name=name: gymnasium.make(name))
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (ZEROS, "Custom: reset must return (obs, info), got a numpy array of shape (2,)"),
+        (None, "Custom: reset must return (obs, info), got None"),
+        ((ZEROS, None), "Custom: reset must return (obs, info) with a dict info, its info is None"),
+    ],
+)
+def test_reset(answer: Any, expected: str) -> None:
+    assert complaint(answer_reset=lambda: answer) == expected
+
+
+def test_reset_without_seed() -> None:
+    class Old(Custom):
+        def reset(self) -> Any:  # type: ignore[override]
+            return ZEROS, {}
+
+    with pytest.raises(ValueError, match=r"Old: reset must accept reset\(\*, seed=None, options=None\)"):
+        check_env(Old)
+
+
+@pytest.mark.parametrize(
+    ("index", "value", "expected"),
+    [
+        (1, np.zeros(1), "reward is a numpy array of shape (1,), expected a float"),
+        (1, "1", "reward is a str, expected a float"),
+        (1, True, "reward is a bool, expected a float"),
+        (1, float("nan"), "reward is nan, expected a finite number"),
+        (2, 0, "terminated is a int, expected a bool"),
+        (3, None, "truncated is None, expected a bool"),
+        (4, [], "info of step is a list, expected a dict"),
+    ],
+)
+def test_step_values(index: int, value: Any, expected: str) -> None:
+    assert complaint(answer_step=step_with(index, value)) == f"Custom: {expected}"
+
+
+def test_step_of_the_old_interface() -> None:
+    expected = "Custom: step must return (obs, reward, terminated, truncated, info), got a tuple of 4 values"
+    assert complaint(answer_step=lambda: (ZEROS, 0.0, False, {})) == expected
+
+
+@pytest.mark.parametrize(
+    ("obs", "expected"),
+    [
+        ([0.0, 0.0], "is a list, expected a numpy array of shape (2,)"),
+        (np.zeros(3, np.float32), "has shape (3,), its space has (2,)"),
+        (np.zeros(2), "has dtype float64, its space has float32; return obs.astype(...)"),
+        (np.array([0, np.nan], np.float32), "has 1 values that are NaN or infinite"),
+    ],
+)
+def test_observation(obs: Any, expected: str) -> None:
+    assert complaint(obs=lambda: obs) == f"Custom: observation of reset {expected}"
+    assert complaint(answer_step=step_with(0, obs)) == f"Custom: observation of step {expected}"
+
+
+def test_dict_observation_names_the_key() -> None:
+    space = spaces.Dict(arm=spaces.Dict(angle=spaces.Box(-1, 1, (2,))), kind=spaces.Discrete(3))
+    good = {"arm": {"angle": ZEROS}, "kind": 1}
+    assert complaint(space=space, obs=lambda: good) == ""
+    wrong = {"arm": {"angle": ZEROS[:1]}, "kind": 1}
+    assert "observation['arm']['angle'] of reset has shape (1,)" in complaint(space=space, obs=lambda: wrong)
+    assert "observation['kind'] of reset is 3, expected 0 to 2" in complaint(
+        space=space, obs=lambda: good | {"kind": 3}
+    )
+    assert "observation['kind'] of reset is a float" in complaint(
+        space=space, obs=lambda: good | {"kind": 1.0}
+    )
+    assert "has keys ['kind'], its space has ['arm', 'kind']" in complaint(
+        space=space, obs=lambda: {"kind": 1}
+    )
+    assert "is a int, expected a dict with keys" in complaint(space=space, obs=lambda: good | {"arm": 1})
+
+
+def test_array_written_into_after_it_was_returned() -> None:
+    class Reusing(Custom):
+        shared = np.zeros(2, np.float32)
+
+        def step(self, action: Any) -> Any:
+            self.shared[0] += 0.01
+            return self.shared, 0.0, False, False, {}
+
+    with pytest.raises(
+        ValueError,
+        match=r"step changes the observation array it returned before; return a copy \(obs.copy\(\)\)",
+    ):
+        check_env(Reusing)
+
+
+def test_spaces() -> None:
+    assert "must be Box" in complaint(space=spaces.Tuple([spaces.Discrete(2)]))
+    env = Custom()
+    del env.action_space
+    with pytest.raises(ValueError, match=r"action_space is a NoneType, expected a gymnasium\.spaces\.Space"):
+        check_env(lambda: env)
+    with pytest.raises(ValueError, match=r"the environment is a builtins.dict, expected a gymnasium.Env"):
+        check_env(dict)  # type: ignore[arg-type]
+
+
+def test_what_is_only_unwise_is_a_warning_once() -> None:
+    env = Custom(action_space=spaces.Box(-np.inf, np.inf, (1,)))
+    env.obs = lambda: ZEROS + 2
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_env(lambda: env)
+    assert [str(warning.message) for warning in caught] == [
+        "Custom: the action space has infinite bounds; finite ones such as [-1, 1] learn better",
+        "Custom: observation of reset leaves the bounds of its space; widen them or clip the values",
+        "Custom: observation of step leaves the bounds of its space; widen them or clip the values",
+    ]
