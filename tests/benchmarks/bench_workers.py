@@ -20,7 +20,8 @@ from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
 from lit_rl.envs.pettingzoo.vector import ParallelVectorEnv
-from lit_rl.envs.workers.vector import WorkerVectorEnv, usable_cores
+from lit_rl.envs.workers.vector import WorkerVectorEnv
+from lit_rl.processes import allowed_cores
 from lit_rl.types import VectorEnv
 
 SPREAD = "mpe2.simple_spread_v3.parallel_env"
@@ -84,7 +85,7 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--num_envs", type=int, default=16)
-    parser.add_argument("--num_workers", type=int, nargs="+", default=[usable_cores()])
+    parser.add_argument("--num_workers", type=int, nargs="+", default=[allowed_cores()])
     parser.add_argument("--step_ms", type=float, nargs="+", default=[0.0, 0.1, 1.0, 10.0])
     parser.add_argument("--seconds", type=float, default=2.0, help="per round")
     parser.add_argument("--rounds", type=int, default=5)

@@ -25,6 +25,7 @@ import numpy as np
 
 from lit_rl.envs.workers.shared_arrays import map_arrays
 from lit_rl.nested import map_nested
+from lit_rl.processes import is_orphaned
 from lit_rl.types import EnvSpec, Nested, NestedArray, Step, VectorEnv
 
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -52,7 +53,7 @@ def _watch(trainer: int, channel: socket.socket) -> None:
 
     A process that the trainer forked may hold its end of the connection, and an environment may hang.
     """
-    while os.getppid() == trainer:
+    while not is_orphaned(trainer):
         time.sleep(_WATCH_S)
     with suppress(OSError):
         channel.shutdown(socket.SHUT_RDWR)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -19,10 +17,10 @@ import numpy as np
 
 from lit_rl.envs.workers.shared_arrays import map_arrays, open_memory, place
 from lit_rl.nested import map_nested
+from lit_rl.processes import ModuleProcess, allowed_cores
 from lit_rl.types import EnvSpec, NestedArray, Step, VectorEnv
 
 _PATIENCE_S = 5.0
-_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _KEPT: dict[str, type[Exception]] = {
     "ValueError": ValueError,
     "TypeError": TypeError,
@@ -58,7 +56,7 @@ class WorkerVectorEnv:
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-        num_workers = min(usable_cores(), num_envs) if num_workers is None else num_workers
+        num_workers = min(allowed_cores(), num_envs) if num_workers is None else num_workers
         if not 1 <= num_workers <= num_envs:
             raise ValueError(
                 f"num_workers must be between 1 and num_envs={num_envs}, got {num_workers}; a worker steps "
@@ -190,16 +188,11 @@ class _Worker:
 
     def __init__(self, memory: int) -> None:
         self.connection, theirs = Pipe()
-        command = [sys.executable, "-P", "-m", "lit_rl.envs.workers.process"]
         descriptors = theirs.fileno(), memory
-        paths = [path or os.getcwd() for path in sys.path]  # noqa: PTH109  # they must be text
+        module = "lit_rl.envs.workers.process"
         try:
-            self.process = subprocess.Popen(
-                [*command, *map(str, (*descriptors, os.getpid()))],
-                stdin=subprocess.DEVNULL,
-                env={**_THREADS, **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-                pass_fds=descriptors,
-                start_new_session=True,  # Ctrl-C does not reach it
+            self.process = ModuleProcess(
+                module, *descriptors, os.getpid(), is_background=False, pass_fds=descriptors
             )
         except BaseException:
             self.connection.close()
@@ -221,18 +214,12 @@ class _Worker:
         return answer if is_fine else _raise(_where(name, rows), name, *answer)
 
     def _report_end(self, name: str, rows: slice) -> NoReturn:
-        self.kill()
+        self.process.kill()
         code = self.process.wait()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
         hint = "memory may have run out: fewer num_workers or num_envs need less"
         hint = hint if code == -signal.SIGKILL else "what it printed is above"
         raise RuntimeError(f"the worker process of {_where(name, rows)} {how}; {hint}") from None
-
-    def kill(self) -> None:
-        """End it at once, with the processes that its environments started."""
-        if self.process.returncode is None:  # otherwise its id may be that of another process by now
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class WorkerTraceback(Exception):  # noqa: N818  # the cause of an exception: where it was raised in a worker
@@ -261,18 +248,11 @@ def _end(workers: Iterable[_Worker], memory: int, owner: int) -> None:
     for worker in workers:
         worker.connection.close()
     for worker in workers:
-        with suppress(subprocess.TimeoutExpired):
+        with suppress(TimeoutError):
             worker.process.wait(max(0.0, deadline - time.monotonic()))
-        worker.kill()
+        worker.process.kill()
         worker.process.wait()
     os.close(memory)
-
-
-def usable_cores() -> int:
-    """Number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _pickle(make: Callable[[int], VectorEnv]) -> bytes:

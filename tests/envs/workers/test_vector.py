@@ -22,8 +22,9 @@ from lit_rl.collect.inline import InlineCollector
 from lit_rl.collect.uniform import UniformPolicy
 from lit_rl.envs.pettingzoo.vector import ParallelVectorEnv
 from lit_rl.envs.vector import make_vector_env
-from lit_rl.envs.workers.vector import WorkerVectorEnv, usable_cores
+from lit_rl.envs.workers.vector import WorkerVectorEnv
 from lit_rl.nested import leaves
+from lit_rl.processes import allowed_cores
 from lit_rl.types import Step, VectorEnv
 from tests.parallel_toys import Leavers, Movers
 from tests.processes import Forked, wait_until
@@ -308,7 +309,7 @@ def test_failures_at_the_start() -> None:
 
 def test_a_worker_per_core_by_default() -> None:
     env = WorkerVectorEnv(Clocks, 3)
-    assert len(pids(env)) == min(3, usable_cores())
+    assert len(pids(env)) == min(3, allowed_cores())
     assert "libtorch" not in Path(f"/proc/{pids(env)[0]}/maps").read_text()  # 180 MB and a second each
     env.close()
 
