@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from lit_rl.ranks import Ranks
 
@@ -151,35 +152,37 @@ class FlatAdam(torch.optim.Adam):
         grad_P = self._ranks.mean(grad_P)
         if clip is not None:
             grad_P.mul_(clip_factor(grad_P, clip))
-        self.flat.tensor.grad = grad_P
-        self.step()
-        self.flat.tensor.grad = None
+        parameter = self.flat.tensor
+        parameter.grad = grad_P
+        state = self.state[parameter]
+        if state:
+            self._advance(parameter, grad_P, state)
+        else:
+            self.step()  # PyTorch creates the state
+        parameter.grad = None
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One step by the gradient of the flat tensor; the first one lets PyTorch create the state.
+    def _advance(self, parameter_P: Tensor, grad_P: Tensor, state: dict[str, Tensor]) -> None:
+        """The step of the parent class without its bookkeeping, which takes a tenth of a small gradient step.
 
-        Raises:
-            RuntimeError: There is no such gradient, because ``loss.backward()`` does not fill it.
+        ``tests/benchmarks/bench_adam.py`` measures it.
         """
         group = self.param_groups[0]
-        parameter = group["params"][0]
-        if parameter.grad is None:
-            raise RuntimeError(
-                "FlatAdam takes its steps by minimize(loss), not by loss.backward() and step()"
-            )
-        state = self.state[parameter]
-        if not state:
-            super().step()
-            return
-        state["step"] += 1
-        torch.ops.aten._fused_adam_(
-            [parameter], [parameter.grad], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]],
-            amsgrad=False, lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1],
+        adam(
+            [parameter_P], [grad_P], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]],
+            fused=True, amsgrad=False, beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"],
             weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
         )  # fmt: skip
 
-    step.hooked = True  # type: ignore[attr-defined]  # PyTorch would wrap it in a profiler range otherwise
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One step by the gradient of the flat tensor, which only :meth:`minimize` fills.
+
+        Raises:
+            RuntimeError: There is no such gradient.
+        """
+        if self.flat.tensor.grad is None:
+            raise RuntimeError("FlatAdam steps by minimize(loss), not by loss.backward() and step()")
+        super().step()
 
 
 def descend(

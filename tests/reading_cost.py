@@ -31,8 +31,8 @@ def file_of(module: str) -> Path | None:
     return None
 
 
-def imported(module: str) -> Iterator[str]:
-    """Modules of lit_rl that ``module`` imports at run time."""
+def imported(module: str, with_types: bool = False) -> Iterator[str]:
+    """Modules of lit_rl that ``module`` imports at run time, and those for type checkers if asked."""
     path = file_of(module)
     if path is None:
         return
@@ -40,7 +40,7 @@ def imported(module: str) -> Iterator[str]:
     hidden = {
         id(node)
         for block in ast.walk(tree)
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        if not with_types and isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
         for node in ast.walk(block)
     }
     for node in ast.walk(tree):
@@ -52,7 +52,7 @@ def imported(module: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             members = [f"{node.module}.{alias.name}" for alias in node.names]
             names = [member if file_of(member) else node.module for member in members]
-        yield from {name for name in names if name.startswith("lit_rl.")}
+        yield from {name for name in names if name.partition(".")[0] == "lit_rl"}
 
 
 def reached(module: str, hops: int = HOPS, without: str = "") -> dict[str, int]:
@@ -61,7 +61,9 @@ def reached(module: str, hops: int = HOPS, without: str = "") -> dict[str, int]:
     frontier = [module]
     for hop in range(1, hops + 1):
         frontier = sorted(
-            {name for source in frontier if source != without for name in imported(source)} - distance.keys()
+            {name for source in frontier if source != without for name in imported(source)}
+            - distance.keys()
+            - {"lit_rl"}
         )
         distance |= dict.fromkeys(frontier, hop)
     return distance

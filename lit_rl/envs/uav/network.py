@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lit_rl.envs.uav.arrays import Array, Backend, make_arrays
+from lit_rl.envs.uav.arrays import Array, Backend, Library, make_arrays
 from lit_rl.envs.uav.measures import Outcome, check_record, measure
 from lit_rl.envs.uav.observations import Observer
 from lit_rl.envs.uav.picture import take_picture
 from lit_rl.envs.uav.radio import RadioModel, Signals
 from lit_rl.envs.uav.rewards import reward_terms, update_goal
 from lit_rl.envs.uav.scenario import make_scenario
-from lit_rl.envs.uav.streams import make_streams
+from lit_rl.envs.uav.streams import Streams
 from lit_rl.envs.uav.world import World, advance, begin, has_energy_left, make_world
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, Step
 
@@ -228,3 +228,12 @@ class UAVNetwork:
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""
+
+
+def make_streams(seed: int, num: int, xp: Library) -> Any:
+    """``Streams`` where arrays are numpy's, else ``TorchStreams``, which draw equal numbers on a device."""
+    if xp.is_host:
+        return Streams(seed, num)
+    from lit_rl.envs.uav.torch_streams import TorchStreams
+
+    return TorchStreams(seed, num, xp)

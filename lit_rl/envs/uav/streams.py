@@ -59,15 +59,6 @@ class Streams:
         self._count = state["count"].numpy().view(np.uint64).copy()
 
 
-def make_streams(seed: int, num: int, xp: Library) -> Any:
-    """:class:`Streams`, or the same numbers on a device."""
-    if xp.is_host:
-        return Streams(seed, num)
-    from lit_rl.envs.uav.torch_streams import TorchStreams
-
-    return TorchStreams(seed, num, xp)
-
-
 def box_muller(uniform: Array, num: int, xp: Library) -> Array:
     """``num`` standard normal numbers of each row of uniform ones (Box and Muller 1958): ``(K, num)``."""
     pairs = uniform.shape[1] // 2

@@ -185,9 +185,9 @@ def test_no_number_is_looked_at_within_a_step(name: str) -> None:
 
 def play_on(env: UAVNetwork, xp: Any) -> None:
     """Put a network on another device, whatever numbers it has there."""
+    from lit_rl.envs.uav.network import make_streams
     from lit_rl.envs.uav.observations import Observer
     from lit_rl.envs.uav.radio import RadioModel
-    from lit_rl.envs.uav.streams import make_streams
 
     env._xp, env._radio, env._observer = xp, RadioModel(env.scenario, xp), Observer(env.scenario, xp)
     env._world = make_world(env.scenario, env.num_envs, xp)

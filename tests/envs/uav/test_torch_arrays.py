@@ -11,8 +11,9 @@ import torch
 from lit_rl.envs.uav.arrays import NUMPY, make_arrays
 from lit_rl.envs.uav.association import associate
 from lit_rl.envs.uav.backhaul import peers, widest_paths
+from lit_rl.envs.uav.network import make_streams
 from lit_rl.envs.uav.ranking import rank_down, rank_up, smallest
-from lit_rl.envs.uav.streams import Streams, make_streams
+from lit_rl.envs.uav.streams import Streams
 from lit_rl.envs.uav.torch_arrays import TorchArrays, to_host
 
 XP: Any = TorchArrays("cpu")
