@@ -12,6 +12,7 @@ import json
 import logging
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +84,12 @@ class Clock(Callback):
 
 
 def fit(
-    module: LightningModule, data: LightningDataModule, env_steps: int, seed: int, skip: int = 2
+    module: LightningModule,
+    data: LightningDataModule,
+    env_steps: int,
+    seed: int,
+    skip: int = 2,
+    callbacks: Sequence[Callback] = (),
 ) -> Timing:
     """Train for ``env_steps`` and time it, without the first ``skip`` batches."""
     quiet()
@@ -99,7 +105,7 @@ def fit(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         limit_val_batches=0,
-        callbacks=[EnvStepBudget(env_steps), clock],
+        callbacks=[EnvStepBudget(env_steps), clock, *callbacks],
     )
     trainer.fit(module, datamodule=data)
     return clock.timing()
