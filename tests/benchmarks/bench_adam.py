@@ -1,7 +1,7 @@
 """What FlatAdam saves: of one optimizer step, of one gradient step of PPO, and of a whole run.
 
-``python tests/benchmarks/bench_adam.py`` compares four ways to step the same numbers, the first three equal to the
-bit: ``flat`` (``FlatAdam``: it calls torch's fused kernel by a private name), ``function`` (the public
+``python tests/benchmarks/bench_adam.py`` compares four ways to step the same numbers, the first three equal
+to the bit: ``flat`` (``FlatAdam``: it calls torch's fused kernel by a private name), ``function`` (the public
 function ``torch.optim.adam.adam`` over the same flat parameter), ``fused`` (the public class
 ``torch.optim.Adam(fused=True)`` over it) and ``separate`` (that class over the module's own parameters).
 First come microseconds of one optimizer step, called in a loop, for networks of several sizes. Then come
