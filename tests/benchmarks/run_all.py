@@ -8,6 +8,11 @@ installed is left out, and the document says so. Needs an idle machine and two c
 minutes; cases that are slow by themselves (watching for long) run only when ``--only`` names them. Writes
 ``results/speed.json`` and ``results/speed.md``, after every case; ``--quick`` (one short round, numbers mean
 nothing) and ``--only`` write ``speed_quick.*`` and ``speed_partial.*`` instead.
+
+``--compare OLD.json ... NEW.json`` measures nothing: it prints which values of NEW are worse than those of
+OLD by more than their spread. A measurement ends with that comparison to ``results/speed/complete.json``. To
+compare two states of the library on one machine, measure the other one with ``--library``, the path of its
+checkout, and ``--results``, another folder.
 """
 
 from __future__ import annotations
@@ -24,12 +29,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import compare
 import machine
 import peer_venv
 import table
 from cases import CASES, Case
 
 HERE = Path(__file__).resolve().parent
+COMMITTED = HERE / "results" / "speed" / "complete.json"
 TIMEOUT_S = 1800
 DISTURBED = 0.93
 """Share of a core below which a process, which computes all the time, had to wait for others."""
@@ -158,6 +165,8 @@ def as_markdown(report: dict[str, Any], cases: list[Case], runs: dict[str, table
         parts += [f"## {case.title}", table.run_table(case, runs[case.name], gemm)]
         if case.name in report["matmul_route"]:
             parts.append(table.route_text(report["matmul_route"][case.name]))
+    if "comparison" in report:
+        parts.append(report["comparison"])
     return "\n\n".join(parts) + "\n"
 
 
@@ -170,7 +179,19 @@ def main() -> None:
     parser.add_argument(
         "--library", type=Path, help="checkout whose lit_rl is measured, not the installed one"
     )
+    parser.add_argument(
+        "--compare",
+        nargs="+",
+        type=Path,
+        metavar="JSON",
+        help="print how the last of these differs from the others",
+    )
     args = parser.parse_args()
+    if args.compare:
+        if len(args.compare) < 2:
+            parser.error("--compare expects at least two files: old ones and the new one")
+        print(compare.as_markdown(compare.read(args.compare[:-1]), compare.read(args.compare[-1:])))
+        return
     chosen = [case for case in CASES if (case.name in args.only if args.only else not case.slow)]
     path = args.results / ("speed_quick" if args.quick else "speed_partial" if args.only else "speed")
     peers, missing = make_peers(chosen)
@@ -188,6 +209,8 @@ def main() -> None:
         if shares := table.route(case, runs):
             report["matmul_route"][case.name] = shares
         report |= {"end": machine.load(), "minutes": (time.monotonic() - begin) / 60}
+        if number == len(chosen) and COMMITTED.exists() and not args.quick:
+            report["comparison"] = compare.as_markdown(compare.read([COMMITTED]), report)
         write(path, report, as_markdown(report, chosen[:number], report["runs"]))
     print("\n" + path.with_suffix(".md").read_text() + f"\nwritten to {path}.json and {path}.md")
 
