@@ -33,8 +33,7 @@ from scipy.stats import bootstrap
 from torch import nn
 from torch.optim.adam import adam
 
-from lit_rl.algos.ppo import PPO
-from lit_rl.data.rollout import RolloutDataModule
+from lit_rl import PPO, RolloutDataModule
 from lit_rl.metrics import UPDATE_SECONDS
 from lit_rl.nets import FlatAdam, FlatParameters, default_init_mlp
 from lit_rl.types import Rollout

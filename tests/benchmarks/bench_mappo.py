@@ -16,8 +16,7 @@ from measure import fit
 from peers import MAPPO_SPREAD
 from timing import Timing, report
 
-from lit_rl.algos.ppo import PPO
-from lit_rl.data.rollout import RolloutDataModule
+from lit_rl import PPO, RolloutDataModule
 from lit_rl.encoders.perceptron import PerceptronEncoder
 
 SKIP = 2

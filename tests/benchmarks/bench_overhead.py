@@ -22,12 +22,11 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from measure import quiet
 
-from lit_rl.algos.ppo import PPO
+from lit_rl import PPO, RolloutDataModule
 from lit_rl.callbacks import EnvStepBudget, EnvStepsProgressBar, GracefulStop, RolloutCheckpoint
 from lit_rl.cli.curves import Curves
 from lit_rl.cli.metrics_csv import MetricsCSV
 from lit_rl.collect.inline import InlineCollector
-from lit_rl.data.rollout import RolloutDataModule
 from lit_rl.envs.vector import make_vector_env
 
 ENV = "CartPole-v1"

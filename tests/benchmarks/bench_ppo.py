@@ -17,8 +17,7 @@ from measure import fit
 from peers import PPO_CASES, sb3_ppo
 from timing import Timing, report, time_sb3
 
-from lit_rl.algos.ppo import PPO
-from lit_rl.data.rollout import RolloutDataModule
+from lit_rl import PPO, RolloutDataModule
 
 
 def ours(settings: dict[str, Any], seed: int, threads: int, *, compiled: bool) -> Timing:

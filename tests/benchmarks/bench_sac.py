@@ -16,8 +16,7 @@ from measure import fit
 from peers import SAC_HALFCHEETAH, SAC_WARMUP_STEPS, sb3_sac
 from timing import Timing, report, time_sb3
 
-from lit_rl.algos.sac import SAC
-from lit_rl.data.replay import ReplayDataModule
+from lit_rl import SAC, ReplayDataModule
 
 PEER_WARMUP_UPDATES = 100
 
