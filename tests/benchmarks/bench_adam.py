@@ -21,6 +21,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import machine
@@ -35,7 +36,7 @@ from torch.optim.adam import adam
 
 from lit_rl import PPO, RolloutDataModule
 from lit_rl.metrics import UPDATE_SECONDS
-from lit_rl.nets import FlatAdam, FlatParameters, default_init_mlp
+from lit_rl.nets import FlatAdam, FlatParameters
 from lit_rl.types import Rollout
 
 WAYS = ("flat", "function", "fused", "separate")
@@ -67,9 +68,9 @@ class FunctionAdam(torch.optim.Adam):
     step.hooked = True  # PyTorch would wrap it in a profiler range otherwise
 
 
-def flat_adam(flat: FlatParameters) -> FlatAdam:
+def flat_adam(module: nn.Module) -> FlatAdam:
     """The optimizer that is judged here."""
-    return FlatAdam(flat, LEARNING_RATE, EPSILON)
+    return FlatAdam(FlatParameters(module), LEARNING_RATE, EPSILON)
 
 
 def public(way: str, flat: nn.Parameter, separate: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -81,11 +82,11 @@ def public(way: str, flat: nn.Parameter, separate: list[nn.Parameter]) -> torch.
 def networks() -> dict[str, nn.Module]:
     """Actors and critics of the sizes that the speed table measures."""
 
+    def perceptron(*sizes: int) -> nn.Module:
+        return nn.Sequential(*(nn.Linear(*pair) for pair in pairwise(sizes)))
+
     def pair(obs: int, outputs: int, *hidden: int) -> nn.Module:
-        sizes = [obs, *hidden]
-        return nn.ModuleList(
-            [default_init_mlp([*sizes, outputs], "tanh"), default_init_mlp([*sizes, 1], "tanh")]
-        )
+        return nn.ModuleList([perceptron(obs, *hidden, outputs), perceptron(obs, *hidden, 1)])
 
     return {
         "PPO CartPole, 2 x (64, 64)": pair(4, 2, 64, 64),
@@ -98,11 +99,12 @@ def step_microseconds(rounds: int) -> dict[str, dict[str, list[float]]]:
     """Microseconds of one optimizer step, for each network and way, one number a round."""
     result = {}
     for name, module in networks().items():
-        flat = FlatParameters(module)
-        flat.grad.normal_()
+        own = flat_adam(module)
+        (flat,) = own.param_groups[0]["params"]
         parameters = list(module.parameters())
-        optimizers = {way: public(way, flat.tensor, parameters) for way in WAYS[1:]}
-        optimizers["flat"] = flat_adam(flat)
+        for parameter in (flat, *parameters):
+            parameter.grad = torch.randn_like(parameter)
+        optimizers = {way: public(way, flat, parameters) for way in WAYS[1:]} | {"flat": own}
         times: dict[str, list[float]] = {way: [] for way in WAYS}
         for number in range(-2, rounds):  # two rounds warm up
             for way in WAYS if number % 2 else reversed(WAYS):
@@ -111,7 +113,7 @@ def step_microseconds(rounds: int) -> dict[str, dict[str, list[float]]]:
                     optimizers[way].step()
                 if number >= 0:
                     times[way].append(1e6 * (time.perf_counter() - start) / CALLS)
-        result[f"{name}, {flat.tensor.numel():,} parameters"] = times
+        result[f"{name}, {flat.numel():,} parameters"] = times
     return result
 
 
@@ -139,6 +141,9 @@ class Rotation(Callback):
             trained = [parameter for parameter in pl_module.parameters() if parameter is not flat]
             self._steps = {way: public(way, flat, trained).step for way in WAYS[1:]}
             self._steps["flat"] = own.step
+            for parameter in trained:  # a compiled gradient need not be handed to them
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
             self._updates, self._time = pl_module.updates, time.perf_counter()
         if not self._order:
             self._order = self._rng.permutation(WAYS).tolist()
