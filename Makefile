@@ -38,8 +38,8 @@ bench: $(VENV)/.installed-bench  ## measure every speed claim against the peer l
 wheel: $(VENV)/.installed-dev  ## build the wheel and try it in a clean environment
 	tests/wheel_test.sh $(BIN)/python
 
-clean:  ## delete .venv and caches; runs/ is kept
-	rm -rf $(VENV) build dist *.egg-info .ruff_cache .pytest_cache .import_linter_cache
+clean:  ## delete .venv, .venv-peers and caches; runs/ is kept
+	rm -rf $(VENV) .venv-peers build dist *.egg-info .ruff_cache .pytest_cache .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -80,7 +80,7 @@ def speed(configs: list[str], threads: int, updates: int, rounds: int) -> None:
 def parts(threads: int) -> None:
     """Print the milliseconds of each part of an update with the settings of ``hmasd_uav``: best of three."""
     from lit_rl import HMASD
-    from lit_rl.algos.hmasd.decisions import Seen, with_skills
+    from lit_rl.algos.hmasd.decisions import Seen
     from lit_rl.collect.inline import InlineCollector
     from lit_rl.envs.uav.network import UAVNetwork
 
@@ -88,11 +88,9 @@ def parts(threads: int) -> None:
     env = UAVNetwork(32)
     module = HMASD(spec=env.spec)
     module.configure_model()
-    high, low, team, individual = (part.configure_optimizers() for part in module._parts)
+    high, low, team, individual = module.configure_optimizers()
     rollout = InlineCollector(env, 0).collect(module, 32, 0)
-    module.replay_tolerance = module.discoverer.replay_tolerance = (
-        None  # a rollout is learned from repeatedly
-    )
+    module.replay_tolerance = None  # a rollout is learned from repeatedly
     with torch.no_grad():
         seen = Seen(
             *module._vectors(rollout["obs"]), *module._vectors(rollout["final_obs"]), rollout["final_index"]
@@ -100,13 +98,11 @@ def parts(threads: int) -> None:
         next_state, next_obs = seen.following()
         rewards, _ = module._rewards(rollout, next_state, next_obs)
         decisions, _ = module._decisions(rollout, seen)
-    module.discoverer.batch_size = rewards.numel()
-    given = with_skills(rollout, rewards, rollout["carry"]["low"])
     skills = rollout["extras"]["team_skill"], rollout["extras"]["agent_skills"]
     work: dict[str, Callable[[], object]] = {
         "collection": lambda: InlineCollector(UAVNetwork(32), 0).collect(module, 32, 0),
-        "skill coordinator": lambda: module.coordinator.learn(decisions, high),
-        "skill discoverer": lambda: module.discoverer.learn(given, low),
+        "skill coordinator": lambda: module.coordinator.learn(decisions, high, module.ranks),
+        "skill discoverer": lambda: module._train_discoverer(rollout, rewards, low, 1.0),
         "team discriminator": lambda: module.team_discriminator.learn(next_state, skills[0], None, team),
         "individual discriminator": lambda: module.individual_discriminator.learn(
             next_obs, *skills, None, individual

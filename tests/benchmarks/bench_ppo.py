@@ -13,33 +13,11 @@ from typing import Any
 
 import cleanrl_ppo
 import torch
-from measure import Timing, fit, report, time_sb3
-from peers import PPO_CARTPOLE, PPO_HALFCHEETAH, sb3_ppo
+from measure import fit
+from peers import PPO_CASES, sb3_ppo
+from timing import Timing, report, time_sb3
 
-from lit_rl.algos.ppo.ppo import PPO
-from lit_rl.data.rollout import RolloutDataModule
-
-CLEANRL: dict[str, Any] = {  # the published defaults of CleanRL's ppo script
-    "env": "CartPole-v1",
-    "num_envs": 4,
-    "steps": 100_000,
-    "n_steps": 128,
-    "batch_size": 128,
-    "n_epochs": 4,
-    "learning_rate": 2.5e-4,
-    "clip_range": 0.2,
-    "anneal": True,
-    "gamma": 0.99,
-    "gae_lambda": 0.95,
-    "entropy_coef": 0.01,
-    "clip_value": 0.2,
-    "value_coef": 0.25,  # CleanRL's 0.5 weighs half of the squared error, ours weighs the squared error
-}
-CASES: dict[str, dict[str, Any]] = {
-    "cartpole": PPO_CARTPOLE,
-    "cleanrl": CLEANRL,
-    "halfcheetah": PPO_HALFCHEETAH | {"normalize": False, "steps": 20 * 8 * 256},
-}
+from lit_rl import PPO, RolloutDataModule
 
 
 def ours(settings: dict[str, Any], seed: int, threads: int, *, compiled: bool) -> Timing:
@@ -74,14 +52,14 @@ def peer(case: str, settings: dict[str, Any], seed: int) -> Timing:
 def main() -> None:
     """Run one side of one case."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("case", choices=CASES)
+    parser.add_argument("case", choices=PPO_CASES)
     parser.add_argument("side", choices=["default", "compile", "peer"])
     parser.add_argument("--rollouts", type=int, help="stop after so many rollouts")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    settings = CASES[args.case]
+    settings = PPO_CASES[args.case]
     if args.rollouts:
         settings = settings | {"steps": args.rollouts * settings["num_envs"] * settings["n_steps"]}
     if args.side == "peer":

@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 
 import torch
-from measure import Timing, fit, report, time_sb3
-from peers import SAC_HALFCHEETAH, sb3_sac
+from measure import fit
+from peers import SAC_HALFCHEETAH, SAC_WARMUP_STEPS, sb3_sac
+from timing import Timing, report, time_sb3
 
-from lit_rl.algos.sac.sac import SAC
-from lit_rl.data.replay import ReplayDataModule
+from lit_rl import SAC, ReplayDataModule
 
-WARMUP_STEPS = 1_000  # random actions, outside the clock
 PEER_WARMUP_UPDATES = 100
 
 
@@ -26,17 +25,17 @@ def ours(updates: int, precision: str, seed: int, threads: int, *, compiled: boo
     """SAC of lit_rl; 64 env steps and 64 updates a batch, as is the default."""
     module = SAC(compile=compiled, threads=threads, matmul_precision=precision)
     data = ReplayDataModule(
-        SAC_HALFCHEETAH["env"], warmup_steps=WARMUP_STEPS, capacity=SAC_HALFCHEETAH["steps"]
+        SAC_HALFCHEETAH["env"], warmup_steps=SAC_WARMUP_STEPS, capacity=SAC_HALFCHEETAH["steps"]
     )
     skip = 2
-    return fit(module, data, WARMUP_STEPS + skip * data.minibatches + updates, seed, skip)
+    return fit(module, data, SAC_WARMUP_STEPS + skip * data.minibatches + updates, seed, skip)
 
 
 def peer(updates: int, precision: str, seed: int) -> Timing:
     """SAC of Stable-Baselines3."""
     torch.set_float32_matmul_precision("highest" if precision == "auto" else precision)
-    model = sb3_sac(SAC_HALFCHEETAH | {"learning_starts": WARMUP_STEPS}, seed)
-    return time_sb3(model, WARMUP_STEPS + PEER_WARMUP_UPDATES, updates, 1.0, restart=False)
+    model = sb3_sac(SAC_HALFCHEETAH | {"learning_starts": SAC_WARMUP_STEPS}, seed)
+    return time_sb3(model, SAC_WARMUP_STEPS + PEER_WARMUP_UPDATES, updates, 1.0, restart=False)
 
 
 def main() -> None:

@@ -12,13 +12,16 @@ Sides = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class Check:
-    """A promise: the median of ``side`` (divided by that of ``against``, if given) against ``limit``."""
+    """A promise: the median of ``side`` (divided by that of ``against``, if given) against ``limit``.
+
+    Without a limit the value is shown, and nothing is required of it.
+    """
 
     text: str
     side: str
     against: str | None
     kind: Literal["at least", "at most"]
-    limit: float
+    limit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Case:
         rounds: Runs of each side.
         flop: Matrix operations per update, for the distance to the floor.
         only_rounds: Sides that run in the first so many rounds only.
+        slow: Whether the case takes so long that it runs only when it is named.
     """
 
     name: str
@@ -50,19 +54,27 @@ class Case:
     rounds: int = 3
     flop: int | None = None
     only_rounds: dict[str, int] = field(default_factory=dict)
+    slow: bool = False
 
 
-def _ppo(name: str, title: str, peer: str, default: float, compiled: float) -> Case:
+def _against(peer: str) -> list[Check]:
+    """Both of ours against a further peer, shown only."""
+    return [Check(f"{side} / {peer}", side, peer, "at least") for side in ("default", "compile")]
+
+
+def _ppo(name: str, title: str, peer: str, default: float, compiled: float, *, sbx: bool) -> Case:
     script = ["bench_ppo.py", name]
+    sides = {side: [*script, side] for side in ("peer", "default", "compile")}
     return Case(
         name=f"ppo_{name}",
         title=title,
-        sides={side: [*script, side] for side in ("peer", "default", "compile")},
+        sides=sides | ({"SBX": ["peer_sbx.py", name]} if sbx else {}),
         metric="env_steps_per_s",
         unit="env steps/s",
         checks=[
             Check(f"default / {peer}", "default", "peer", "at least", default),
             Check(f"compile / {peer}", "compile", "peer", "at least", compiled),
+            *(_against("SBX") if sbx else []),
         ],
         quick=["--rollouts", "6"],
         flop=FLOP[f"ppo_{name}"],
@@ -75,6 +87,8 @@ def _sac(threads: int, default: float, compiled: float, updates: int) -> Case:
     if threads == 1:  # what the route of matrix products contributes
         sides["peer, medium"] = [script, "peer", *more, "--precision", "medium"]
         sides["default, highest"] = [script, "default", *more, "--precision", "highest"]
+        sbx = ["peer_sbx.py", "sac", "--updates", str(updates)]
+        sides |= {"SBX": sbx, "SBX, 64 at once": [*sbx, "--chunk", "64"]}
     return Case(
         name=f"sac_{threads}",
         title=f"SAC HalfCheetah-v5, batch 256, 2x256, one update per step, float32, threads each: {threads}",
@@ -84,6 +98,7 @@ def _sac(threads: int, default: float, compiled: float, updates: int) -> Case:
         checks=[
             Check("default / SB3", "default", "peer", "at least", default),
             Check("compile / SB3", "compile", "peer", "at least", compiled),
+            *(_against("SBX") + _against("SBX, 64 at once") if threads == 1 else []),
         ],
         quick=["--updates", "64"],
         threads=threads,
@@ -92,7 +107,7 @@ def _sac(threads: int, default: float, compiled: float, updates: int) -> Case:
     )
 
 
-def _watch(config: str, rounds: int) -> Case:
+def _watch(config: str, rounds: int, *, slow: bool) -> Case:
     """Training with every callback that watches, over training without."""
     script = ["bench_watch.py", "one", config]
     return Case(
@@ -104,6 +119,7 @@ def _watch(config: str, rounds: int) -> Case:
         checks=[Check("watched / unwatched", "watch", "none", "at most", 1.02)],
         quick=["--set", "budget.total_env_steps=2000"],
         rounds=rounds,
+        slow=slow,
     )
 
 
@@ -185,11 +201,43 @@ CASES = [
         quick=["--batches", "12"],
         only_rounds={"8x128": 2},
     ),
-    _ppo("cartpole", "PPO CartPole-v1, settings of the rl-zoo, 100,000 env steps, 1 thread", "SB3", 1.8, 3.0),
     _ppo(
-        "cleanrl", "PPO CartPole-v1 at CleanRL's defaults, 100,000 env steps, 1 thread", "CleanRL", 2.5, 3.5
+        "cartpole",
+        "PPO CartPole-v1, settings of the rl-zoo, 100,000 env steps, 1 thread",
+        "SB3",
+        1.8,
+        3.0,
+        sbx=True,
     ),
-    _ppo("halfcheetah", "PPO HalfCheetah-v5, 8 envs x 256, batch 64, 10 epochs, 1 thread", "SB3", 1.6, 2.6),
+    _ppo(
+        "cleanrl",
+        "PPO CartPole-v1 at CleanRL's defaults, 100,000 env steps, 1 thread",
+        "CleanRL",
+        2.5,
+        3.5,
+        sbx=False,
+    ),
+    _ppo(
+        "halfcheetah",
+        "PPO HalfCheetah-v5, 8 envs x 256, batch 64, 10 epochs, 1 thread",
+        "SB3",
+        1.6,
+        2.6,
+        sbx=True,
+    ),
+    Case(
+        name="mappo_spread",
+        title="MAPPO simple_spread_v3, 32 envs x 25, minibatches of 200 env steps, 10 epochs, 1 thread",
+        sides={
+            "BenchMARL": ["peer_benchmarl.py", "--rollouts", "12"],
+            "default": ["bench_mappo.py", "default", "--rollouts", "20"],
+            "compile": ["bench_mappo.py", "compile", "--rollouts", "20"],
+        },
+        metric="env_steps_per_s",
+        unit="env steps/s",
+        checks=_against("BenchMARL"),
+        quick=["--rollouts", "2"],
+    ),
     _sac(1, 1.7, 2.1, updates=1_536),
     _sac(2, 1.8, 2.3, updates=1_536),
     _recorder("recorder", "99th percentile of `record()`, called without pause", "p99_us", "us", 20.0),
@@ -219,8 +267,8 @@ CASES = [
     ),
     _hmasd("hmasd_uav", 2_000),
     _hmasd("hmasd_alice_bob", 3_000_000 / (40 * 60)),
-    _watch("ppo_cartpole", 9),
-    _watch("sac_pendulum", 3),
+    _watch("ppo_cartpole", 5, slow=False),
+    _watch("sac_pendulum", 3, slow=True),
     Case(
         name="memory",
         title="growth of the trainer's memory over 2,000,000 env steps with `callbacks/watch`",
@@ -230,6 +278,7 @@ CASES = [
         checks=[Check("after warm-up", "watch", None, "at most", 20.0)],
         quick=["--env-steps", "60000"],
         rounds=1,
+        slow=True,
     ),
     Case(
         name="memory_hmasd",
@@ -253,5 +302,6 @@ CASES = [
         checks=[Check("after warm-up", "watch", None, "at most", 50.0)],
         quick=["--env-steps", "60000"],
         rounds=1,
+        slow=True,
     ),
 ]

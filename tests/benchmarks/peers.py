@@ -36,7 +36,46 @@ PPO_HALFCHEETAH: dict[str, Any] = {
     "gae_lambda": 0.95,
     "normalize": True,
 }
+CLEANRL: dict[str, Any] = {  # the published defaults of CleanRL's ppo script
+    "env": "CartPole-v1",
+    "num_envs": 4,
+    "steps": 100_000,
+    "n_steps": 128,
+    "batch_size": 128,
+    "n_epochs": 4,
+    "learning_rate": 2.5e-4,
+    "clip_range": 0.2,
+    "anneal": True,
+    "gamma": 0.99,
+    "gae_lambda": 0.95,
+    "entropy_coef": 0.01,
+    "clip_value": 0.2,
+    "value_coef": 0.25,  # CleanRL's 0.5 weighs half of the squared error, ours weighs the squared error
+}
+PPO_CASES: dict[str, dict[str, Any]] = {
+    "cartpole": PPO_CARTPOLE,
+    "cleanrl": CLEANRL,
+    "halfcheetah": PPO_HALFCHEETAH | {"normalize": False, "steps": 20 * 8 * 256},
+}
+"""What the benchmarks of speed run; HalfCheetah there for 20 rollouts, without normalisation."""
 SAC_HALFCHEETAH: dict[str, Any] = {"env": "HalfCheetah-v5", "steps": 100_000, "learning_starts": 10_000}
+SAC_WARMUP_STEPS = 1_000
+"""Env steps with random actions before a benchmark of SAC's speed, outside the clock."""
+MAPPO_SPREAD: dict[str, Any] = {  # simple_spread_v3 of MPE
+    "env": {"N": 3, "local_ratio": 0.5, "max_cycles": 25},
+    "num_envs": 32,
+    "n_steps": 25,
+    "hidden": 64,
+    "batch_size": 200,  # env steps, with the samples of all three agents
+    "n_epochs": 10,
+    "learning_rate": 7e-4,
+    "clip_range": 0.2,
+    "gamma": 0.95,
+    "gae_lambda": 0.95,
+    "entropy_coef": 0.01,
+    "value_coef": 1.0,
+    "max_grad_norm": 10.0,
+}
 
 
 def sb3_ppo(settings: dict[str, Any], seed: int) -> Any:
