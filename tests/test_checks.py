@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule, LightningModule
 
+import lit_rl
 from lit_rl.checks import (
     Count,
     Positive,
@@ -106,3 +108,25 @@ def test_values_at_the_ends_of_their_ranges():
     assert [(name, allows_none) for name, _, allows_none in declared_ranges(Tuned)] == [
         ("clip", False), ("epochs", False), ("delta", True), ("angle", False),
     ]  # fmt: skip
+
+
+UNBOUNDED = {"seed", "threads", "target_entropy", "entropy_coef"}
+"""Numbers that may be anything, and one that has a check of its own."""
+
+
+@pytest.mark.parametrize("name", lit_rl.__all__)
+def test_every_number_of_a_learner_or_data_module_declares_its_range(name: str):
+    owner = getattr(lit_rl, name)
+    if not (isinstance(owner, type) and issubclass(owner, LightningModule | LightningDataModule)):
+        return
+    numbers = {
+        argument
+        for argument, hint in get_type_hints(owner.__init__).items()
+        if {int, float} & {hint, *get_args(hint)} and get_origin(hint) is not tuple
+    }
+    assert numbers - UNBOUNDED == {argument for argument, _, _ in declared_ranges(owner)}
+    outside = dict.fromkeys(numbers - UNBOUNDED, -1)
+    for argument, value in outside.items():
+        needed = {"env": "CartPole-v1"} if issubclass(owner, LightningDataModule) else {}
+        with pytest.raises(ValueError, match=f"{name}: {argument} = -1, expected "):
+            owner(**needed, **{argument: value})

@@ -32,7 +32,7 @@ class EnvironmentArguments:
         playback: Whether evaluations of a training run write their first episode into ``playback.json``.
 
     Raises:
-        ValueError: An argument is outside its range.
+        ValueError: More workers are asked for than there are environments.
     """
 
     env: str | EnvFactory
@@ -48,12 +48,8 @@ class EnvironmentArguments:
     playback: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("num_envs", "eval_episodes"):
-            if getattr(self, name) < 1:
-                got = getattr(self, name)
-                raise ValueError(f"{name} must be at least 1, got {got}; set data.init_args.{name}")
-        if self.num_workers is not None and not 1 <= self.num_workers <= self.num_envs:
+        if self.num_workers is not None and self.num_workers > self.num_envs:
             raise ValueError(
-                f"num_workers must be between 1 and num_envs={self.num_envs}, got {self.num_workers}; set "
-                "data.init_args.num_workers"
+                f"num_workers = {self.num_workers} is more than num_envs = {self.num_envs}; each needs "
+                "an environment"
             )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from lit_rl.buffers import ReplayRing
+from lit_rl.checks import Count, Positive, Range, check_arguments
 from lit_rl.collect.uniform import UniformPolicy
 from lit_rl.data.arguments import EnvFactory, EnvironmentArguments
 from lit_rl.data.loaders import Batches
@@ -57,25 +58,26 @@ class ReplayDataModule(RLDataModule):
     def __init__(
         self,
         env: str | EnvFactory,
-        num_envs: int = 1,
-        steps_per_batch: int = 64,
-        updates_per_step: float = 1.0,
-        batch_size: int = 256,
-        capacity: int = 1_000_000,
-        warmup_steps: int = 1_000,
-        n_step: int = 1,
-        batches_per_epoch: int = 100,
+        num_envs: Count = 1,
+        steps_per_batch: Count = 64,
+        updates_per_step: Positive = 1.0,
+        batch_size: Count = 256,
+        capacity: Count = 1_000_000,
+        warmup_steps: Annotated[int, Range(at_least=0)] = 1_000,
+        n_step: Count = 1,
+        batches_per_epoch: Count = 100,
         memmap: str | None = None,
         vectorization: Vectorization = "auto",
         env_kwargs: dict[str, Any] | None = None,
         wrappers: list[EnvFactory] | None = None,
         record: list[str] | None = None,
-        eval_episodes: int = 10,
+        eval_episodes: Count = 10,
         seed: int | None = None,
         check: bool = True,
         playback: bool = False,
-        num_workers: int | None = None,
+        num_workers: Count | None = None,
     ) -> None:
+        check_arguments(ReplayDataModule, locals())
         super().__init__(
             EnvironmentArguments(
                 env=env,
@@ -95,15 +97,12 @@ class ReplayDataModule(RLDataModule):
         self.capacity, self.warmup_steps, self.n_step = capacity, warmup_steps, n_step
         self.batches_per_epoch, self.memmap = batches_per_epoch, memmap
         self.save_replay = True
-        self._check_arguments(updates_per_step)
+        self._check_sizes(updates_per_step)
         self.minibatches = round(steps_per_batch * num_envs * updates_per_step)
         self._ring: ReplayRing | None = None
         self._pending_ring: dict[str, Any] | None = None
 
-    def _check_arguments(self, updates_per_step: float) -> None:
-        for name in ("steps_per_batch", "batch_size", "n_step", "batches_per_epoch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"ReplayDataModule: {name} must be at least 1, got {getattr(self, name)}")
+    def _check_sizes(self, updates_per_step: float) -> None:
         exact = self.steps_per_batch * self.num_envs * updates_per_step
         if exact < 1 or abs(exact - round(exact)) > 1e-9:
             raise ValueError(

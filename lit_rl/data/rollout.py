@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from lit_rl.checks import Count, check_arguments
 from lit_rl.data.arguments import EnvFactory, EnvironmentArguments
 from lit_rl.data.loaders import Batches
 from lit_rl.data.module import RLDataModule
@@ -40,27 +41,23 @@ class RolloutDataModule(RLDataModule):
     def __init__(
         self,
         env: str | EnvFactory,
-        num_envs: int = 8,
-        rollout_steps: int = 128,
-        rollouts_per_epoch: int = 10,
+        num_envs: Count = 8,
+        rollout_steps: Count = 128,
+        rollouts_per_epoch: Count = 10,
         vectorization: Vectorization = "auto",
         env_kwargs: dict[str, Any] | None = None,
         wrappers: list[EnvFactory] | None = None,
         record: list[str] | None = None,
-        eval_episodes: int = 10,
+        eval_episodes: Count = 10,
         seed: int | None = None,
         check: bool = True,
-        batch_env_steps: int | None = None,
+        batch_env_steps: Count | None = None,
         playback: bool = False,
-        num_workers: int | None = None,
+        num_workers: Count | None = None,
     ) -> None:
+        check_arguments(RolloutDataModule, locals())
         if batch_env_steps is not None:
             rollout_steps = _steps_of_each(batch_env_steps, num_envs)
-        if rollout_steps < 1 or rollouts_per_epoch < 1:
-            raise ValueError(
-                "RolloutDataModule: rollout_steps and rollouts_per_epoch must be at least 1, got "
-                f"{rollout_steps} and {rollouts_per_epoch}"
-            )
         super().__init__(
             EnvironmentArguments(
                 env=env,
@@ -104,7 +101,7 @@ def _steps_of_each(batch_env_steps: int, num_envs: int) -> int:
     Raises:
         ValueError: ``num_envs`` does not divide ``batch_env_steps``; the message names some that do.
     """
-    if batch_env_steps < 1 or num_envs < 1 or batch_env_steps % num_envs:
+    if batch_env_steps % num_envs:
         fitting = [n for n in range(1, batch_env_steps + 1) if batch_env_steps % n == 0]
         near = [n for n in fitting if n < num_envs][-3:] + [n for n in fitting if n > num_envs][:3]
         raise ValueError(

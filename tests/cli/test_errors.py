@@ -31,7 +31,7 @@ COMMAND_LINE = [
         ["--data.num_env", "3"],
         "data.num_env: RolloutDataModule has no argument 'num_env'; did you mean num_envs?",
     ),
-    (["--data.num_envs", "0"], "num_envs must be at least 1, got 0"),
+    (["--data.num_envs", "0"], "RolloutDataModule: num_envs = 0, expected num_envs >= 1"),
     (["--data.env", "CartPol-v1"], "CartPol-v1"),
     (["--budgt.total", "3"], "unknown key '--budgt.total'; did you mean --budget?"),
     (["--budget.total_env_steps", "x"], "budget.total_env_steps: expected int, got 'x'"),

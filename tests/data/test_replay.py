@@ -134,19 +134,22 @@ def test_prediction_is_a_rollout_of_the_greedy_policy():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps_per_batch": 0}, "steps_per_batch must be at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"n_step": 0}, "n_step must be at least 1, got 0"),
-        ({"batches_per_epoch": 0}, "batches_per_epoch must be at least 1, got 0"),
+        ({"steps_per_batch": 0}, "ReplayDataModule: steps_per_batch = 0, expected steps_per_batch >= 1"),
+        ({"batch_size": 0}, "ReplayDataModule: batch_size = 0, expected batch_size >= 1"),
+        ({"n_step": 0}, "ReplayDataModule: n_step = 0, expected n_step >= 1"),
+        (
+            {"batches_per_epoch": 0},
+            "ReplayDataModule: batches_per_epoch = 0, expected batches_per_epoch >= 1",
+        ),
         (
             {"updates_per_step": 0.3},
             r"updates_per_step must be .*whole.* minibatches, got 6 \* 2 \* 0\.3 = 3\.6",
         ),
-        ({"updates_per_step": 0.0}, r"whole.* minibatches, got 6 \* 2 \* 0\.0 = 0"),
+        ({"updates_per_step": 0.0}, "updates_per_step = 0.0, expected updates_per_step > 0"),
         ({"capacity": 11}, "capacity = 11 must hold steps_per_batch"),
         ({"warmup_steps": 2000}, "warmup_steps = 2000; raise"),
-        ({"num_envs": 0}, "num_envs must be at least 1, got 0"),
-        ({"eval_episodes": 0}, "eval_episodes must be at least 1, got 0"),
+        ({"num_envs": 0}, "ReplayDataModule: num_envs = 0, expected num_envs >= 1"),
+        ({"eval_episodes": 0}, "ReplayDataModule: eval_episodes = 0, expected eval_episodes >= 1"),
     ],
 )
 def test_arguments_out_of_range(arguments: dict[str, Any], message: str):

@@ -105,7 +105,7 @@ def test_validation_and_test_alone():
 
 @pytest.mark.parametrize("arguments", [{"rollout_steps": 0}, {"rollouts_per_epoch": 0}])
 def test_arguments_out_of_range(arguments: dict[str, int]):
-    with pytest.raises(ValueError, match="rollout_steps and rollouts_per_epoch must be at least 1, got"):
+    with pytest.raises(ValueError, match=r"RolloutDataModule: \w+ = 0, expected \w+ >= 1"):
         RolloutDataModule(Episodes57, **arguments)  # type: ignore[arg-type]
 
 
@@ -121,7 +121,7 @@ def test_env_steps_of_a_batch_decide_the_rollout_steps():
 def test_nothing_is_collected_in_the_middle_of_an_update():
     class Collects(PPO):
         def training_step(self, rollout, batch_idx):
-            self.begin_batch(rollout["policy_version"])
+            self.begin_batch(rollout, is_on_policy=True)
             next(iter(self.trainer.datamodule.train_dataloader()))
 
     with pytest.raises(RuntimeError, match="experience was asked for in the middle of an update"):
