@@ -10,12 +10,29 @@ LIMIT = 5
 """So many texts of the whole package may open with a fragment."""
 
 CHECKED = (
+    "lit_rl/algos",
+    "lit_rl/buffers.py",
+    "lit_rl/checks.py",
     "lit_rl/cli",
+    "lit_rl/compute.py",
+    "lit_rl/distributions.py",
+    "lit_rl/encoders",
     "lit_rl/files.py",
+    "lit_rl/flat.py",
     "lit_rl/loss_log.py",
+    "lit_rl/losses.py",
     "lit_rl/metrics.py",
+    "lit_rl/n_step.py",
+    "lit_rl/nested.py",
+    "lit_rl/nets.py",
+    "lit_rl/normalize.py",
+    "lit_rl/q_losses.py",
+    "lit_rl/ranks.py",
     "lit_rl/report",
+    "lit_rl/returns.py",
     "lit_rl/trend.py",
+    "lit_rl/types",
+    "lit_rl/v_trace.py",
 )
 """Files and folders whose sentences are whole; the others follow."""
 
