@@ -1,6 +1,6 @@
 """Replay ring: the newest transitions of N environments, in memory or in memory-mapped files.
 
-Axes: T time, N environments, M minibatches, B batch, K steps of an n-step window, R rows of the ring.
+Axes: T steps, N environments, M minibatches, B samples (transitions), L window steps, R ring rows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ReplayRing:
 
     Args:
         capacity: Number of transitions kept; rounded down to whole rows.
-        num_envs: N.
+        num_envs: Number of environments N.
         path: Folder for memory-mapped storage; a folder of its own is made inside and removed by
             :meth:`close` or at the end of the process. None keeps everything in memory.
 
@@ -51,14 +51,16 @@ class ReplayRing:
         self.folder = None if path is None else _make_folder(path)
         self._cleanup = self.folder and weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self._storage: dict[str, Tensor] = {}  # path of a field -> (R, N, ...)
-        self._expected: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}  # its (N, ...) and dtype
+        self._expected: dict[
+            str, tuple[tuple[int, ...], torch.dtype]
+        ] = {}  # shape (N, ...) and dtype of each
         self._flat: dict[str, Any] = {}  # the same memory as nested fields (R*N, ...), for gathering
         self._cursor = 0  # the row written next
-        self._filled = 0  # rows that hold data
+        self._filled = 0  # number of rows that hold data
         self._num_invalid = 0
 
     def __len__(self) -> int:
-        """Number of transitions that can be sampled."""
+        """Count the transitions that can be sampled."""
         return self._filled * self.num_envs - self._num_invalid
 
     def add(self, transitions: Mapping[str, Any]) -> None:
@@ -105,10 +107,10 @@ class ReplayRing:
         """Draw M minibatches of B transitions.
 
         Args:
-            num_batches: M.
-            batch_size: B.
+            num_batches: Number of minibatches M.
+            batch_size: Number of transitions B in each.
             gamma: Discount per step.
-            n_step: Rewards summed per transition; fewer where the episode or the ring ends before.
+            n_step: Number of rewards summed per transition; fewer where the episode or the ring ends before.
             generator: Source of randomness, on the device of the ring; torch's own when None.
 
         Returns:
@@ -140,7 +142,7 @@ class ReplayRing:
         }
 
     def _draw(self, number: int, generator: torch.Generator | None) -> Tensor:
-        """Indices of valid transitions into the flat fields, (number,)."""
+        """Draw indices of valid transitions in the flat fields, (B,)."""
         device = self._flat["valid"].device
         high = self._filled * self.num_envs
         index = torch.randint(high, (number,), generator=generator, device=device)
@@ -150,23 +152,23 @@ class ReplayRing:
         return index
 
     def _window(self, index: Tensor, n_step: int, gamma: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum of rewards, discount of what follows, and flat index of the last step used, each (B,)."""
+        """Compute sum of rewards, discount of what follows, and flat index of the last step, each (B,)."""
         if not 1 <= n_step <= self.num_rows:
             raise ValueError(
                 f"n_step must be between 1 and the {self.num_rows} rows of the ring, got {n_step}."
             )
         row_B, env_B = index // self.num_envs, index % self.num_envs
-        row_BK = (row_B.unsqueeze(1) + torch.arange(n_step, device=index.device)) % self.num_rows
-        flat_BK = row_BK * self.num_envs + env_B.unsqueeze(1)
+        row_BL = (row_B.unsqueeze(1) + torch.arange(n_step, device=index.device)) % self.num_rows
+        flat_BL = row_BL * self.num_envs + env_B.unsqueeze(1)
 
         def steps(field: str) -> Tensor:
-            return self._flat[field].index_select(0, flat_BK.flatten()).view(flat_BK.shape)
+            return self._flat[field].index_select(0, flat_BL.flatten()).view(flat_BL.shape)
 
-        newest_BK = row_BK == (self._cursor - 1) % self.num_rows
+        newest_BL = row_BL == (self._cursor - 1) % self.num_rows
         reward_B, discount_B, last_B = n_step_return(
-            steps("reward"), steps("terminated"), steps("truncated") | newest_BK, gamma
+            steps("reward"), steps("terminated"), steps("truncated") | newest_BL, gamma
         )
-        return reward_B, discount_B, flat_BK.gather(1, last_B.unsqueeze(1)).squeeze(1)
+        return reward_B, discount_B, flat_BL.gather(1, last_B.unsqueeze(1)).squeeze(1)
 
     def _allocate(self, transitions: Mapping[str, Any]) -> None:
         for name in transitions:
@@ -191,7 +193,7 @@ class ReplayRing:
         self._flat = _nest({name: field.flatten(0, 1) for name, field in self._storage.items()})
 
     def _empty(self, name: str, example: Tensor) -> Tensor:
-        """Zeroed storage (R, N, ...) for a field that looks like ``example`` (T, N, ...)."""
+        """Allocate zeros (R, N, ...) for a field that looks like ``example`` (T, N, ...)."""
         shape = (self.num_rows, *example.shape[1:])
         if self.folder is None:
             return torch.zeros(shape, dtype=example.dtype, device=example.device)
@@ -237,7 +239,7 @@ class ReplayRing:
         self._num_invalid += _count_false(values["valid"])
 
     def get_state(self) -> dict[str, Any]:
-        """Copies of the filled rows, and where the next row goes; mapped files are copied into memory."""
+        """Return copies of the filled rows, also of mapped files, and where the next row goes."""
         fields = {name: field[: self._filled].clone() for name, field in self._storage.items()}
         return {
             "fields": fields,
@@ -250,7 +252,7 @@ class ReplayRing:
         """Continue exactly from what :meth:`get_state` returned.
 
         Raises:
-            ValueError: The state is of a ring with another capacity or number of environments.
+            ValueError: The state comes from a ring with another capacity or number of environments.
         """
         for name in ("num_rows", "num_envs"):
             if state[name] != getattr(self, name):
@@ -265,7 +267,7 @@ class ReplayRing:
         self._cursor = state["cursor"]
 
     def close(self, keep: bool = False) -> None:
-        """Forget everything and remove the files, unless ``keep``. May be called twice."""
+        """Forget everything, and remove the files unless ``keep``; further calls do nothing."""
         self._storage, self._flat = {}, {}
         self._cursor = self._filled = self._num_invalid = 0
         if self._cleanup is not None:
@@ -288,7 +290,7 @@ def _make_folder(path: str) -> Path:
 
 
 def _nest(flat: dict[str, Nested]) -> dict[str, Any]:
-    """Inverse of ``dict(named_leaves(...))``."""
+    """Make nested dicts from leaves by their paths, which undoes ``dict(named_leaves(...))``."""
     nested: dict[str, Any] = {}
     for path, leaf in flat.items():
         *folders, name = path.split("/")

@@ -1,4 +1,7 @@
-"""Checks at the door: what was expected, what came, who decided it. The name of a tensor says its axes."""
+"""Checks of what users and other files hand over, with messages that say what was expected and what came.
+
+The name of a tensor ends in its axes (``reward_TN``), with the letters of :data:`AXES`.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,35 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_origi
 if TYPE_CHECKING:  # environments check with this file, too, and do without torch
     from torch import Tensor
 
-AXES = {"T": "step", "K": "step", "N": "environment", "A": "agent", "B": "sample", "C": "critic"}
-"""What a letter of an axis suffix counts, for messages; letters not listed speak for themselves."""
+AXES = {
+    "A": "agent",
+    "B": "sample",
+    "C": "critic",
+    "D": "decision",
+    "F": "feature",
+    "H": "hidden unit",
+    "J": "token",
+    "K": "finished episode",
+    "L": "window step",
+    "M": "minibatch",
+    "N": "environment",
+    "O": "observation feature",
+    "P": "parameter",
+    "R": "ring row",
+    "S": "state feature",
+    "T": "step",
+    "U": "action dimension",
+    "W": "token feature",
+}
+"""What each letter of an axis suffix counts, in the whole package. The line ``Axes: ...`` on top of a file
+repeats the letters that the file uses, in the plural. A window is a part of a rollout that is looked at as
+one piece: a chunk of a recurrent policy, or the steps of an n-step return. A decision holds a token for the
+team and one for each agent.
+"""
 
 
 def check_shapes(**tensors: Tensor) -> dict[str, int]:
-    """Check that every tensor has the axes its keyword names, and that equal letters agree.
+    """Check that every tensor has the axes its keyword names, and that each letter has one size.
 
     ``check_shapes(reward_TN=r, last_value_N=v)`` wants ``r`` of shape (T, N) and ``v`` of shape (N,).
 
@@ -90,7 +116,7 @@ def check_finite(where: str, **tensors: Tensor) -> None:
 
 
 def _place(name: str, index: tuple[int, ...]) -> str:
-    """Words for an index: `` at step 3, environment 5``."""
+    """Put an index into words: `` at step 3, environment 5``."""
     if not index:
         return ""
     axes = name.rpartition("_")[2]
@@ -120,7 +146,7 @@ class Range:
     at_most: float | None = None
 
     def holds(self, value: float) -> bool:
-        """Whether ``value`` lies inside; NaN never does."""
+        """Tell whether ``value`` lies inside; NaN never does."""
         return (
             value == value
             and (self.above is None or value > self.above)
@@ -130,7 +156,7 @@ class Range:
         )
 
     def describe(self, name: str) -> str:
-        """The range as a reader of mathematics writes it: ``0 < clip <= 1``."""
+        """Write the range as in mathematics: ``0 < clip <= 1``."""
         low = f"{self.above} < " if self.above is not None else ""
         low = f"{self.at_least} <= " if self.at_least is not None else low
         high = f" < {self.below}" if self.below is not None else ""
@@ -147,7 +173,7 @@ Count: TypeAlias = Annotated[int, Range(at_least=1)]
 
 
 def declared_ranges(owner: type) -> Iterator[tuple[str, Range, bool]]:
-    """Name, range, and whether None is allowed, of each constructor argument that declares a range."""
+    """Yield name, range, and whether None is allowed, for each constructor argument that declares a range."""
     for name, hint in get_type_hints(owner.__init__, include_extras=True).items():
         for part in (hint, *get_args(hint)):  # `Positive | None` holds the declaration one level down
             if get_origin(part) is Annotated:
@@ -180,13 +206,13 @@ def check_arguments(owner: type, given: Mapping[str, Any]) -> None:
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
-    """The hint `` Did you mean X?`` for a misspelt name, or an empty string when nothing is close."""
+    """Return the hint `` Did you mean X?`` for a misspelt name, or an empty string when nothing is close."""
     close = difflib.get_close_matches(name, list(candidates), n=1)
     return f" Did you mean {close[0]}?" if close else ""
 
 
 def is_plain(value: Any) -> bool:
-    """Whether ``value`` is made of numbers, strings, booleans, None, lists, tuples and dicts only."""
+    """Tell whether ``value`` is made of numbers, strings, booleans, None, lists, tuples and dicts only."""
     if isinstance(value, Mapping):
         return all(is_plain(item) for item in value.values())
     if isinstance(value, list | tuple):

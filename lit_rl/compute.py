@@ -1,4 +1,4 @@
-"""How many threads and which matrix-product route this process should use, and how to put both back."""
+"""Threads and matrix-product route of this process: how both are chosen, set, and put back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MatmulPrecision: TypeAlias = Literal["auto", "highest", "high", "medium"]
 def choose_threads(
     width: int, rows: int, local_world_size: int, requested: int | Literal["auto"]
 ) -> tuple[int, str]:
-    """Number of OpenMP threads, and the reason for it.
+    """Choose the number of OpenMP threads, and say why.
 
     ``auto`` takes 1 for networks narrower than ``WIDE`` with minibatches smaller than ``LARGE``, otherwise
     this rank's share of the idle cores. The load of the last minute, this process included, counts as busy
@@ -59,7 +59,7 @@ def choose_threads(
 def choose_matmul_precision(
     width: int, requested: MatmulPrecision, device_type: str = "cpu"
 ) -> tuple[str, str]:
-    """Setting for ``torch.set_float32_matmul_precision``, and the reason for it.
+    """Choose a setting for ``torch.set_float32_matmul_precision``, and say why.
 
     On CPUs ``medium`` only permits bfloat16: without matrix units for it, torch computes in float32 by
     another and often faster route. ``auto`` measures speed and error of one product, for wide networks.
@@ -67,7 +67,7 @@ def choose_matmul_precision(
     Args:
         width: Width of the widest layer.
         requested: A setting of torch, or ``auto``.
-        device_type: Where the networks live; off the CPU ``auto`` keeps ``highest``.
+        device_type: Type of the device that the networks are on; off the CPU ``auto`` keeps ``highest``.
 
     Raises:
         ValueError: ``requested`` is not a setting.
@@ -87,7 +87,7 @@ def choose_matmul_precision(
     finally:
         torch.set_float32_matmul_precision(before)
     measured = f"medium takes {medium_s / highest_s:.2f} of the time, relative error {error:.1e}"
-    # A tenth of margin, so that noise does not choose.
+    # a tenth of margin keeps noise from choosing
     chosen = "medium" if medium_s < 0.9 * highest_s and error < TOLERANCE else "highest"
     return chosen, f"auto: {measured}"
 
@@ -101,13 +101,13 @@ def choose_settings(
     matmul_precision: MatmulPrecision,
     resumed: Mapping[str, Any] | None = None,
 ) -> tuple[ProcessSettings, str]:
-    """Both settings of this process, and the reasons for them in one line.
+    """Choose both settings of this process, and say why in one line.
 
     Args:
         width: Width of the widest layer.
         rows: Rows of a minibatch.
         local_world_size: Number of ranks on this machine.
-        device_type: Where the networks live.
+        device_type: Type of the device that the networks are on.
         threads: A number of threads, or ``auto``.
         matmul_precision: A setting of torch, or ``auto``.
         resumed: ``threads`` and ``matmul_precision`` of the run that goes on, which ``auto`` then keeps.
@@ -141,7 +141,7 @@ class ProcessSettings:
         self._has_frozen = False
 
     def apply(self) -> None:
-        """Set both, and remember what was set before the first call."""
+        """Set threads and precision, and remember what was set before the first call."""
         if self._before is None:
             self._before = torch.get_num_threads(), torch.get_float32_matmul_precision()
             self._has_frozen = gc.get_freeze_count() == 0  # unless somebody else did
@@ -171,12 +171,12 @@ class ProcessSettings:
 
 
 def _load() -> float:
-    """Mean number of running processes in the last minute; 0 where the system cannot say (Windows)."""
+    """Return the mean number of running processes in the last minute; 0 where it is not known (Windows)."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def _probe(precision: str, size: int = 256, repeats: int = 7) -> tuple[float, float]:
-    """Shortest time in seconds of a product of two (size, size) matrices, and its largest relative error."""
+    """Measure a product of two (size, size) matrices: its shortest time in s and largest relative error."""
     torch.set_float32_matmul_precision(precision)
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, size, size, generator=generator)

@@ -1,12 +1,11 @@
 """Action distributions without objects per step: a distribution is a recipe, its parameters are tensors.
 
-Axes: ... any leading axes, U action dimensions, E entries of a multi-discrete action. Everything here runs
-inside ``torch.compile(fullgraph=True)``. Log-probabilities are computed in float32 (or
-finer) whatever the precision of the network, because bfloat16 keeps only three digits of a probability ratio.
+Axes: U action dimensions; ... stands for any leading axes. Everything here runs inside
+``torch.compile(fullgraph=True)``. Log-probabilities are computed in float32 or finer, whatever the precision
+of the network, because bfloat16 keeps only three digits of a probability ratio.
 
-``Categorical``, ``MultiCategorical`` and ``DiagNormal`` share one interface: ``num_outputs`` (the width of
-the network's last layer), and ``sample``, ``mode``, ``log_prob``, ``entropy`` and
-``log_prob_and_entropy`` of ``parameters``, a tuple of tensors.
+``Categorical``, ``MultiCategorical`` and ``DiagNormal`` have the same methods, which take ``parameters``, a
+tuple of tensors, and the attribute ``num_outputs``, the width of the network's last layer.
 """
 
 from __future__ import annotations
@@ -30,7 +29,10 @@ HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 @dataclass(frozen=True)
 class Categorical:
-    """One of ``categories`` actions. Parameters: ``(logits (..., categories),)``; actions: (...) int64."""
+    """A choice of one among ``categories`` actions.
+
+    Parameters are ``(logits (..., categories),)``, actions are (...) int64.
+    """
 
     categories: int
 
@@ -44,32 +46,29 @@ class Categorical:
         return _gumbel(parameters[0]).argmax(-1)
 
     def mode(self, parameters: tuple[Tensor, ...]) -> Tensor:
-        """The likeliest action, (...)."""
+        """Return the likeliest action, (...)."""
         return parameters[0].argmax(-1)
 
     def log_prob(self, parameters: tuple[Tensor, ...], action: Tensor) -> Tensor:
-        """Log-probability of ``action``, (...)."""
+        """Compute the log-probability (...) of ``action`` (...)."""
         return _chosen(precise(parameters[0]).log_softmax(-1), action)
 
     def entropy(self, parameters: tuple[Tensor, ...]) -> Tensor:
-        """Entropy in nats, (...)."""
+        """Compute the entropy (...) in nats."""
         return _entropy(precise(parameters[0]).log_softmax(-1))
 
     def log_prob_and_entropy(self, parameters: tuple[Tensor, ...], action: Tensor) -> tuple[Tensor, Tensor]:
-        """Both, from one softmax."""
+        """Compute log-probability and entropy from one softmax."""
         log_probs = precise(parameters[0]).log_softmax(-1)
         return _chosen(log_probs, action), _entropy(log_probs)
-
-    def mask(self, parameters: tuple[Tensor, ...], mask: Tensor) -> tuple[Tensor, ...]:
-        """Parameters under which actions whose ``mask`` (..., categories) is 0 are never taken."""
-        return _mask(parameters, mask)
 
 
 @dataclass(frozen=True)
 class MultiCategorical:
-    """E independent categorical entries.
+    """Independent choices, one in each action dimension.
 
-    Parameters: ``(logits (..., sum of categories),)``, entry after entry; actions: (..., E) int64.
+    Parameters are ``(logits (..., sum of categories),)``, one dimension after the other; actions are (..., U)
+    int64.
     """
 
     categories: Sequence[int]
@@ -80,29 +79,25 @@ class MultiCategorical:
         return sum(self.categories)
 
     def sample(self, parameters: tuple[Tensor, ...]) -> Tensor:
-        """Draw an action, (..., E)."""
+        """Draw an action (..., U), int64."""
         return self.mode((_gumbel(parameters[0]),))
 
     def mode(self, parameters: tuple[Tensor, ...]) -> Tensor:
-        """The likeliest action, (..., E)."""
+        """Return the likeliest action, (..., U)."""
         return torch.stack([logits.argmax(-1) for logits in self._split(parameters[0])], -1)
 
     def log_prob(self, parameters: tuple[Tensor, ...], action: Tensor) -> Tensor:
-        """Log-probability of ``action`` (..., E), (...)."""
-        entries = zip(self._log_probs(parameters), action.unbind(-1), strict=True)
-        return torch.stack([_chosen(log_probs, entry) for log_probs, entry in entries]).sum(0)
+        """Compute the log-probability (...) of ``action`` (..., U)."""
+        choices = zip(self._log_probs(parameters), action.unbind(-1), strict=True)
+        return torch.stack([_chosen(log_probs, choice) for log_probs, choice in choices]).sum(0)
 
     def entropy(self, parameters: tuple[Tensor, ...]) -> Tensor:
-        """Entropy in nats, (...)."""
+        """Compute the entropy (...) in nats."""
         return torch.stack([_entropy(log_probs) for log_probs in self._log_probs(parameters)]).sum(0)
 
     def log_prob_and_entropy(self, parameters: tuple[Tensor, ...], action: Tensor) -> tuple[Tensor, Tensor]:
-        """Both of them."""
+        """Compute log-probability and entropy."""
         return self.log_prob(parameters, action), self.entropy(parameters)
-
-    def mask(self, parameters: tuple[Tensor, ...], mask: Tensor) -> tuple[Tensor, ...]:
-        """Parameters under which actions whose ``mask`` (..., sum of categories) is 0 are never taken."""
-        return _mask(parameters, mask)
 
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.split(list(self.categories), -1)
@@ -113,13 +108,16 @@ class MultiCategorical:
 
 @dataclass(frozen=True)
 class DiagNormal:
-    """Independent normals. Parameters: ``(mean (..., U), log_std (..., U) or (U,))``; actions: (..., U)."""
+    """Independent normals, one in each action dimension.
+
+    Parameters are ``(mean (..., U), log_std (..., U) or (U,))``, actions are (..., U).
+    """
 
     size: int
 
     @property
     def num_outputs(self) -> int:
-        """Size of the network output: the means. ``log_std`` is usually a parameter of its own."""
+        """Size of the network output, which is the means; ``log_std`` is usually a parameter of its own."""
         return self.size
 
     def sample(self, parameters: tuple[Tensor, ...]) -> Tensor:
@@ -128,22 +126,22 @@ class DiagNormal:
         return mean + log_std.exp() * torch.randn_like(mean)
 
     def mode(self, parameters: tuple[Tensor, ...]) -> Tensor:
-        """The mean, (..., U)."""
+        """Return the mean, (..., U)."""
         return precise(parameters[0])
 
     def log_prob(self, parameters: tuple[Tensor, ...], action: Tensor) -> Tensor:
-        """Log-density of ``action`` (..., U), (...)."""
+        """Compute the log-density (...) of ``action`` (..., U)."""
         mean, log_std = map(precise, parameters)
         noise = (action - mean) * torch.exp(-log_std)
         return (-0.5 * noise.square() - log_std).sum(-1) - self.size * HALF_LOG_2PI
 
     def entropy(self, parameters: tuple[Tensor, ...]) -> Tensor:
-        """Differential entropy in nats, (...)."""
+        """Compute the differential entropy (...) in nats."""
         mean, log_std = map(precise, parameters)
         return (log_std.sum(-1) + self.size * (0.5 + HALF_LOG_2PI)).expand(mean.shape[:-1])
 
     def log_prob_and_entropy(self, parameters: tuple[Tensor, ...], action: Tensor) -> tuple[Tensor, Tensor]:
-        """Both of them."""
+        """Compute log-probability and entropy."""
         return self.log_prob(parameters, action), self.entropy(parameters)
 
 
@@ -151,7 +149,7 @@ Distribution: TypeAlias = Categorical | MultiCategorical | DiagNormal
 
 
 def distribution_for(action: ActionSpec) -> Distribution:
-    """The distribution of a policy over ``action``: discrete, multi-discrete or box (flat, not squashed).
+    """Choose the distribution of a policy over actions: discrete, multi-discrete or box (not squashed).
 
     Raises:
         ValueError: The kind is unknown, or a discrete action without categories.
@@ -168,12 +166,12 @@ def distribution_for(action: ActionSpec) -> Distribution:
 
 
 def precise(x: Tensor) -> Tensor:
-    """``x`` in float32, or as it is when it is finer."""
+    """Return ``x`` in float32, or as it is when it is finer."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def _gumbel(logits: Tensor) -> Tensor:
-    """Perturbed logits whose argmax is a sample (Gumbel-max); exponential_ never draws 0."""
+    """Perturb logits so that their argmax is a sample (Gumbel-max); ``exponential_`` never draws 0."""
     logits = precise(logits)
     return logits - torch.empty_like(logits).exponential_().log_()
 
@@ -186,6 +184,6 @@ def _entropy(log_probs: Tensor) -> Tensor:
     return -(log_probs.exp() * log_probs).sum(-1)
 
 
-def _mask(parameters: tuple[Tensor, ...], mask: Tensor) -> tuple[Tensor, ...]:
-    # In float32 first: the filler does not fit into float16.
-    return (precise(parameters[0]).masked_fill(mask == 0, MASKED_LOGIT),)
+def mask_logits(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return logits under which actions whose ``mask``, of the same shape, is 0 are never taken."""
+    return precise(logits).masked_fill(mask == 0, MASKED_LOGIT)  # which does not fit into float16

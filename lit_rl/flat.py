@@ -30,8 +30,8 @@ class FlatParameters:
     device.
 
     Args:
-        module: Whose parameters become flat.
-        names: Which of them, in this order; None takes all that are trained.
+        module: The module whose parameters become flat.
+        names: Names of the parameters that become flat, in this order; None takes all that are trained.
 
     Attributes:
         names: Names of the parameters in the order of the flat tensor.
@@ -52,7 +52,7 @@ class FlatParameters:
             parameter.data = view
 
     def backward(self, loss: Tensor) -> None:
-        """Gradient of ``loss`` into :attr:`grad`.
+        """Compute the gradient of ``loss``, and store it in :attr:`grad`.
 
         Gradients are pointed at the flat tensor here, and not once and for all, because Lightning sets each
         of them to None when a fit starts; whoever forgot it would train nothing.
@@ -74,7 +74,7 @@ class FlatParameters:
         loss.backward()
 
     def unflatten(self, flat: Tensor) -> Parameters:
-        """Views of ``flat`` (P,) in the shapes of the parameters, by their names."""
+        """Return views of ``flat`` (P,) in the shapes of the parameters, by their names."""
         views, offset = {}, 0
         for name, parameter in zip(self.names, self._parameters, strict=True):
             count = parameter.numel()
@@ -93,7 +93,7 @@ class FlatParameters:
 
 
 def call_with(parameters: Parameters | None, module: nn.Module, *inputs: Any) -> Any:
-    """What ``module`` returns for ``inputs``, with ``parameters`` in place of its own unless None."""
+    """Call ``module`` with ``inputs``, and with ``parameters`` in place of its own unless they are None."""
     return module(*inputs) if parameters is None else torch.func.functional_call(module, parameters, inputs)
 
 
@@ -103,12 +103,12 @@ class FlatAdam(torch.optim.Adam):
     State, hyper-parameters and numbers are those of ``torch.optim.Adam(fused=True)``, to the bit.
 
     Args:
-        module: What is trained; it must be on its device.
+        module: The module that is trained; it must be on its device.
         learning_rate: Step size.
         epsilon: Added to the root of the second moment.
         max_grad_norm: Largest norm of the gradient; None does not clip.
-        ranks: Gradients are averaged over them.
-        compile: Compute gradients by one compiled graph per loss.
+        ranks: The processes over which gradients are averaged.
+        compile: Whether gradients are computed by one compiled graph for each loss.
     """
 
     def __init__(
@@ -127,15 +127,15 @@ class FlatAdam(torch.optim.Adam):
         super().__init__([self.flat.tensor], learning_rate, eps=epsilon, fused=True)
 
     def minimize(self, loss: Tensor) -> None:
-        """One gradient step down a scalar ``loss``."""
+        """Take one gradient step down a scalar ``loss``."""
         self.flat.backward(loss)
         self._follow(self.flat.grad, self._max_grad_norm)
 
     def minimize_fn(self, loss_fn: Loss, *inputs: Any) -> Any:
-        """One gradient step down ``loss_fn(parameters, *inputs)``, compiled where that was asked for.
+        """Take one gradient step down ``loss_fn(parameters, *inputs)``, compiled where that was asked for.
 
         Returns:
-            What more the function returned beside the loss.
+            What the function returned beside the loss.
         """
         if not self.is_compiled:
             loss, more = loss_fn(None, *inputs)
@@ -163,7 +163,7 @@ class FlatAdam(torch.optim.Adam):
 
     @torch.no_grad()
     def _advance(self, parameter_P: Tensor, grad_P: Tensor, state: dict[str, Tensor]) -> None:
-        """The step of the parent class without its bookkeeping, which takes a tenth of a small gradient step.
+        """Step as the parent class does, but without its bookkeeping: a tenth of a small gradient step.
 
         ``tests/benchmarks/bench_adam.py`` measures it.
         """
@@ -188,13 +188,13 @@ class FlatAdam(torch.optim.Adam):
 def descend(
     optimizer: torch.optim.Optimizer, loss: Tensor, max_grad_norm: float | None, ranks: Ranks
 ) -> None:
-    """One gradient step of an ordinary optimizer down a scalar ``loss``, alike on all ranks.
+    """Take one gradient step with an ordinary optimizer down a scalar ``loss``, the same on all ranks.
 
     Args:
         optimizer: Any optimizer of PyTorch over parameters that are not flat.
-        loss: What to go down.
+        loss: The loss to decrease.
         max_grad_norm: Largest norm of the gradient; None does not clip.
-        ranks: The gradient is averaged over them.
+        ranks: The processes over which the gradient is averaged.
     """
     optimizer.zero_grad()
     loss.backward()
@@ -208,7 +208,7 @@ def descend(
 
 
 def clip_factor(grad: Tensor, max_norm: float) -> Tensor:
-    """What to multiply a flat gradient (P,) with for a norm of at most ``max_norm``; no host sync."""
+    """Return the factor that clips a flat gradient (P,) to a norm of ``max_norm``, without host sync."""
     return (max_norm / (torch.linalg.vector_norm(grad) + 1e-6)).clamp(max=1.0)
 
 
@@ -224,7 +224,7 @@ def compile_gradient(
 
     Returns:
         A function of parameters (P,) and the inputs of ``loss``, which returns the gradient (P,) and what
-        more the loss returned.
+        ``loss`` returned beside its value.
     """
 
     def of_flat(parameters_P: Tensor, *inputs: Any) -> tuple[Tensor, Any]:

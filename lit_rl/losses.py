@@ -1,8 +1,8 @@
 """Losses of PPO (Schulman 2017, arXiv:1707.06347), pure functions.
 
-Axes: B batch. All of it runs inside ``torch.compile(fullgraph=True)``. Means take an optional mask
-``weight_B`` (1 counts, 0 does not) for padded or invalid rows of recurrent training. Any shape may stand in
-place of (B,), as long as all tensors have it.
+Axes: B samples; (B) stands for any shape that all tensors have. Everything runs inside
+``torch.compile(fullgraph=True)``. Means take an optional ``weight_B``, which is 0 for samples that do not
+count (steps that are no transitions, agents that left) and 1 for others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lit_rl.checks import check_same_shape
 
 
 def weighted_mean(x_B: Tensor, weight_B: Tensor | None = None) -> Tensor:
-    """Mean over all entries, or over those that ``weight_B`` (0 or 1, same shape) keeps; 0 if none."""
+    """Average all entries, or those whose ``weight_B`` is 1 instead of 0; return 0 where there are none."""
     if weight_B is None:
         return x_B.mean()
     check_same_shape(x_B=x_B, weight_B=weight_B)
@@ -29,14 +29,14 @@ def clipped_surrogate(
     clip: float | Tensor,
     weight_B: Tensor | None = None,
 ) -> Tensor:
-    """Clipped surrogate objective, sign turned so that it is minimised (Schulman 2017, eq. 7).
+    """Compute the clipped surrogate objective, negated so that it is minimised (Schulman 2017, eq. 7).
 
     Args:
         log_prob_B: Log-probability of the stored action under the policy being trained, (B,).
         old_log_prob_B: Its log-probability under the policy that acted, (B,).
         advantage_B: Advantage of the stored action, (B,); normalise it before the call.
         clip: Half width of the interval around a ratio of 1 within which the policy is pulled.
-        weight_B: Mask, (B,).
+        weight_B: 1 for samples that count and 0 for others, (B,); None counts all.
 
     Returns:
         Scalar loss.
@@ -51,12 +51,12 @@ def clipped_surrogate(
 def value_loss(
     value_B: Tensor, return_B: Tensor, weight_B: Tensor | None = None, huber_delta: float | None = None
 ) -> Tensor:
-    """Mean squared error of the value function, without a factor of one half (Schulman 2017, below eq. 9).
+    """Compute the mean squared error of values, without a factor of one half (Schulman 2017, below eq. 9).
 
     Args:
         value_B: Values, (B,).
-        return_B: Their targets, (B,).
-        weight_B: Mask, (B,).
+        return_B: Returns, which the values should equal, (B,).
+        weight_B: 1 for samples that count and 0 for others, (B,); None counts all.
         huber_delta: Errors e beyond it count delta * (2 |e| - delta) instead of e^2 (Huber 1964); None
             squares all of them.
     """
@@ -74,10 +74,10 @@ def clipped_value_loss(
     weight_B: Tensor | None = None,
     huber_delta: float | None = None,
 ) -> Tensor:
-    """The larger of the squared errors of the value and of the value kept within ``clip`` of its old self.
+    """Average the larger squared error of two values: the new one, and it kept within ``clip`` of the old.
 
-    From the PPO of OpenAI baselines, not from the paper; discussed in Engstrom 2020 (arXiv:2005.12729, sec.
-    3). ``huber_delta`` as in :func:`value_loss`.
+    This loss is from the PPO of OpenAI baselines, not from the paper, and is discussed in Engstrom 2020
+    (arXiv:2005.12729, sec. 3). :func:`value_loss` explains ``huber_delta``.
     """
     check_same_shape(value_B=value_B, old_value_B=old_value_B, return_B=return_B)
     clipped_B = old_value_B + (value_B - old_value_B).clamp(-clip, clip)
@@ -94,22 +94,22 @@ def _error(value_B: Tensor, return_B: Tensor, huber_delta: float | None) -> Tens
 
 
 def approximate_kl(log_ratio_B: Tensor, weight_B: Tensor | None = None) -> Tensor:
-    """KL(old, new) from samples of the old policy: mean of (r - 1) - log r, in nats, never negative.
+    """Estimate KL(old, new) from actions of the old policy: mean of (r - 1) - log r, in nats, never negative.
 
     Args:
-        log_ratio_B: log-probability under the new policy minus that under the old one, (B,).
-        weight_B: Mask, (B,).
+        log_ratio_B: Log-probability log r under the new policy, minus that under the old one, (B,).
+        weight_B: 1 for samples that count and 0 for others, (B,); None counts all.
     """
     return weighted_mean(torch.expm1(log_ratio_B) - log_ratio_B, weight_B)
 
 
 def clip_fraction(log_ratio_B: Tensor, clip: float, weight_B: Tensor | None = None) -> Tensor:
-    """Share of samples whose probability ratio left the interval [1 - clip, 1 + clip]."""
+    """Return the share of samples whose probability ratio left the interval [1 - clip, 1 + clip]."""
     return weighted_mean((torch.expm1(log_ratio_B).abs() > clip).to(log_ratio_B.dtype), weight_B)
 
 
 def explained_variance(value_B: Tensor, return_B: Tensor, weight_B: Tensor | None = None) -> Tensor:
-    """1 - Var[return - value] / Var[return]: 1 is perfect, 0 as good as a constant, NaN for equal returns."""
+    """Compute 1 - Var[return - value] / Var[return]: 1 is perfect, 0 a constant, NaN for equal returns."""
     check_same_shape(value_B=value_B, return_B=return_B)
     variance = _variance(return_B, weight_B)
     explained = 1 - _variance(return_B - value_B, weight_B) / variance

@@ -1,4 +1,4 @@
-"""Returns of n steps, for replayed windows of experience. Axes: B batch, K steps of a window."""
+"""Returns of n steps, for replayed windows of experience. Axes: B samples, L window steps."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from lit_rl.returns import zero_where
 
 @torch.no_grad()
 def n_step_return(
-    reward_BK: Tensor, terminated_BK: Tensor, truncated_BK: Tensor, gamma: float
+    reward_BL: Tensor, terminated_BL: Tensor, truncated_BL: Tensor, gamma: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Discounted sum of the rewards of a window, up to the first episode end in it (Sutton 2018, eq. 7.1).
+    """Sum the discounted rewards of a window, up to the first episode end in it (Sutton 2018, eq. 7.1).
 
     G = r[0] + gamma * r[1] + ... + gamma^last * r[last], to which discount * V(next observation) is added.
 
     Args:
-        reward_BK: Rewards of K steps in a row, (B, K).
-        terminated_BK: Whether the task ended at the step, (B, K) bool.
-        truncated_BK: Whether the window must stop after the step although a value follows, (B, K) bool: a
+        reward_BL: Rewards of L steps in a row, (B, L).
+        terminated_BL: Whether the task ended at the step, (B, L) bool.
+        truncated_BL: Whether the window must stop after the step although a value follows, (B, L) bool: a
             time limit, or the newest step that is known.
         gamma: Discount per step.
 
     Returns:
         The sums (B,); the discount of the value that follows, gamma to the number of steps used, or 0 where
-        the task ended (B,); and the index of the last step used, 0 to K - 1, (B,) int64.
+        the task ended (B,); and the index of the last step used, 0 to L - 1, (B,) int64.
 
     Raises:
         ValueError: Shapes disagree.
     """
-    size = check_shapes(reward_BK=reward_BK, terminated_BK=terminated_BK, truncated_BK=truncated_BK)
-    ends_BK = (terminated_BK | truncated_BK).cumsum(1)
-    used_BK = torch.ones_like(ends_BK, dtype=torch.bool)
-    used_BK[:, 1:] = ends_BK[:, :-1] == 0
-    power_K = gamma ** torch.arange(size["K"], dtype=reward_BK.dtype, device=reward_BK.device)
-    return_B = (zero_where(~used_BK, reward_BK) * power_K).sum(1)
-    last_B = used_BK.sum(1) - 1
-    terminated_B = (terminated_BK & used_BK).any(1)
-    return return_B, zero_where(terminated_B, power_K[last_B] * gamma), last_B
+    size = check_shapes(reward_BL=reward_BL, terminated_BL=terminated_BL, truncated_BL=truncated_BL)
+    ends_BL = (terminated_BL | truncated_BL).cumsum(1)
+    used_BL = torch.ones_like(ends_BL, dtype=torch.bool)
+    used_BL[:, 1:] = ends_BL[:, :-1] == 0
+    power_L = gamma ** torch.arange(size["L"], dtype=reward_BL.dtype, device=reward_BL.device)
+    return_B = (zero_where(~used_BL, reward_BL) * power_L).sum(1)
+    last_B = used_BL.sum(1) - 1
+    terminated_B = (terminated_BL & used_BL).any(1)
+    return return_B, zero_where(terminated_B, power_L[last_B] * gamma), last_B

@@ -1,4 +1,4 @@
-"""Observations and carries are tensors or nested dicts of them; these functions are all that knows it."""
+"""Functions over trees: observations and carries are tensors, or nested dicts of tensors."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 
 def map_nested(fn: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """Apply ``fn`` to every leaf of ``tree`` (with those at its place in ``others``); dicts stay dicts."""
+    """Apply ``fn`` to every leaf of ``tree`` and the leaves at its place in ``others``; keep the dicts."""
     if isinstance(tree, dict):
         return {key: map_nested(fn, value, *(other[key] for other in others)) for key, value in tree.items()}
     return fn(tree, *others)
 
 
 def leaves(tree: Any) -> Iterator[Any]:
-    """The leaves of ``tree`` in the order of its keys."""
+    """Yield the leaves of ``tree`` in the order of its keys."""
     if isinstance(tree, dict):
         for value in tree.values():
             yield from leaves(value)
@@ -23,7 +23,7 @@ def leaves(tree: Any) -> Iterator[Any]:
 
 
 def named_leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Pairs of a slash-separated path and a leaf; ``name`` is the path of a tree that is itself a leaf."""
+    """Yield pairs of a slash-separated path and a leaf; the path of a tree that is a leaf is ``name``."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             yield from named_leaves(value, f"{name}/{key}" if name else str(key))
@@ -32,5 +32,5 @@ def named_leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def cast_floats(tree: Any, dtype: Any) -> Any:
-    """``tree`` with its floating-point tensors in ``dtype``; other leaves stay as they are."""
+    """Return ``tree`` with its floating-point tensors in ``dtype``; other leaves stay as they are."""
     return map_nested(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, tree)

@@ -1,12 +1,12 @@
 """Networks of the learners: the encoder's contract, perceptrons, GRU.
 
-Axes: B batch (any number of leading axes), F features, L steps of a chunk, H hidden units.
+Axes: L window steps, B samples, F features, H hidden units; (B) stands for any number of axes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal, TypeAlias, cast
 
@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lit_rl.nested import leaves, map_nested
 from lit_rl.types import ACTION_MASK, EnvSpec, LeafSpec, Nested
 
 EncoderFactory: TypeAlias = Callable[[EnvSpec], nn.Module]
-"""Builds an encoder: ``class_path`` of a module whose first argument is the ``EnvSpec``."""
+"""Makes an encoder: the ``class_path`` of a module whose first argument is the ``EnvSpec``."""
 
 Activation: TypeAlias = Literal["tanh", "relu", "elu", "silu"]
 
@@ -25,12 +26,12 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "e
 
 
 def activation_layer(name: Activation) -> nn.Module:
-    """A fresh layer of the named activation."""
+    """Make a layer of the named activation."""
     return _ACTIVATIONS[name]()
 
 
 def linear(in_features: int, out_features: int, gain: float) -> nn.Linear:
-    """Linear layer with orthogonal weights of the given gain and zero bias (Saxe 2014, arXiv:1312.6120)."""
+    """Make a linear layer with orthogonal weights of this gain and zero bias (Saxe 2014, arXiv:1312.6120)."""
     layer = nn.Linear(in_features, out_features)
     nn.init.orthogonal_(layer.weight, gain)
     nn.init.zeros_(layer.bias)
@@ -38,7 +39,7 @@ def linear(in_features: int, out_features: int, gain: float) -> nn.Linear:
 
 
 def mlp(sizes: Sequence[int], activation: Activation, out_gain: float) -> nn.Sequential:
-    """Perceptron through ``sizes`` with activations between; hidden gain sqrt(2), last layer ``out_gain``."""
+    """Make a perceptron through ``sizes``, with gain sqrt(2), and ``out_gain`` in the last layer."""
     layers: list[nn.Module] = []
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         last = i == len(sizes) - 2
@@ -49,7 +50,7 @@ def mlp(sizes: Sequence[int], activation: Activation, out_gain: float) -> nn.Seq
 
 
 class Flatten(nn.Module):
-    """The default encoder: all leaves of an observation as one vector; discrete leaves as one-hot vectors.
+    """The default encoder, which makes one vector of all leaves of an observation, discrete ones as one-hot.
 
     An encoder is any module with ``__init__(spec: EnvSpec, ...)``, ``forward(obs) -> (..., F)`` for any
     leading axes, and the attribute ``out_features`` (F). The key ``action_mask`` of an observation is never
@@ -58,47 +59,34 @@ class Flatten(nn.Module):
 
     def __init__(self, spec: EnvSpec) -> None:
         super().__init__()
-        self._leaves = list(_leaf_paths(spec.observation))
-        if not self._leaves:
+        seen = spec.observation
+        self._seen = (
+            seen if isinstance(seen, LeafSpec) else {k: v for k, v in seen.items() if k != ACTION_MASK}
+        )
+        self.out_features = sum(map(_leaf_features, leaves(self._seen)))
+        if not self.out_features:
             raise ValueError(
                 f"{spec.name} observes nothing but an action mask; a policy needs something to see"
             )
-        self.out_features = sum(_leaf_features(leaf) for _, leaf in self._leaves)
-        _, only = self._leaves[0]
         self.is_identity = (
-            len(self._leaves) == 1 and isinstance(spec.observation, LeafSpec) and len(only.shape) == 1
+            isinstance(seen, LeafSpec)
+            and len(seen.shape) == 1
+            and not seen.categories
+            and seen.dtype != "uint8"
         )
-        self.is_identity = self.is_identity and not only.categories and only.dtype != "uint8"
 
     def forward(self, obs: Nested) -> Tensor:
-        """Observation with leaves ``(..., *shape)`` to features ``(..., F)``."""
+        """Turn an observation with leaves ``(..., *shape)`` into features ``(..., F)``."""
         if self.is_identity:
-            return obs  # type: ignore[return-value]  # a single box of one axis is its own feature vector
-        parts = []
-        for path, leaf in self._leaves:
-            value = obs
-            for key in path:
-                value = value[key]  # type: ignore[index]  # the spec says that there is a dict here
-            parts.append(_encode_leaf(value, leaf))  # type: ignore[arg-type]
-        return torch.cat(parts, -1)
-
-
-def _leaf_paths(
-    spec: LeafSpec | dict, path: tuple[str, ...] = ()
-) -> Iterable[tuple[tuple[str, ...], LeafSpec]]:
-    if isinstance(spec, LeafSpec):
-        yield path, spec
-    else:
-        for key, value in spec.items():
-            if path or key != ACTION_MASK:
-                yield from _leaf_paths(value, (*path, key))
+            return obs  # type: ignore[return-value]  # a vector of real numbers is its own feature vector
+        return torch.cat(list(leaves(map_nested(_encode_leaf, self._seen, obs))), -1)
 
 
 def _leaf_features(leaf: LeafSpec) -> int:
     return sum(leaf.categories) if leaf.categories else math.prod(leaf.shape)
 
 
-def _encode_leaf(value: Tensor, leaf: LeafSpec) -> Tensor:
+def _encode_leaf(leaf: LeafSpec, value: Tensor) -> Tensor:
     axes = len(leaf.shape)
     flat = value.flatten(-axes) if axes else value.unsqueeze(-1)  # (..., entries)
     if not leaf.categories:
@@ -121,15 +109,21 @@ class GRUCore(nn.Module):
                 nn.init.zeros_(parameter)
 
     def step(self, x: Tensor, hidden: Tensor, reset: Tensor) -> Tensor:
-        """One step: ``x (..., F)``, ``hidden (..., H)``; ``reset`` bool, its axes are their first ones.
+        """Take one step.
 
-        Returns the next hidden state ``(..., H)``.
+        Args:
+            x: Features, ``(..., F)``.
+            hidden: Hidden states before the step, ``(..., H)``.
+            reset: Bool, True where an episode starts; its axes are the first ones of ``hidden``.
+
+        Returns:
+            Hidden states after the step, ``(..., H)``.
         """
         kept = zero_where(reset, hidden)
         return self.cell(x.flatten(0, -2), kept.flatten(0, -2)).view(kept.shape)
 
     def forward(self, x_LBF: Tensor, hidden_BH: Tensor, reset_LB: Tensor) -> Tensor:
-        """L steps from the stored ``hidden_BH``. Returns the hidden state after each step, ``(L, B, H)``."""
+        """Take L steps from ``hidden_BH``, and return the hidden states after each of them, ``(L, B, H)``."""
         out = []
         hidden = hidden_BH
         for x, reset in zip(x_LBF.unbind(0), reset_LB.unbind(0), strict=True):
@@ -139,7 +133,7 @@ class GRUCore(nn.Module):
 
 
 def zero_where(reset: Tensor, hidden: Tensor) -> Tensor:
-    """Hidden states with zeros where an episode starts; the axes of ``reset`` are the first of ``hidden``.
+    """Zero the hidden states where an episode starts; the axes of ``reset`` are the first ones of ``hidden``.
 
     Unlike a product this removes NaN and infinity, too.
     """
@@ -162,11 +156,11 @@ class NumpyMLP:
 
     @staticmethod
     def supports(network: nn.Sequential) -> bool:
-        """Whether every layer has a numpy twin."""
+        """Tell whether numpy can evaluate every layer."""
         return all(isinstance(layer, nn.Linear | nn.Tanh | nn.ReLU) for layer in network)
 
     def serves(self, x: Tensor) -> bool:
-        """Whether numpy computes what torch would: not in autocast, float64, on a GPU or while compiling."""
+        """Tell whether numpy computes what torch would: not in autocast, float64, a GPU or a compiler."""
         return (
             x.dtype is torch.float32
             and self._first.weight.dtype is torch.float32
@@ -185,7 +179,7 @@ class NumpyMLP:
                 self._layers.append(isinstance(layer, nn.Tanh))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """``(B, F)`` float32 to ``(B, outputs)`` float32."""
+        """Evaluate the network on ``x`` ``(B, F)`` float32; return ``(B, outputs)`` float32."""
         if self._first.weight.data_ptr() != self._pointer:  # flattened, or moved, since the last call
             self._refresh()
         for layer in self._layers:

@@ -1,6 +1,7 @@
-"""Running statistics of observations and returns: buffers, so they are saved, and alike on all ranks.
+"""Running statistics of observations and returns, and the normalisation by them.
 
-Axes: T time, N environments, A agents. Statistics are kept in float64 and applied in float32.
+They are buffers, so that they are saved, and all ranks have the same; kept in float64, applied in float32.
+Axes: T steps, N environments, A agents; (T, N) stands for (T, N, A) where there are agents.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from lit_rl.returns import running_return
 from lit_rl.types import ACTION_MASK, LeafSpec, Nested
 
 SumOverRanks: TypeAlias = Callable[[Tensor], Tensor]
-"""Given this rank's tensor, the sum over all ranks."""
+"""A function of this rank's tensor that returns the sum of the tensors of all ranks."""
 
 
 class RunningNorm(nn.Module):
@@ -44,7 +45,7 @@ class RunningNorm(nn.Module):
         self.register_buffer("mean", torch.zeros(tuple(shape), dtype=torch.float64))
         self.register_buffer("variance", torch.ones(tuple(shape), dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
-        # The mean and 1 / std as forward uses them.
+        # what forward subtracts and multiplies with: the mean, and 1 / std
         self.register_buffer("shift", torch.zeros(tuple(shape)))
         self.register_buffer("scale", torch.ones(tuple(shape)))
 
@@ -63,7 +64,7 @@ class RunningNorm(nn.Module):
 
         Args:
             x: Samples, (..., *shape).
-            valid: Which samples count, bool; its axes are the first ones of ``x``.
+            valid: Bool, False for samples that do not count; its axes are the first ones of ``x``.
             sum_over_ranks: Makes the batch the union over ranks. All ranks must call; they agree afterwards.
         """
         batch_count, batch_mean, batch_variance = self._moments(x, valid, sum_over_ranks or _one_rank)
@@ -80,7 +81,7 @@ class RunningNorm(nn.Module):
     def _moments(
         self, x: Tensor, valid: Tensor | None, sum_over_ranks: SumOverRanks
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Count, mean and variance of the batch over all ranks; two sums, for deviations need the mean."""
+        """Compute count, mean and variance of a batch, by two sums over ranks: the second needs the mean."""
         sample_axes = x.ndim - self.mean.ndim
         if x.shape[sample_axes:] != self.mean.shape:
             raise ValueError(f"Samples must end in the shape {tuple(self.mean.shape)}; got {tuple(x.shape)}.")
@@ -102,20 +103,19 @@ def _one_rank(total: Tensor) -> Tensor:
 
 
 class ObservationNorm(nn.Module):
-    """A :class:`RunningNorm` for each real leaf of an observation; discrete leaves and action masks pass.
+    """A :class:`RunningNorm` for each real leaf of an observation; discrete leaves and action masks stay.
 
     Args:
-        spec: ``EnvSpec.observation``.
+        spec: The part of an ``EnvSpec`` that describes observations.
         clip: Normalised values are kept within plus and minus this.
-        epsilon: Added to the variance.
     """
 
-    def __init__(self, spec: LeafSpec | dict[str, Any], clip: float = 10.0, epsilon: float = 1e-8) -> None:
+    def __init__(self, spec: LeafSpec | dict[str, Any], clip: float = 10.0) -> None:
         super().__init__()
         self.norms = nn.ModuleDict()
         for path, leaf in named_leaves(spec, "" if isinstance(spec, dict) else "obs"):
             if not leaf.categories and path.rpartition("/")[2] != ACTION_MASK:
-                self.norms[_module_name(path)] = RunningNorm(leaf.shape, clip, epsilon)
+                self.norms[_module_name(path)] = RunningNorm(leaf.shape, clip)
 
     def forward(self, obs: Nested) -> Nested:
         """Normalise an observation, leaves (..., *shape)."""
@@ -130,7 +130,7 @@ class ObservationNorm(nn.Module):
     def update(
         self, obs: Nested, *, valid: Tensor | None = None, sum_over_ranks: SumOverRanks | None = None
     ) -> None:
-        """Add observations to the statistics; arguments as in :meth:`RunningNorm.update`."""
+        """Add observations to the statistics; :meth:`RunningNorm.update` explains the arguments."""
         for path, leaf in named_leaves(obs, "" if isinstance(obs, dict) else "obs"):
             name = _module_name(path)
             if name in self.norms:
@@ -139,20 +139,20 @@ class ObservationNorm(nn.Module):
 
 
 def _module_name(path: str) -> str:
-    """A path as the name of a submodule, which may not contain a dot nor be that of a method (``type``)."""
+    """Name a submodule by a path; the name has no dot, and is never that of a method (``type``)."""
     return "leaf:" + path.replace(".", ":")
 
 
 class ValueNorm(nn.Module):
     """Running mean and deviation of returns; the critic learns to predict them normalised (Yu 2022, MAPPO).
 
-    Moving averages, each update weighing ``1 - decay``, freed from the bias of their start at 0 (arXiv:
-    2103.01955, and as in its code):
+    They come from moving averages, in which each update weighs ``1 - decay``, without the bias of their start
+    at 0 (arXiv:2103.01955, and as in its code):
 
     m <- decay * m + (1 - decay) * mean of the batch; q likewise of squares, w likewise of ones
     mean = m / w,  variance = max(q / w - mean^2, min_variance)
 
-    Before the first update it changes nothing.
+    Before the first update returns stay as they are.
 
     Args:
         decay: Weight of the past in each update; near 1 all updates count about equally.
@@ -176,19 +176,19 @@ class ValueNorm(nn.Module):
         return (return_TN - self.mean) / self.std
 
     def denormalize(self, value_TN: Tensor) -> Tensor:
-        """Inverse of :meth:`forward`: from the critic's output to a return."""
+        """Turn an output of the critic into a return, which undoes :meth:`forward`."""
         return value_TN * self.std + self.mean
 
     @torch.no_grad()
     def update(
         self, return_TN: Tensor, *, valid: Tensor | None = None, sum_over_ranks: SumOverRanks | None = None
     ) -> None:
-        """Add one batch of returns; one without a valid entry changes nothing.
+        """Add one batch of returns; a batch without a valid entry changes nothing.
 
         Args:
-            return_TN: Of any shape.
-            valid: Which entries count, bool, same shape.
-            sum_over_ranks: As in :meth:`RunningNorm.update`.
+            return_TN: Returns of any shape.
+            valid: Bool of the same shape, False for entries that do not count.
+            sum_over_ranks: Makes the batch the union over ranks, and all ranks must call.
         """
         valid = torch.ones_like(return_TN, dtype=torch.bool) if valid is None else valid
         kept = return_TN.double().masked_fill(~valid, 0.0)
@@ -219,7 +219,7 @@ class ReturnScale(nn.Module):
         self.gamma = gamma
         self.clip = clip
         self.moments = RunningNorm((), clip, epsilon)
-        # Not a buffer: every rank has its own environments, and DDP would overwrite it with rank 0's.
+        # no buffer: every rank has its own environments, and DDP would overwrite it with rank 0's
         self.return_N: Tensor | None = None
 
     def forward(self, reward_TN: Tensor) -> Tensor:
@@ -238,10 +238,10 @@ class ReturnScale(nn.Module):
         """Advance the running returns of all environments and add them to the statistics.
 
         Args:
-            reward_TN: Raw rewards, (T, N) or (T, N, A).
-            done_TN: Whether the episode ended here, bool, same shape.
-            valid: Which entries are transitions, bool, (T, N).
-            sum_over_ranks: As in :meth:`RunningNorm.update`.
+            reward_TN: Rewards as the environment gave them.
+            done_TN: Bool, True where the episode ended.
+            valid: Bool, False for entries that do not count; its axes are the first ones of the rewards.
+            sum_over_ranks: Makes the batch the union over ranks, and all ranks must call.
 
         Raises:
             ValueError: Shapes disagree, or the number of environments changed since the last call.
@@ -254,7 +254,7 @@ class ReturnScale(nn.Module):
         self.moments.update(return_TN, valid=valid, sum_over_ranks=sum_over_ranks)
 
     def get_state(self) -> dict[str, Tensor]:
-        """This rank's running returns, empty before the first update (statistics are in ``state_dict``)."""
+        """Return this rank's running returns; ``{}`` before the first update."""
         return {} if self.return_N is None else {"return_N": self.return_N.clone()}
 
     def set_state(self, state: dict[str, Tensor]) -> None:

@@ -1,6 +1,6 @@
 """Losses of learners with critics Q(s, a), as SAC has them (Haarnoja 2018, arXiv:1812.05905); pure functions.
 
-Axes: B batch, C critics. All of it runs inside ``torch.compile(fullgraph=True)``.
+Axes: C critics, B samples (transitions). Everything runs inside ``torch.compile(fullgraph=True)``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from lit_rl.checks import check_shapes
 
 
 def critic_loss(q_CB: Tensor, target_B: Tensor) -> Tensor:
-    """Sum over critics of the mean squared error (Haarnoja 2018, eq. 5, without its factor of one half).
+    """Sum the mean squared errors of all critics (Haarnoja 2018, eq. 5, without its factor of one half).
 
     Args:
-        q_CB: Q of the stored actions by each of C critics, (C, B).
-        target_B: What :func:`soft_target` returned, (B,).
+        q_CB: Values of the stored actions by each critic, (C, B).
+        target_B: Targets, for SAC from :func:`soft_target`, (B,).
     """
     check_shapes(q_CB=q_CB, target_B=target_B)
     return (q_CB - target_B).square().mean(1).sum()
@@ -29,12 +29,12 @@ def soft_target(
     next_log_prob_B: Tensor,
     alpha: Tensor | float,
 ) -> Tensor:
-    """Critic target r + discount * (min Q'(s', a') - alpha * log pi(a'|s')) (Haarnoja 2018, eqs. 2 and 3).
+    """Compute the target r + discount * (min Q'(s', a') - alpha * log pi(a'|s')) (Haarnoja 2018, eqs. 2, 3).
 
     Args:
         reward_B: Reward, or the discounted sum of n rewards, (B,).
         discount_B: Factor of what follows, gamma^n, and 0 where the task ended, (B,).
-        next_q_CB: Q of the *target* critics at the next observation and a fresh action, (C, B).
+        next_q_CB: Values by the *target* critics of the next observation and a fresh action, (C, B).
         next_log_prob_B: Log-probability of that action, (B,).
         alpha: Temperature.
 
@@ -49,19 +49,20 @@ def soft_target(
 
 
 def soft_policy_loss(alpha: Tensor | float, log_prob_B: Tensor, q_CB: Tensor) -> Tensor:
-    """Mean of alpha * log pi(a|s) - min over critics of Q(s, a), ``a`` reparametrised (Haarnoja 2018, eq. 9).
+    """Average alpha * log pi(a|s) - min over critics of Q(s, a), ``a`` reparametrised (Haarnoja 2018, eq. 9).
 
     Args:
         alpha: Temperature, detached: it has a loss of its own.
         log_prob_B: Log-probability of fresh actions, (B,).
-        q_CB: Their Q by each critic, (C, B); gradients must reach the actions, not the critics' weights.
+        q_CB: Values of these actions by each critic, (C, B); gradients must reach the actions, not the
+            critics.
     """
     check_shapes(log_prob_B=log_prob_B, q_CB=q_CB)
     return (alpha * log_prob_B - q_CB.amin(0)).mean()
 
 
 def temperature_gradient(log_alpha: Tensor, mean_log_prob: Tensor, target_entropy: float) -> Tensor:
-    """Gradient by log alpha of -alpha * (log pi + target entropy), in closed form (Haarnoja 2018, eq. 18).
+    """Return the gradient by log alpha of -alpha * (log pi + target entropy) (Haarnoja 2018, eq. 18).
 
     Args:
         log_alpha: Logarithm of the temperature.

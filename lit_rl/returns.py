@@ -1,11 +1,10 @@
-"""Returns and advantages: backward and forward recurrences over time.
+"""Returns and advantages: backward and forward recurrences over time, without gradients.
 
-Axes: T time, N environments. Where a shape is (T, N), one with an agent axis,
-(T, N, A), serves as well if all tensors have it. Nothing here carries gradients.
+Axes: T steps, N environments, A agents; (T, N) stands for (T, N, A) where there are agents.
 
-Two names for two ends: ``terminated`` cuts the *value* (nothing comes after); ``done``, which is terminated
-or truncated, cuts the *recurrence* (the next row belongs to another episode). ``next_value`` is the value of
-the true next observation: at the end of an episode its last one, not the first one after the reset.
+An end has two names. ``terminated`` cuts the *value*, because nothing follows; ``done``, which is terminated
+or truncated, cuts the *recurrence*, because the next step belongs to another episode. ``next_value`` is the
+value of the true next observation: at the end of an episode its last one, not the first one after the reset.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def gae(
     lam: float,
     valid_TN: Tensor | None = None,
 ) -> Tensor:
-    """Generalized advantage estimation (Schulman 2016, arXiv:1506.02438, eq. 16).
+    """Estimate advantages by generalized advantage estimation (Schulman 2016, arXiv:1506.02438, eq. 16).
 
     delta[t] = r[t] + gamma * next_value[t] * (1 - terminated[t]) - value[t]
     A[t]     = delta[t] + gamma * lam * (1 - done[t]) * A[t+1]
@@ -63,14 +62,14 @@ def gae(
 def running_return(
     reward_TN: Tensor, done_TN: Tensor, start_N: Tensor, gamma: float
 ) -> tuple[Tensor, Tensor]:
-    """Discounted sum of *past* rewards, whose spread scales rewards (Engstrom 2020, arXiv:2005.12729).
+    """Sum *past* rewards, discounted; their spread scales rewards (Engstrom 2020, arXiv:2005.12729).
 
     R[t] = gamma * (1 - done[t-1]) * R[t-1] + r[t]
 
     Args:
         reward_TN: Rewards, (T, N).
         done_TN: Whether the episode ended here, (T, N) bool.
-        start_N: The carry of the call before, (N,); zeros at first.
+        start_N: The carry that the call before returned, (N,); zeros at first.
         gamma: Discount per step.
 
     Returns:
@@ -91,8 +90,9 @@ def running_return(
 def backward_sum(delta_TN: Tensor, decay_TN: Tensor, valid_TN: Tensor | None = None) -> Tensor:
     """Solve x[t] = delta[t] + decay[t] * x[t+1], with x = 0 where not valid.
 
-    By doubling (Hillis 1986): once x[t] sums over the steps t to t + span - 1, and decay[t] is the product
-    of theirs, adding decay[t] * x[t+span] covers twice as many. So there are log2(T) rounds instead of T.
+    The sum doubles (Hillis 1986): once x[t] covers the steps t to t + span - 1, and decay[t] is the product
+    of their decays, adding decay[t] * x[t+span] covers twice as many. So there are log2(T) rounds instead of
+    T.
     """
     if valid_TN is not None:
         check_same_shape(reward_TN=delta_TN, valid_TN=valid_TN)
@@ -107,11 +107,11 @@ def backward_sum(delta_TN: Tensor, decay_TN: Tensor, valid_TN: Tensor | None = N
 
 
 def decay(done_TN: Tensor, factor: float | Tensor, like_TN: Tensor) -> Tensor:
-    """``factor`` where the episode goes on, 0 where it ended, (T, N)."""
+    """Return ``factor`` where the episode goes on, and 0 where it ended, (T, N)."""
     factor_TN = factor if isinstance(factor, Tensor) else torch.full_like(like_TN, factor)
     return factor_TN.masked_fill(done_TN, 0.0)
 
 
 def zero_where(mask: Tensor, x: Tensor) -> Tensor:
-    """``x`` with zeros where ``mask``; unlike a product it also removes NaN."""
+    """Replace ``x`` by 0 where ``mask`` is True; unlike a product this also removes NaN."""
     return x.masked_fill(mask, 0.0)

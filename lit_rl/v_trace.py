@@ -1,6 +1,6 @@
 """V-trace: returns and advantages from experience of an older policy (Espeholt 2018, arXiv:1802.01561).
 
-Axes: T time, N environments. ``terminated`` cuts the value, ``done`` the recurrence, as in ``returns.py``.
+Axes: T steps, N environments. ``terminated`` cuts the value, ``done`` the recurrence, as in ``returns.py``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def v_trace(
     c_bar: float = 1.0,
     valid_TN: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """V-trace, for experience of an older policy (Espeholt 2018, arXiv:1802.01561, eq. 1 and remark 1).
+    """Estimate targets and advantages by V-trace (Espeholt 2018, arXiv:1802.01561, eq. 1 and remark 1).
 
     rho[t] = min(rho_bar, ratio[t]),  c[t] = lam * min(c_bar, ratio[t])
     x[t]   = rho[t] * delta[t] + gamma * c[t] * (1 - done[t]) * x[t+1],  delta as in :func:`gae`
@@ -37,14 +37,15 @@ def v_trace(
     ratios of 1 it is that of :func:`gae`, for every lam.
 
     Args:
-        log_ratio_TN: log pi(a|s) - log mu(a|s), learner pi and actor mu, (T, N).
+        log_ratio_TN: Log-probability of the action under the learner pi minus that under the actor mu, (T,
+            N).
         reward_TN: Rewards, (T, N).
         value_TN: Value of the observation acted on, under the learner, (T, N).
         next_value_TN: Value of the true next observation, (T, N).
         terminated_TN: Whether the task ended here, (T, N) bool.
         done_TN: Whether the episode ended here for any reason, (T, N) bool.
         gamma: Discount per step.
-        lam: Trace decay, 1 in the paper (its remark 2 for less).
+        lam: Trace decay; it is 1 in the paper, whose remark 2 treats less.
         rho_bar: Clip of the ratio in the errors; decides what the target converges to.
         c_bar: Clip of the ratio in the traces; decides how fast, at most ``rho_bar``.
         valid_TN: False where no transition took place, (T, N) bool.

@@ -7,7 +7,7 @@ import torch
 from torch import distributions as slow
 from torch.testing import assert_close
 
-from lit_rl.distributions import Categorical, DiagNormal, MultiCategorical, distribution_for
+from lit_rl.distributions import Categorical, DiagNormal, MultiCategorical, distribution_for, mask_logits
 from lit_rl.types import ActionSpec
 
 
@@ -80,7 +80,7 @@ def test_normal_sample_moments():
 def test_masked_actions_are_never_taken_and_gradients_stay_finite():
     logits = torch.zeros(1000, 3, requires_grad=True)
     distribution = Categorical(3)
-    parameters = distribution.mask((logits,), torch.tensor([1, 0, 1]))
+    parameters = (mask_logits(logits, torch.tensor([1, 0, 1])),)
     action = distribution.sample(parameters)
     assert set(action.tolist()) == {0, 2}
     entropy = distribution.entropy(parameters)
@@ -93,14 +93,14 @@ def test_masked_actions_are_never_taken_and_gradients_stay_finite():
 
 
 def test_a_single_allowed_action_has_no_entropy():
-    parameters = Categorical(3).mask((torch.randn(2, 3),), torch.tensor([False, True, False]))
+    parameters = (mask_logits(torch.randn(2, 3), torch.tensor([False, True, False])),)
     assert (Categorical(3).entropy(parameters) == 0).all()
     assert Categorical(3).mode(parameters).tolist() == [1, 1]
 
 
-def test_multi_categorical_mask_covers_every_entry():
+def test_a_mask_covers_every_action_dimension():
     distribution = MultiCategorical([2, 3])
-    parameters = distribution.mask((torch.randn(50, 5),), torch.tensor([1, 0, 0, 0, 1]))
+    parameters = (mask_logits(torch.randn(50, 5), torch.tensor([1, 0, 0, 0, 1])),)
     assert (distribution.sample(parameters) == torch.tensor([0, 2])).all()
 
 
@@ -126,7 +126,7 @@ def test_everything_compiles_into_one_graph(distribution):
     def act(first, second):
         parameters = (first,) if not isinstance(distribution, DiagNormal) else (first, second)
         if not isinstance(distribution, DiagNormal):
-            parameters = distribution.mask(parameters, second == 0)
+            parameters = (mask_logits(parameters[0], second == 0),)
         action = distribution.sample(parameters)
         log_prob = distribution.log_prob(parameters, action)
         return action, log_prob, distribution.entropy(parameters), distribution.mode(parameters)

@@ -1,4 +1,7 @@
-"""Continuous actions with finite bounds, scaled to [-1, 1] for learners. Axes: U action dimensions."""
+"""Continuous actions with finite bounds, scaled to [-1, 1] for learners.
+
+Axes: M minibatches, B samples, U action dimensions; ... stands for any leading axes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from lit_rl.types import EnvSpec
 
 
 class ActionBox(nn.Module):
-    """Scales between the environment's action and one in [-1, 1].
+    """Scales actions from [-1, 1] to the bounds of the environment, and back.
 
     Args:
         spec: What the environment shows and takes.
@@ -47,10 +50,10 @@ class ActionBox(nn.Module):
         self._shape = action.shape
 
     def to_env(self, action_U: Tensor) -> Tensor:
-        """From [-1, 1] (..., U) to the units and the shape of the environment."""
+        """Turn an action in [-1, 1], (..., U), into the units and the shape of the environment."""
         action = torch.addcmul(self.middle, action_U, self.scale)
         return action.unflatten(-1, self._shape) if len(self._shape) != 1 else action
 
     def from_env(self, action: Tensor) -> Tensor:
-        """From the environment's action (M, B, *shape) to [-1, 1], (M, B, U)."""
+        """Turn actions of the environment, (M, B, *shape), into actions in [-1, 1], (M, B, U)."""
         return (action.flatten(2) - self.middle) / self.scale

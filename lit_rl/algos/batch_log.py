@@ -1,4 +1,4 @@
-"""What a batch has to say, gathered until its end and then written to every logger at once."""
+"""The log of a batch: values are gathered until its end, and then written to every logger at once."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from lit_rl.ranks import Ranks
 
 
 class BatchLog:
-    """One row per batch: every write costs more than all its values.
+    """Gathers the scalars that are logged for one batch, and writes them to the loggers as one row.
 
-    Args of the methods are name and value of scalars; the axis of all loggers is env steps.
+    One write per batch suffices, and a write costs more than all values in it. Loggers count in env steps.
     """
 
     def __init__(self) -> None:
-        self._row: dict[str, float] | None = None  # of the batch that ends just now
-        self._points: dict[str, float] = {}  # the last ones inside it
+        self._row: dict[str, float] | None = None  # None between two batches
+        self._points: dict[str, float] = {}  # newest values of names logged at steps inside the batch
 
     def begin(self, values: Mapping[str, float]) -> None:
-        """Start the row of a batch."""
+        """Start the row of a batch with ``values``, scalars by their names."""
         self._row = dict(values)
 
     def add(self, values: Mapping[str, float], loggers: Iterable[Logger], env_steps: int) -> None:
-        """Add to the row; outside of a batch write at once."""
+        """Add ``values`` to the row; between two batches write them at once, at step ``env_steps``."""
         if self._row is not None:
             self._row.update(values)
             return
@@ -35,14 +35,17 @@ class BatchLog:
             logger.log_metrics(dict(values), step=env_steps)
 
     def add_point(self, values: Mapping[str, float], loggers: Iterable[Logger], env_steps: int) -> None:
-        """Write at a step inside the batch; a logger of one row per batch gets the last ones in its row."""
+        """Write ``values`` at a step inside the batch.
+
+        A logger with ``is_row_per_batch`` gets only the newest of them, in its row.
+        """
         self._points.update(values)
         for logger in loggers:
             if not getattr(logger, "is_row_per_batch", False):
                 logger.log_metrics(dict(values), step=env_steps)
 
     def write(self, loggers: Iterable[Logger], env_steps: int) -> None:
-        """Write the row, if there is one, and forget it."""
+        """Write the row, if there is one, at step ``env_steps``, and forget it."""
         row, points, self._row, self._points = self._row or {}, self._points, None, {}
         for logger in loggers:
             values = {**row, **points} if getattr(logger, "is_row_per_batch", False) else row
@@ -51,7 +54,12 @@ class BatchLog:
 
 
 def refuse_not_finite(values: Mapping[str, float], env_steps: int, policy_version: int) -> None:
-    """Stop training on a loss that no update repairs.
+    """Stop training when a loss is NaN or infinite, which no further update repairs.
+
+    Args:
+        values: What the update is about to log.
+        env_steps: How long the policy was trained, for the message.
+        policy_version: Number of batches trained on, for the message.
 
     Raises:
         FloatingPointError: A value is not finite.
@@ -66,17 +74,23 @@ def refuse_not_finite(values: Mapping[str, float], env_steps: int, policy_versio
 
 def fetch(
     values: Mapping[str, Tensor | float],
-    counts: list[float],
+    totals: list[float],
     ranks: Ranks,
 ) -> tuple[dict[str, float], list[float]]:
-    """All scalars with one host synchronisation: ``values`` as means over ranks, ``counts`` as sums."""
+    """Fetch scalars from the device with one host synchronisation.
+
+    Args:
+        values: Scalars, of which the mean over ranks is returned.
+        totals: Numbers of this rank, of which the sum over ranks is returned.
+        ranks: Every rank must call.
+    """
     on_device = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     means = torch.stack([value.detach() for value in on_device.values()])
     if ranks.size > 1:
-        own = torch.cat([means.double() / ranks.size, means.new_tensor(counts, dtype=torch.float64)])
+        own = torch.cat([means.double() / ranks.size, means.new_tensor(totals, dtype=torch.float64)])
         joined = ranks.sum(own).tolist()
-        averaged, counts = joined[: len(on_device)], joined[len(on_device) :]
+        averaged, totals = joined[: len(on_device)], joined[len(on_device) :]
     else:
         averaged = means.tolist()
     fetched = dict(zip(on_device, averaged, strict=True))
-    return {name: float(fetched.get(name, value)) for name, value in values.items()}, counts
+    return {name: float(fetched.get(name, value)) for name, value in values.items()}, totals

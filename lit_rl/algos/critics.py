@@ -1,6 +1,6 @@
-"""Critics of off-policy learners: Q(observation, action), C of them evaluated together, and their targets.
+"""Critics of off-policy learners, functions Q(observation, action) evaluated together, and their targets.
 
-Axes: B transitions, C critics, F features, U action dimensions.
+Axes: C critics, B samples, F features, U action dimensions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class StackedMLP(nn.Module):
-    """C perceptrons of the same shape evaluated together: one ``baddbmm`` per layer, ReLU between.
+    """C perceptrons of the same shape with ReLU, evaluated together by one ``baddbmm`` per layer.
 
     Twin critics cost one batched product instead of two (ensembles as in Chen 2021, arXiv:2101.05982).
     """
@@ -37,7 +37,7 @@ class StackedMLP(nn.Module):
             self.biases.append(nn.Parameter(torch.empty(num_networks, 1, fan_out).uniform_(-bound, bound)))
 
     def forward(self, x_BF: Tensor) -> Tensor:
-        """``(B, F)`` to ``(C, B, outputs)``."""
+        """Evaluate all networks on ``x_BF``; return ``(C, B, outputs)``."""
         h = x_BF.expand(self.num_networks, -1, -1)  # expand, not repeat: the input is shared
         last = len(self.weights) - 1
         for i in range(last):
@@ -51,8 +51,8 @@ class Critics(nn.Module):
     Args:
         spec: What the environment shows and takes.
         hidden: Widths of the hidden layers.
-        encoder: Builds the network in front; None flattens observations.
-        num_critics: C.
+        encoder: Makes the network in front of the critics; None flattens observations.
+        num_critics: Number of critics C.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class Critics(nn.Module):
         self.network = StackedMLP([features + spec.action.size, *hidden, 1], num_critics)
 
     def forward(self, obs: Nested, action_BU: Tensor) -> Tensor:
-        """Values (C, B), at least float32; actions in [-1, 1]."""
+        """Compute values (C, B), at least float32, of actions in [-1, 1]."""
         q_CB = self.network(torch.cat([self.encoder(obs), action_BU], -1)).squeeze(-1)
         return q_CB.float() if q_CB.dtype == torch.bfloat16 else q_CB
 
 
 def target_of(network: Network) -> Network:
-    """A copy of ``network`` that is not trained but follows it, blended in by ``FlatParameters.blend_``."""
+    """Copy ``network`` as its target, which is not trained, but follows it by ``FlatParameters.blend_``."""
     return copy.deepcopy(network).requires_grad_(False)

@@ -1,4 +1,4 @@
-"""What evaluation episodes say."""
+"""Statistics of evaluation episodes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _NAMES = {
 
 
 def summarize(batch: EvalEpisodes, ranks: Ranks, env_steps: int) -> tuple[EvalResult, dict[str, float]]:
-    """Statistics of the evaluation episodes of all ranks; standard deviations are those of a sample.
+    """Summarise the evaluation episodes of all ranks; standard deviations are those of a sample.
 
     Args:
         batch: The episodes of this rank; every rank plays equally many.
-        ranks: All of them must call.
-        env_steps: How long the policy was trained.
+        ranks: The processes whose episodes count; each of them must call.
+        env_steps: Env steps for which the policy was trained.
 
     Returns:
         The statistics, and everything to log under the names of ``metrics.py``.

@@ -1,6 +1,6 @@
-"""Policies without Lightning: load a learner from its checkpoint, export its policy with ``torch.export``.
+"""Policies without Lightning: a learner is loaded from its checkpoint, or exported with ``torch.export``.
 
-The exported file is loaded by plain PyTorch::
+Axes: N environments. The exported file is loaded by plain PyTorch::
 
     policy = torch.export.load("policy.pt2").module()
     action = policy(torch.as_tensor(obs)[None])[0]  # obs: (N, ...) float32, here N = 1
@@ -21,7 +21,7 @@ from lit_rl.types import ALIVE, STATE, EnvSpec, LeafSpec, Nested
 
 
 def load_policy(path: str | Path, **arguments: Any) -> RLModule:
-    """The learner of a checkpoint, on the CPU, ready to ``act``.
+    """Load the learner of a checkpoint, on the CPU, ready to ``act``.
 
     Args:
         path: A checkpoint written by a run.
@@ -47,14 +47,18 @@ def load_policy(path: str | Path, **arguments: Any) -> RLModule:
 
 
 class GreedyPolicy(nn.Module):
-    """``forward(obs) -> action``; a recurrent policy is ``forward(obs, carry, reset) -> (action, carry)``."""
+    """The greedy policy of a learner, in the form that ``torch.export`` takes.
+
+    It is called as ``forward(obs) -> action``, and as ``forward(obs, carry, reset) -> (action, carry)`` where
+    the policy has memory.
+    """
 
     def __init__(self, learner: RLModule) -> None:
         super().__init__()
         self.learner = learner
 
     def forward(self, obs: Nested, carry: Nested | None = None, reset: Tensor | None = None) -> Any:
-        """Greedy actions for ``obs`` ``(N, ...)``."""
+        """Choose greedy actions for ``obs`` ``(N, ...)``."""
         decision = self.learner.act(obs, carry or {}, reset, greedy=True)  # type: ignore[arg-type]  # memoryless: no reset
         return (decision.action, decision.carry) if carry else decision.action
 
@@ -63,7 +67,7 @@ def export_policy(checkpoint: str | Path, out: str | Path, **arguments: Any) -> 
     """Write the greedy policy of ``checkpoint`` to ``out`` (``.pt2``), for any number of environments.
 
     Returns:
-        The path written.
+        Path of the file that was written.
 
     Raises:
         ValueError: ``out`` does not end in ``.pt2``, or ``checkpoint`` is not one.
@@ -86,7 +90,7 @@ def export_policy(checkpoint: str | Path, out: str | Path, **arguments: Any) -> 
 
 
 def example_observation(spec: EnvSpec, num_envs: int) -> Nested:
-    """Zeros in the shapes of an observation (masks of ones, all agents alive), ``(N, ...)``."""
+    """Make an observation ``(N, ...)`` of zeros, in which all actions are allowed and all agents alive."""
     agents = [len(spec.agents)] if spec.agents else []
 
     def example(leaf: LeafSpec | dict[str, Any], key: str = "") -> Nested:

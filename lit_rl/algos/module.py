@@ -1,6 +1,6 @@
-"""``RLModule``, the one base class of learners: what a learner needs of Lightning, and no mathematics.
+"""The base class of all learners, ``RLModule``: it deals with Lightning, and holds no mathematics.
 
-Each thing it takes off a learner is a trap of Lightning's Trainer in reinforcement learning:
+Lightning's Trainer has traps for reinforcement learning, which this class keeps away from learners:
 
 - ``global_step`` counts every step of every optimizer, so ``env_steps``, ``policy_version`` and ``updates``
   are counted here.
@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import time
 from collections import deque
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
@@ -29,6 +27,7 @@ from lit_rl import metrics
 from lit_rl.algos.batch_log import BatchLog, fetch, refuse_not_finite
 from lit_rl.algos.evaluation import EvalResult, summarize
 from lit_rl.algos.names import public_name
+from lit_rl.algos.requirements import check_trainer
 from lit_rl.checks import is_plain
 from lit_rl.compute import MatmulPrecision, ProcessSettings, choose_settings
 from lit_rl.flat import FlatAdam, descend
@@ -38,8 +37,6 @@ from lit_rl.types import Batch, Decision, EnvSpec, EvalEpisodes, Nested
 log = logging.getLogger("lit_rl")
 
 EPISODE_WINDOW = 100
-_PRECISIONS = ("32-true", "64-true", "bf16-mixed")
-_SINGLE_COPY = ("SingleDeviceStrategy", "DDPStrategy")  # strategies in which each rank holds all parameters
 
 
 class RLModule(LightningModule):
@@ -50,11 +47,11 @@ class RLModule(LightningModule):
     :meth:`finish_batch`; a policy with memory also writes ``initial_carry``.
 
     Args:
-        spec: The environment's observation and action. None takes it from the trainer's data module.
+        spec: Observation and action of the environment. None takes them from the trainer's data module.
         threads: OpenMP threads of this process while fitting; ``auto`` takes 1 for narrow networks with
             small minibatches and otherwise the idle cores divided by the ranks of this machine.
         matmul_precision: ``torch.set_float32_matmul_precision`` while fitting; ``auto`` measures at the start
-            whether ``medium`` is faster and still exact to float32 on this CPU, for networks of width 256
+            whether ``medium`` is faster on this CPU and still as exact as float32, for networks of width 256
             and above.
         gamma: Discount per env step. Data modules ask the learner for it.
     """
@@ -98,7 +95,7 @@ class RLModule(LightningModule):
         raise TypeError(f"{type(self).__name__} must implement build(spec)")
 
     def initial_carry(self, num_envs: int) -> Nested:
-        """The carry before the first step; ``{}`` for policies without memory."""
+        """Return the carry before the first step; ``{}`` for policies without memory."""
         return {}
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
@@ -112,11 +109,14 @@ class RLModule(LightningModule):
 
     @property
     def rows(self) -> int:
-        """Rows of a minibatch, which decide the number of threads, too; 1 where they are not known."""
+        """Rows of a minibatch, which also decide the number of threads; 1 where they are not known."""
         return 1
 
     def local_state(self) -> dict[str, Any]:
-        """State that differs between ranks (no buffers: DDP broadcasts those); tensors and plain types."""
+        """Return the state that differs between ranks, as tensors and plain types.
+
+        It must not be a buffer, because DDP overwrites the buffers of all ranks with those of rank 0.
+        """
         return {}
 
     def load_local_state(self, state: dict[str, Any]) -> None:
@@ -141,28 +141,13 @@ class RLModule(LightningModule):
             self._built = True
 
     def on_fit_start(self) -> None:
-        """Set threads and matmul route, give each rank its own random numbers, refuse sharded strategies."""
-        strategy = type(self.trainer.strategy).__name__
-        if strategy not in _SINGLE_COPY:
-            raise ValueError(
-                f"trainer.strategy must keep all parameters on each rank (auto, ddp), got {strategy}"
-            )
-        precision = str(self.trainer.precision)
-        if precision not in _PRECISIONS:
-            raise ValueError(
-                f"trainer.precision must be one of {', '.join(_PRECISIONS)}, got {precision}: "
-                "half-precision weights make the probability ratio of a policy wrong"
-            )
+        """Refuse sharded strategies, set threads and matmul route, give each rank its own random numbers."""
+        check_trainer(self.trainer)
         self._apply_settings()
-        if self.trainer.world_size > 1:
-            # Lightning gives all ranks the same streams; weights are initialised (and broadcast) by now
-            own_seed = torch.initial_seed() + 1_000_003 * self.global_rank
-            torch.manual_seed(own_seed)
-            np.random.seed(own_seed % 2**32)  # noqa: NPY002  # libraries of users draw from it
-            random.seed(own_seed)
+        self.ranks.part_random_streams()  # Lightning gives all ranks the same
 
     def _apply_settings(self) -> None:
-        """Threads and matmul route; a resumed run keeps its own, so that its numbers stay the same."""
+        """Set threads and matmul route; a resumed run keeps its own, so that its numbers stay the same."""
         local_ranks = self.trainer.num_devices if self.device.type == "cpu" else 1
         self._settings, why = choose_settings(
             self.width, self.rows, local_ranks, self.device.type, self._threads, self._matmul_precision,
@@ -204,22 +189,22 @@ class RLModule(LightningModule):
         max_grad_norm: float | None = None,
         compile: bool = False,
     ) -> FlatAdam:
-        """An Adam for all parameters of ``network``, whose gradients are averaged over ranks.
+        """Make an Adam for all parameters of ``network``, whose gradients are averaged over ranks.
 
-        Arguments as in ``FlatAdam``. Call its ``minimize`` for a gradient step.
+        ``FlatAdam`` explains the arguments. Call its ``minimize`` for a gradient step.
         """
         return FlatAdam(network, learning_rate, epsilon, max_grad_norm, self.ranks, compile)
 
     def minimize(
         self, optimizer: torch.optim.Optimizer, loss: Tensor, max_grad_norm: float | None = None
     ) -> None:
-        """One gradient step of an optimizer that :meth:`adam` did not make, averaged over ranks."""
+        """Take a step with an optimizer that :meth:`adam` did not make; gradients are averaged over ranks."""
         descend(optimizer, loss, max_grad_norm, self.ranks)
 
     def raw_optimizers(self) -> list[Any]:
-        """What ``configure_optimizers`` returned, without Lightning's wrappers.
+        """Return what ``configure_optimizers`` returned, without Lightning's wrappers.
 
-        Beside a small gradient step the time that a wrapper takes counts.
+        A wrapper takes time that counts beside a small gradient step.
         """
         optimizers = self.optimizers(use_pl_optimizer=False)
         return optimizers if isinstance(optimizers, list) else [optimizers]
@@ -229,7 +214,7 @@ class RLModule(LightningModule):
 
         Args:
             batch: What ``training_step`` was given.
-            is_on_policy: Refuse experience that an older version of the policy collected.
+            is_on_policy: Whether to refuse experience that an older version of the policy collected.
 
         Raises:
             RuntimeError: The batch was collected with another version of the policy than the one being
@@ -286,14 +271,13 @@ class RLModule(LightningModule):
         self._log.begin(fetched)
 
     def _fetch(self, values: dict[str, Tensor | float], num_ended: int) -> dict[str, float]:
-        """``values`` over all ranks, and the statistics of the latest episodes."""
-        counts = [
-            sum(self._recent_returns), sum(self._recent_lengths), len(self._recent_returns), num_ended
-        ]  # fmt: skip
-        fetched, counts = fetch(values, counts, self.ranks)
+        """Average ``values`` over all ranks, and add statistics of the latest episodes."""
+        returns, lengths = self._recent_returns, self._recent_lengths
+        totals: list[float] = [sum(returns), sum(lengths), len(returns), num_ended]
+        fetched, totals = fetch(values, totals, self.ranks)
         may_lack = (metrics.EXPLAINED_VARIANCE, metrics.ENV_PREFIX)  # no variance, or nothing was reported
         fetched = {n: v for n, v in fetched.items() if math.isfinite(v) or not n.startswith(may_lack)}
-        total_return, total_length, window, ended = counts
+        total_return, total_length, window, ended = totals
         self.num_episodes += int(ended)
         if window:
             fetched[metrics.EPISODE_RETURN] = total_return / window
@@ -302,15 +286,15 @@ class RLModule(LightningModule):
         return fetched
 
     def log_values(self, values: dict[str, float]) -> None:
-        """Log ``values`` at the axis of env steps; at the end of a batch as part of its row."""
+        """Log ``values`` over env steps; while a batch ends they become part of its row."""
         self._log.add(values, self.trainer.loggers, self.env_steps)
 
     def log_point(self, values: dict[str, float], env_steps: int) -> None:
-        """Log ``values`` at a step inside the batch; a logger of one row per batch gets the last ones."""
+        """Log ``values`` at a step inside the batch; a logger with one row per batch gets only the last."""
         self._log.add_point(values, self.trainer.loggers, env_steps)
 
     def write_row(self) -> None:
-        """Write what was logged of the batch so far; called at its end, and before a checkpoint."""
+        """Write what was logged for the batch so far; this is called at its end, and before a checkpoint."""
         self._log.write(self.trainer.loggers, self.env_steps)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -328,7 +312,7 @@ class RLModule(LightningModule):
     # Evaluation
 
     def validation_step(self, batch: EvalEpisodes, batch_idx: int) -> None:
-        """Statistics of evaluation episodes, over all ranks; callbacks may monitor ``eval/return_mean``."""
+        """Log statistics of evaluation episodes over ranks; callbacks may monitor ``eval/return_mean``."""
         self.eval_seconds = batch["seconds"]
         self.eval_result, values = summarize(batch, self.ranks, self.env_steps)
         # equal on all ranks already; sync_dist only keeps Lightning from warning
@@ -345,13 +329,13 @@ class RLModule(LightningModule):
         self.validation_step(batch, batch_idx)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
-        """Trajectories of the greedy policy, as the data module recorded them."""
+        """Return trajectories of the greedy policy, as the data module recorded them."""
         return batch
 
     # State
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Counters, as plain integers: reading a buffer on a GPU would synchronise."""
+        """Return the counters, as plain integers: reading a buffer on a GPU would synchronise."""
         return {
             "env_steps": self.env_steps,
             "policy_version": self.policy_version,
@@ -411,5 +395,5 @@ class RLModule(LightningModule):
 
 
 def linear_schedule(env_steps: int, anneal_env_steps: int | None) -> float:
-    """Factor from 1 at the start to 0 at ``anneal_env_steps``; 1 forever when that is None."""
+    """Return a factor that goes from 1 at the start to 0 at ``anneal_env_steps``; it stays 1 for None."""
     return 1.0 if anneal_env_steps is None else max(0.0, 1.0 - env_steps / anneal_env_steps)

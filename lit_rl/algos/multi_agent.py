@@ -1,6 +1,10 @@
-"""Several agents share one policy: who sees what, and which of its experience counts.
+"""Agents that share one policy: what each network sees, and from which experience it learns.
 
-MAPPO and IPPO (Yu 2022, arXiv:2103.01955). Axes: T time, N environments, A agents, S state features.
+Such learners are MAPPO and IPPO (Yu 2022, arXiv:2103.01955). Three names tell what counts: ``valid`` (bool)
+is False where an environment only reset itself; ``acted`` (bool) is False there and for agents that had left
+the episode; ``weight`` is ``acted`` as a float, 1 or 0, which losses and means multiply with.
+
+Axes: T steps, N environments, A agents, S state features; (T, N) stands for (T, N, A) where there are agents.
 """
 
 from __future__ import annotations
@@ -23,41 +27,41 @@ AgentIds: TypeAlias = bool | Literal["actor"]
 
 
 class Rows(NamedTuple):
-    """Experience with one row per agent, ``(T, N, A)``; without an agent axis ``(T, N)``.
+    """Rewards and ends of a rollout, each ``(T, N)``; what a team shares is repeated for each of its agents.
 
     Attributes:
-        reward: Of the team, or of each agent.
-        terminated: No value comes after.
-        done: The return ends.
-        valid: Bool, False where no transition took place; None: nowhere.
-        counts: What :meth:`Views.counts` returns.
+        reward: The reward of the agent or of its team.
+        terminated: True where the value of what follows is 0.
+        done: True where the return of the agent ends.
+        valid: False where no transition took place; None where all steps are transitions.
+        acted: What :meth:`Views.acted` returned.
     """
 
     reward: Tensor
     terminated: Tensor
     done: Tensor
     valid: Tensor | None
-    counts: Tensor | None
+    acted: Tensor | None
 
 
 class Views:
-    """What the actor and the critic see of what the environment returns.
+    """Picks what the actor and the critic see out of an observation of the environment.
 
-    A single agent sees everything. Of several agents each sees its own observation, never the global state
-    nor who is alive. A dict that then holds nothing but ``observation`` is replaced by it.
+    A single agent sees everything. Each of several agents sees its own observation, but neither the global
+    state nor who is alive. A dict in which only ``observation`` is left is replaced by that entry.
 
     Args:
-        spec: Of the environment.
-        agent_ids: Append to each observation which agent it is.
-        central_critic: The critic sees the global state instead, once for all agents; with ``agent_ids`` true
-            once for each, with its number.
+        spec: What the environment shows.
+        agent_ids: Whether the number of the agent is appended to what networks see.
+        central_critic: Whether the critic sees the global state instead. Each state has one value, which all
+            agents share; with ``agent_ids`` true it has one for each agent, whose number the critic sees.
 
     Attributes:
-        num_agents: A; 0 when there is no agent axis.
+        num_agents: Number of agents A; 0 when there is no agent axis.
         may_leave: Whether agents may leave an episode early.
         actor: Spec of what the actor sees.
-        critic: Spec of what the critic sees; None: the same.
-        shared_value: One value of an environment is that of all its agents.
+        critic: Spec of what the critic sees; None when it sees what the actor sees.
+        shared_value: Whether the critic has one value for all agents of an environment.
 
     Raises:
         ValueError: The environment has no agent axis, or no global state, that an argument needs.
@@ -81,7 +85,7 @@ class Views:
             bool(spec.agents) and isinstance(spec.observation, dict) and ALIVE in spec.observation
         )
         own, state = self._own(spec.observation), LeafSpec([spec.state])
-        self._leaf, first = next(named_leaves(own))  # any will do: it tells the leading axes
+        self._leaf, first = next(named_leaves(own))  # any leaf will do, to tell the leading axes
         self._axes = len(first.shape)
         self.actor = replace(spec, observation=own | {AGENT_ID: identity} if agent_ids else own)
         self.shared_value = central_critic and agent_ids is not True
@@ -90,15 +94,15 @@ class Views:
 
     @property
     def observation(self) -> LeafSpec | dict[str, Any]:
-        """Spec of what a call returns."""
+        """Spec of what a call of this object returns."""
         own = self.actor.observation
         return own if self.critic is None else {"actor": own, "critic": self.critic.observation}
 
     def __call__(self, obs: Nested, with_critic: bool = True) -> Nested:
-        """What the actor sees of ``obs``; with a central critic ``{"actor": ..., "critic": ...}``.
+        """Return what the actor sees; with a central critic ``{"actor": ..., "critic": ...}``.
 
         Args:
-            obs: As the environment returns it, leaves ``(..., A, *shape)`` and a state ``(..., S)``.
+            obs: What the environment returned: leaves ``(..., A, *shape)``, and perhaps a state ``(..., S)``.
             with_critic: False leaves out what only a central critic sees.
         """
         own = self._own(obs)
@@ -110,7 +114,7 @@ class Views:
         return {"actor": own} | ({"critic": self._central(obs[STATE])} if with_critic else {})
 
     def _own(self, tree: Any) -> Any:
-        """An observation, or its spec, without what an agent does not see; a dict when its number joins."""
+        """Remove what an agent does not see from an observation or a spec; with agent numbers keep a dict."""
         if not self.num_agents:
             return tree
         tree = tree if isinstance(tree, dict) else {OBSERVATION: tree}
@@ -128,24 +132,21 @@ class Views:
         return {STATE: spread, AGENT_ID: self._numbers(lead, state.device)}
 
     def alive(self, obs: Nested) -> Tensor | None:
-        """Which agents act, bool ``(..., A)``; None when all do, always."""
+        """Tell which agents are still in the episode, bool ``(..., A)``; None when they can never leave."""
         return obs[ALIVE] > 0 if self.may_leave else None
 
-    def counts(self, rollout: Rollout) -> Tensor | None:
-        """Which experience is learned from, bool ``(T, N, A)``: of agents that act, where a step took place.
-
-        None: all of it. Without an agent axis ``(T, N)``.
-        """
+    def acted(self, rollout: Rollout) -> Tensor | None:
+        """Tell which agents acted in a transition, bool ``(T, N)``; None when all did, at every step."""
         alive, valid = self.alive(rollout["obs"]), rollout["valid"]
         if alive is None:
             return None if valid is None else self._spread(valid)
         return alive[:-1] if valid is None else alive[:-1] & valid.unsqueeze(-1)
 
     def rows(self, rollout: Rollout) -> Rows:
-        """Spread what a team shares over its agents.
+        """Return rewards and ends for each agent; what a team shares is repeated.
 
-        An agent that leaves the episode early terminates there. Only with a central critic and a reward of
-        the team its return goes on with what the others earn, as in MAPPO: the state keeps its value.
+        The return of an agent that leaves the episode early ends there. Only with a central critic and a
+        reward of the team it goes on with what the others earn, as in MAPPO: the state keeps its value.
         """
         is_team = rollout["reward"].ndim == 2
         reward = self._spread(rollout["reward"]) if is_team else rollout["reward"]
@@ -156,7 +157,7 @@ class Views:
         if alive is not None and not (is_team and self.critic is not None):
             leaves = alive[:-1] & ~alive[1:] & ~done
             terminated, done = terminated | leaves, done | leaves
-        return Rows(reward, terminated, done, valid, self.counts(rollout))
+        return Rows(reward, terminated, done, valid, self.acted(rollout))
 
     def _spread(self, leaf: Tensor) -> Tensor:
         agents = self.num_agents

@@ -8,14 +8,14 @@ import lit_rl
 
 
 def public_name(learner: type) -> str:
-    """``lit_rl.PPO`` for a learner of lit_rl; module and name for one of a user."""
+    """Name a learner: ``lit_rl.PPO`` for one of lit_rl, module and class for one of a user."""
     name = learner.__qualname__
     is_ours = name in lit_rl.__all__ and getattr(lit_rl, name) is learner
     return f"lit_rl.{name}" if is_ours else f"{learner.__module__}.{name}"
 
 
 def find_class(name: str) -> object:
-    """What :func:`public_name` named; None where there is no such class.
+    """Find the class that :func:`public_name` named; return None where there is no such class.
 
     Older checkpoints name the file of a learner of lit_rl (``lit_rl.algos.ppo.PPO``), which may have moved.
     """

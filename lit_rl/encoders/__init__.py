@@ -1,1 +1,1 @@
-"""Encoders: turn structured observations (sets, graphs, sequences) into features."""
+"""Encoders, which turn observations into features."""

@@ -1,4 +1,7 @@
-"""Encoder for images: the convolutions of the first Atari results (Mnih 2015, doi:10.1038/nature14236)."""
+"""Encoder for images: the convolutions of the first Atari results (Mnih 2015, doi:10.1038/nature14236).
+
+Axes: F features; ... stands for any leading axes.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,7 @@ from lit_rl.types import EnvSpec, LeafSpec, Nested
 class ImageEncoder(nn.Module):
     """Three convolutions and a linear layer over one image, with its channels first or last.
 
-    Integer images are divided by 255. Further leaves of a Dict observation are not seen; flatten them
-    elsewhere.
+    Integer images are divided by 255. Further entries of a Dict observation are not seen.
 
     Args:
         spec: The environment; its observation is one image of at least 36 x 36 pixels, or a Dict with
@@ -24,7 +26,7 @@ class ImageEncoder(nn.Module):
         key: Key of the image in a Dict observation; None when the observation is the image.
 
     Raises:
-        ValueError: There is no such image.
+        ValueError: The observation holds no such image.
     """
 
     def __init__(self, spec: EnvSpec, features: int = 512, key: str | None = None) -> None:
@@ -60,7 +62,7 @@ class ImageEncoder(nn.Module):
         self.out_features = features
 
     def forward(self, obs: Nested) -> Tensor:
-        """Images with any leading axes to features ``(..., F)``."""
+        """Turn images with any leading axes into features ``(..., F)``."""
         image = obs if self.key is None else obs[self.key]  # type: ignore[index]  # a key is given for Dicts only
         lead = image.shape[:-3]
         image = image.flatten(0, -4) if len(lead) > 1 else image

@@ -1,4 +1,7 @@
-"""Encoder for vectors: a perceptron in front of actor and critic, mostly worth it when they share it."""
+"""Encoder for vectors: a perceptron in front of actor and critic, mostly worth it when they share it.
+
+Axes: F features; ... stands for any leading axes.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ class PerceptronEncoder(nn.Module):
     Args:
         spec: The environment.
         hidden: Widths of the layers; the last one is the number of features.
-        activation: After every layer.
-        layer_norm: Normalise each input vector, and after every activation (Ba 2016, arXiv:1607.06450), as
-            MAPPO's published networks do (Yu 2022, arXiv:2103.01955: "feature normalization").
+        activation: Function after every layer.
+        layer_norm: Whether each input vector, and the output of every activation, is normalised (Ba 2016,
+            arXiv:1607.06450), as in MAPPO's published networks (Yu 2022, arXiv:2103.01955).
     """
 
     def __init__(
@@ -40,5 +43,5 @@ class PerceptronEncoder(nn.Module):
         self.out_features = hidden[-1]
 
     def forward(self, obs: Nested) -> Tensor:
-        """Observation with any leading axes to features ``(..., F)``."""
+        """Turn an observation with any leading axes into features ``(..., F)``."""
         return self.layers(self.flatten(obs))

@@ -1,6 +1,7 @@
 """Experience: what one step returns, what one decision holds, and the batches that learners train on.
 
-Axes: T time, N environments, A agents, M minibatches, B transitions of a minibatch, K finished episodes.
+Axes: T steps, N environments, A agents, M minibatches, B samples (the transitions of a minibatch),
+K finished episodes.
 
 An *observation* is a tensor or a (nested) dict of tensors. Without agents it is ``(N, ...)``; with agents
 ``(N, A, ...)``.
@@ -16,16 +17,16 @@ if TYPE_CHECKING:  # processes that step environments do without the second and 
     from torch import Tensor
 
 Nested: TypeAlias = Any
-"""A tensor, or a dict of such: recursive aliases make type checkers refuse every honest use."""
+"""A tensor, or a (nested) dict of tensors: recursive aliases make type checkers refuse every honest use."""
 NestedArray: TypeAlias = Any
-"""A numpy array, or a dict of such, as environments speak."""
+"""A numpy array, or a (nested) dict of arrays, as environments take and return them."""
 
 
 class Step(NamedTuple):
     """What one call of ``VectorEnv.step`` returns, as numpy arrays.
 
     Attributes:
-        obs: ``(N, ...)`` what the policy acts on next.
+        obs: ``(N, ...)``, the observations that the policy acts on next.
         reward: ``(N,)``, or ``(N, A)`` when agents are rewarded separately; float32.
         terminated: ``(N,)`` bool, the episode ended by the rules of the task: no value after it.
         truncated: ``(N,)`` bool, the episode was cut (time limit): its last observation has a value.
@@ -46,13 +47,13 @@ class Step(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What a policy answers for N environments.
+    """What a policy decides for N environments.
 
     Attributes:
         action: ``(N, ...)`` or ``(N, A, ...)``, in the units of the environment.
-        carry: What the policy wants back at the next step (hidden states, skills and their clocks), each leaf
-            ``(N, ...)``.
-        extras: What its learner wants recorded of this step, each ``(N, ...)``.
+        carry: What the policy must be given at the next step (hidden states, skills and their clocks), each
+            leaf ``(N, ...)``.
+        extras: What the rollout must record of this step for the learner, each ``(N, ...)``.
     """
 
     action: Tensor
@@ -71,13 +72,14 @@ class Episodes(TypedDict):
     episode_length: Tensor
     """Number of transitions, int64."""
     env_index: Tensor
-    """Which environment, int64."""
+    """Number of the environment that played the episode, int64."""
     end_step: Tensor
     """Env steps of this rank from the start of the batch to the episode's end, int64."""
     action_norm: Tensor
-    """Mean over the episode (and the agents) of the Euclidean norm of the action, float64; NaN unless box."""
+    """Mean over the episode (and the agents) of the Euclidean norm of the action, float64; NaN where actions
+    are not a box."""
     values: dict[str, Tensor]
-    """What the environment reported, float64: mean over the steps that report it; NaN where none did."""
+    """What the environment reported, float64: means over the steps that report it; NaN where none did."""
     last_values: dict[str, Tensor]
     """What the environment reported at the last step of the episode, float64."""
 
@@ -98,7 +100,7 @@ class Batch(TypedDict):
     collect_s: float
     """Wall seconds of the collection."""
     env_s: float
-    """Seconds of these inside ``VectorEnv.step``."""
+    """Wall seconds of the collection that were spent inside ``VectorEnv.step``."""
 
 
 class Rollout(Batch):
@@ -108,7 +110,7 @@ class Rollout(Batch):
     """
 
     obs: Nested
-    """``(T+1, N, ...)``: entry t is what the policy saw at step t; entry T is what it will see next."""
+    """``(T+1, N, ...)``: entry t is what the policy saw at step t, entry T what it will see next."""
     reset: Tensor
     """``(T+1, N)`` bool: entry t of ``obs`` is the first of an episode."""
     action: Tensor
@@ -120,13 +122,14 @@ class Rollout(Batch):
     truncated: Tensor
     """``(T, N)`` bool."""
     valid: Tensor | None
-    """``(T, N)`` bool: False where the environment only reset itself (never train on it). None: all valid."""
+    """``(T, N)`` bool: False where the environment only reset itself, which is nothing to train on; None
+    where all steps are transitions."""
     final_index: Tensor
     """``(K,)`` int64: ``t * N + n`` of each episode end, ascending."""
     final_obs: Nested
     """``(K, ...)``: the true last observation of those episodes (never the one after the reset)."""
     extras: dict[str, Tensor]
-    """What the policy recorded, each ``(T, N, ...)``."""
+    """What the policy recorded as ``Decision.extras``, each ``(T, N, ...)``."""
     carry: Nested
     """``(N, ...)``: the policy's carry before step 0."""
 
@@ -146,11 +149,11 @@ class ReplayBatch(Batch):
     next_obs: Nested
     """``(M, B, ...)``: the observation n steps later (the last one of the episode if it ended before)."""
     discount: Tensor
-    """``(M, B)``: factor of the value of ``next_obs``: gamma^steps, 0 where the episode terminated."""
+    """``(M, B)``: factor of the value of ``next_obs``; gamma^steps, or 0 where the episode terminated."""
     random_steps: int
-    """The first so many of ``new_steps`` were played with uniformly random actions (warm-up)."""
+    """How many of ``new_steps``, the first ones, were played with uniformly random actions (warm-up)."""
     replay_size: int
-    """Transitions in the ring of this rank."""
+    """Number of transitions in the replay ring of this rank."""
     sample_s: float
     """Wall seconds of sampling the minibatches."""
 

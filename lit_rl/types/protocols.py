@@ -1,6 +1,6 @@
 """The protocols by which environments, policies, learners, collectors and callbacks know each other.
 
-Axes: N environments, A agents.
+Axes: T steps, N environments, A agents.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class VectorEnv(Protocol):
         ...
 
     def close(self) -> None:
-        """Release processes, windows and shared memory. May be called twice."""
+        """Release processes, windows and shared memory; further calls do nothing."""
         ...
 
 
@@ -69,11 +69,11 @@ class Policy(Protocol):
     """Anything that acts. Learners are policies; so are scripts and random baselines."""
 
     def initial_carry(self, num_envs: int) -> Nested:
-        """The carry before the first step, each leaf ``(N, ...)``; ``{}`` for policies without memory."""
+        """Return the carry before the first step, leaves ``(N, ...)``; ``{}`` for policies without memory."""
         ...
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
-        """Decide for N environments; ``reset`` ``(N,)`` bool: ``obs`` is the first of an episode."""
+        """Decide for N environments; ``reset`` ``(N,)`` is True where ``obs`` is the first of an episode."""
         ...
 
 
@@ -94,9 +94,10 @@ class Learner(Policy, Protocol):
     num_episodes: int
     """Episodes of all ranks that ended so far."""
     is_updating: bool
-    """Whether an update is going on, so that what it would collect is of no one policy."""
+    """Whether an update is going on; experience collected now would belong to no single version of the
+    policy."""
     progress_metrics: dict[str, float]
-    """What the last batch logged."""
+    """Values that the last batch logged, by their names in ``metrics.py``."""
     eval_result: dict[str, float | int] | None
     """Statistics of the last evaluation; None before the first."""
     eval_seconds: float
@@ -110,7 +111,7 @@ class Learner(Policy, Protocol):
         ...
 
     def log_values(self, values: dict[str, float]) -> None:
-        """Log ``values`` at the axis of env steps; at the end of a batch as part of its row."""
+        """Log ``values`` over env steps; while a batch ends they become part of its row."""
         ...
 
     def log_point(self, values: dict[str, float], env_steps: int) -> None:
@@ -123,14 +124,14 @@ class Learner(Policy, Protocol):
 
 
 def as_learner(module: object, asked_by: str) -> Learner:
-    """``module``, if it is a learner.
+    """Return ``module`` if it is a learner, and refuse it otherwise.
 
     Args:
-        module: What the trainer trains.
+        module: The object that the trainer trains.
         asked_by: Name of the callback or data module that needs a learner, for the message.
 
     Raises:
-        TypeError: It lacks something that ``Learner`` names; the message says what.
+        TypeError: ``module`` lacks something that ``Learner`` names; the message says what.
     """
     if isinstance(module, Learner):
         return module
@@ -145,17 +146,14 @@ def as_learner(module: object, asked_by: str) -> Learner:
 
 @runtime_checkable
 class Collector(Protocol):
-    """Plays a policy in a ``VectorEnv``.
-
-    All places of collection (in process, workers, remote) look like this.
-    """
+    """Plays a policy in a ``VectorEnv``, wherever that runs: in this process, in workers, or elsewhere."""
 
     def collect(self, policy: Policy, num_steps: int, policy_version: int) -> Rollout:
         """Play ``num_steps`` steps in every environment, continuing where the last call stopped."""
         ...
 
     def get_state(self) -> dict[str, Any]:
-        """State of environments, carries and running episodes, as tensors and plain types."""
+        """Return the state of environments, carries and running episodes, as tensors and plain types."""
         ...
 
     def set_state(self, state: dict[str, Any]) -> bool:
@@ -166,7 +164,7 @@ class Collector(Protocol):
         ...
 
     def close(self) -> None:
-        """Release everything. May be called twice."""
+        """Release everything; further calls do nothing."""
         ...
 
 

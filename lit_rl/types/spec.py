@@ -1,4 +1,7 @@
-"""What a policy must know of an environment, and the keys of what environments and policies report."""
+"""What a policy must know of an environment, and the keys of what environments and policies report.
+
+Axes: N environments, A agents, S state features.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +22,21 @@ IS_SUCCESS = "is_success"
 """Key of ``info`` by which an environment reports 1 at the last step of an episode that reached its goal."""
 
 TEAM_SKILL, AGENT_SKILLS, SKILL_START = "team_skill", "agent_skills", "skill_start"
-"""Keys of ``extras`` by which a policy with skills says which skill each step belongs to: ``(N,)`` int64,
-``(N, A)`` int64, and ``(N,)`` bool, True where the skills were assigned at this step."""
+"""Keys of ``extras`` by which a policy with skills says which skills each step follows: the skill of the team
+``(N,)`` int64, those of its agents ``(N, A)`` int64, and ``(N,)`` bool, True where they were assigned at this
+step."""
 
 
 @dataclass(frozen=True)
 class LeafSpec:
-    """One array of an observation.
+    """The kind of array that an observation is, or that stands at one key of a Dict observation.
 
     Args:
         shape: Shape without the environment and agent axes.
-        dtype: Name of the dtype the environment delivers; policies receive float32 for boxes, int64
-            otherwise.
-        categories: Empty for real values; for (multi-)discrete values the number of categories per entry.
+        dtype: Name of the dtype in which the environment delivers the array. Policies receive real values as
+            float32, and integers as int64.
+        categories: Number of values that each entry can take, where entries are integers from 0 on; an empty
+            list where they are real numbers.
     """
 
     shape: list[int]
@@ -41,7 +46,7 @@ class LeafSpec:
 
 @dataclass(frozen=True)
 class ActionSpec:
-    """What an agent may do.
+    """The actions that an agent may take.
 
     Args:
         kind: ``discrete`` (one integer), ``multi_discrete`` (a vector of integers) or ``box`` (a vector of
@@ -88,11 +93,11 @@ class EnvSpec:
         return isinstance(self.observation, dict) and ACTION_MASK in self.observation
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain nested dict, safe for ``torch.load(weights_only=True)``."""
+        """Return a plain nested dict, which ``torch.load(weights_only=True)`` accepts."""
         return asdict(self)
 
     def check_same(self, other: EnvSpec | None) -> None:
-        """Refuse an environment that weights trained on this one do not fit; None fits.
+        """Refuse an environment that weights trained on this one do not fit; None is never refused.
 
         Raises:
             ValueError: Observation, action, agents or state differ.

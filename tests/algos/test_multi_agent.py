@@ -1,4 +1,4 @@
-"""Who sees what of an observation, and which experience of an agent counts."""
+"""What each network sees of an observation, and from which experience of an agent it learns."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_what_a_team_shares_is_spread_over_its_agents(team: bool):
         assert torch.equal(rows.done[..., a], rollout["truncated"])
     assert rows.reward.shape == rows.terminated.shape == (9, 3, 2)
     assert not rows.terminated.any()
-    assert rows.valid is rows.counts is None
+    assert rows.valid is rows.acted is None
 
 
 def test_a_single_agent_keeps_its_rows():
@@ -137,7 +137,7 @@ def test_a_single_agent_keeps_its_rows():
     rollout["valid"] = torch.rand(9, 3) > 0.5
     rows = Views(spec_of(LeafSpec([3]), ())).rows(rollout)
     assert rows.reward is rollout["reward"]
-    assert rows.valid is rows.counts is rollout["valid"]
+    assert rows.valid is rows.acted is rollout["valid"]
 
 
 @pytest.mark.parametrize("team", [False, True])
@@ -150,8 +150,8 @@ def test_who_leaves_terminates_unless_the_team_earns_on(team: bool, central_crit
     goes_on = team and central_critic
     assert right.tolist() == [False, not goes_on, False, True] * 2
     assert rows.terminated[:, 0].tolist() == [[False, t % 4 == 1 and not goes_on] for t in range(8)]
-    assert rows.counts is not None
-    assert rows.counts[:, 0].tolist() == [[True, t % 4 < 2] for t in range(8)]
+    assert rows.acted is not None
+    assert rows.acted[:, 0].tolist() == [[True, t % 4 < 2] for t in range(8)]
 
 
 def test_no_transition_counts_for_nobody():
@@ -160,4 +160,4 @@ def test_no_transition_counts_for_nobody():
     views, alive = Views(env.spec), rollout["obs"]["alive"][:-1] > 0
     rollout["valid"] = torch.rand(9, 2) > 0.5
     expected = alive & rollout["valid"][..., None]
-    assert torch.equal(views.counts(rollout), expected)  # type: ignore[arg-type]
+    assert torch.equal(views.acted(rollout), expected)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-"""What the two discriminators of HMASD share: a classifier trained on the rollout at hand.
+"""The base of the two discriminators of HMASD: a classifier of skills, trained on the newest rollout.
 
-Yang et al. 2023 (NeurIPS), Eq. 8. Axes: ... any leading axes, B rows, F features.
+Its loss is Eq. 8 of Yang et al. 2023 (NeurIPS). Axes: B samples, F features; ... stands for any leading axes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lit_rl.nets import linear
 
 
 class Discriminator(nn.Module):
-    """Says which of ``categories`` skills was followed, from what is seen after the step.
+    """Tells which of ``categories`` skills was followed, from what is seen after the step.
 
     Args:
         categories: Number of skills.
@@ -35,7 +35,7 @@ class Discriminator(nn.Module):
         self.epochs = epochs
 
     def build_network(self, features: int) -> None:
-        """The network for F features: normalised inputs and layers, logits near 0 at first."""
+        """Create the network for F features: inputs and layers are normalised, logits are near 0 at first."""
         layers: list[nn.Module] = [nn.LayerNorm(features)]
         for width in self.hidden:
             layers += [linear(features, width, 2**0.5), nn.ReLU(), nn.LayerNorm(width)]
@@ -43,23 +43,24 @@ class Discriminator(nn.Module):
         self.network = nn.Sequential(*layers, linear(features, self.categories, 0.01))
 
     def log_probs_of(self, features: Tensor, skill: Tensor) -> Tensor:
-        """Log q of ``skill`` (...) given ``features`` (..., F)."""
+        """Compute log q (...) of ``skill`` (...), given ``features`` (..., F)."""
         return self.skill.log_prob((self.network(features),), skill)
 
     def fit_features(
-        self, features: Tensor, skill: Tensor, weight: Tensor | None, optimizer: FlatAdam
+        self, features_BF: Tensor, skill_B: Tensor, acted_B: Tensor | None, optimizer: FlatAdam
     ) -> Tensor:
-        """All epochs of Eq. 8; returns the mean of the cross-entropy over them.
+        """Train for all epochs; return the mean of the loss over them.
 
         Args:
-            features: What is seen, (B, F).
-            skill: The skill that was followed, (B,) int64.
-            weight: 1 for rows that count, 0 for others, (B,); None counts all.
-            optimizer: The one of this network.
+            features_BF: Features of what is seen.
+            skill_B: Skills that were followed, int64.
+            acted_B: Bool, False for samples that do not count; None counts all.
+            optimizer: The optimizer of this network.
         """
+        weight_B = None if acted_B is None else acted_B.to(features_BF.dtype)
         losses = []
         for _ in range(self.epochs):
-            loss = -weighted_mean(self.log_probs_of(features, skill), weight)
+            loss = -weighted_mean(self.log_probs_of(features_BF, skill_B), weight_B)
             optimizer.minimize(loss)
             losses.append(loss.detach())
         return torch.stack(losses).mean()

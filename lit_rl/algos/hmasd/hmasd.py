@@ -1,8 +1,8 @@
-"""HMASD as a LightningModule: who decides skills, who acts by them, and who tells them apart.
+"""Hierarchical multi-agent skill discovery as a LightningModule (Yang et al. 2023, NeurIPS).
 
-Hierarchical multi-agent skill discovery (Yang et al. 2023, NeurIPS). One batch is one rollout of one version
-of the policy, and all networks are updated on all of it. Axes: T time, N environments, A agents, K blocks of
-a high-level decision, L = A + 1 tokens of one (the team's first), F episode ends.
+One batch is one rollout of one version of the policy, and all networks are updated on all of it. Axes: T
+steps, N environments, A agents, S state features, O observation features, B samples (decisions), J = A + 1
+tokens (the team's is the first).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lit_rl.algos.hmasd.decisions import (
 from lit_rl.algos.hmasd.individual_discriminator import IndividualDiscriminator
 from lit_rl.algos.hmasd.logged import named_losses
 from lit_rl.algos.hmasd.replay_audit import audit
-from lit_rl.algos.hmasd.requirements import check_rollout_steps, check_spec
+from lit_rl.algos.hmasd.requirements import check_heads, check_rollout_steps, check_spec
 from lit_rl.algos.hmasd.skill_coordinator import SkillCoordinator
 from lit_rl.algos.hmasd.skill_discoverer import audit_discoverer, skill_discoverer
 from lit_rl.algos.hmasd.skill_rewards import Weights, skill_rewards
@@ -55,13 +55,14 @@ class HMASD(RLModule):
     """Learns skills of a team and of its agents, and a policy over them, from a shared reward.
 
     Every ``k`` steps the skill coordinator pi_h gives the team a skill Z and each agent a skill z^i. In
-    between each agent acts on its own observation and skill (the skill discoverer pi_l), rewarded by Eq. 4:
-    ``lambda_e`` times the environment's reward, plus how well the discriminators recognise the skills from
+    between each agent acts on its own observation and skill (the skill discoverer pi_l). Its reward is Eq. 4:
+    ``lambda_e`` times the environment's reward, plus how well two discriminators recognise the skills from
     what follows. The coordinator is rewarded by the sum of the environment's rewards over its k steps.
 
-    Each environment has a clock of its own, which starts anew with each episode; and skills that an older
-    version of the policy decided are decided anew, so that a rollout is strictly on-policy at both levels. A
-    block that the end of the rollout cuts is closed there, with the value of what follows.
+    Each environment has a clock of its own, which starts anew with each episode. Skills that an older version
+    of the policy decided are decided anew, so that a rollout is strictly on-policy at both levels. The steps
+    under one decision are a block; where the end of the rollout cuts it, it ends with the value of what
+    follows.
 
     Logs, beside what ``PPO`` logs for the skill discoverer and what ``RLModule`` logs: ``Losses/*``,
     ``Entropy/*``, ``Rewards/*``, ``ValueEstimates/*``, ``Buffer/*level*`` and ``Skills/Information/*``.
@@ -72,48 +73,51 @@ class HMASD(RLModule):
         k: Env steps of a decision. With ``skill_sync = divide`` it must divide the steps of a rollout.
         lambda_e: Weight of the environment's reward for the skill discoverer.
         lambda_D: Weight of log q_D(Z | s'), by which the team's skills become distinct. 0 switches it off.
-        lambda_d: Weight of log q_d(z | o', Z), the same for those of agents.
+        lambda_d: Weight of log q_d(z | o', Z), by which agents' skills become distinct. 0 switches it off.
         lambda_h: Weight of the coordinator's entropy. More keeps all skills in use for longer.
         lambda_l: Weight of the entropy of the agents' actions.
         skill_baseline: Add log n_Z and log n_z to the log-probabilities, so that guessing earns nothing; the
             paper does not, which makes every step cost something.
-        skill_last_layer: Skills join actor and critic after the GRU, not with the observation.
+        skill_last_layer: Skills join actor and critic after the GRU instead of with the observation.
         skill_sync: ``divide`` refuses a ``k`` that does not divide the rollout; ``truncate`` lets the end of
             a rollout cut blocks.
         token_reduction: ``mean`` over the losses of a decision's tokens as in the authors' code, or their
             ``sum`` as in the paper.
         hidden: Widths of the layers before the GRU, and of the discriminators.
-        activation: Between them.
+        activation: Function between these layers.
         embedding: Width of the coordinator's tokens.
-        blocks: Blocks of its encoder and of its decoder.
-        heads: Heads of its attention.
-        gru: Hidden units of the skill discoverer's memory; None is none.
-        chunk_length: See ``PPO``.
-        learning_rate: Of Adam, for all networks.
-        anneal_env_steps: See ``PPO``.
+        blocks: Blocks of the coordinator's encoder and of its decoder.
+        heads: Heads of the coordinator's attention; must divide ``embedding``.
+        gru: Hidden units of the skill discoverer's memory; None is a policy without memory.
+        chunk_length: Steps of backpropagation through time; must divide the rollout's steps.
+        learning_rate: Step size of Adam, for all networks.
+        anneal_env_steps: Learning rate and ``clip`` go linearly to 0 over so many env steps; None keeps them.
         update_epochs: Passes of coordinator and discoverer over each rollout.
-        discriminator_epochs: The same of the discriminators.
+        discriminator_epochs: Passes of the discriminators over each rollout.
         minibatches: Parts into which the discoverer's rollout is divided; the others take it whole.
-        gamma: Discount, per env step at the low level and per decision at the high level.
-        gae_lambda: See ``PPO``; for both levels.
-        clip: See ``PPO``; for both levels.
-        clip_value: See ``PPO``; for both levels.
-        value_coef: See ``PPO``; for both levels.
-        huber_delta: See ``PPO``; for both levels.
-        value_norm: See ``PPO``; for both levels, each with its own statistics.
-        max_grad_norm: Of each network.
-        normalize_observation: See ``PPO``; for the skill discoverer. All networks normalise each vector.
-        agent_ids: Append to what the actor of the skill discoverer sees which agent it is.
+        gamma: Discount, per env step for the discoverer and per decision for the coordinator.
+        gae_lambda: Decay of generalised advantage estimation, for coordinator and discoverer: 1 is unbiased,
+            less trades variance for bias.
+        clip: Half width of the trusted interval of the probability ratio, for coordinator and discoverer.
+        clip_value: Half width of the trusted interval of the value, for both; None does not clip.
+        value_coef: Weight of the value loss, for both.
+        huber_delta: Value errors beyond this count linearly, not squared, for both; None squares all.
+        value_norm: The critics predict returns normalised by their running mean and deviation; coordinator
+            and discoverer have statistics of their own.
+        max_grad_norm: Largest norm of the gradient of each network; None does not clip.
+        normalize_observation: Normalise what the discoverer sees by its running mean and deviation, which are
+            frozen within a rollout and its update. All networks also normalise each vector they see.
+        agent_ids: Append the number of the agent to what the actor of the discoverer sees.
         paper_compat: Do as the authors' code where that differs from what is right: clocks run with the
             rollout, through the ends of episodes (whose rewards then mix); the discriminators judge an
             episode's last step by the first observation of the next; a time limit has no value after it.
-        replay_tolerance: Before an update all log-probabilities are computed again, at both levels, and may
-            differ from those of the collection by no more than this times their size (at least 1). None
+        replay_tolerance: Before an update the log-probabilities of decisions and actions are computed again,
+            and may differ from the collected ones by no more than this times their size (at least 1). None
             only logs the difference.
-        compile: See ``PPO``; for the skill discoverer.
-        spec: See ``RLModule``.
-        threads: See ``RLModule``.
-        matmul_precision: See ``RLModule``.
+        compile: Compile the gradient of the discoverer: the start is slow, updates are faster.
+        spec: Observation and action of the environment; None takes those of the data module.
+        threads: OpenMP threads while fitting; ``auto`` decides by the size of the networks and idle cores.
+        matmul_precision: Route of float32 matrix products; ``auto`` measures it for wide networks.
 
     Raises:
         ValueError: An argument is outside its range.
@@ -166,23 +170,15 @@ class HMASD(RLModule):
         super().__init__(spec, threads, matmul_precision, gamma)
         self.save_hyperparameters(ignore=["spec"], logger=False)
         self.register_load_state_dict_pre_hook(_drop_nested_counters)
-        if embedding % heads:
-            fitting = [str(n) for n in range(1, embedding + 1) if embedding % n == 0]
-            raise ValueError(
-                f"HMASD: heads = {heads} does not divide embedding = {embedding}; values that fit: "
-                f"{', '.join(fitting)}"
-            )
+        check_heads(heads, embedding)
         self.n_Z, self.n_z, self.k = n_Z, n_z, k
         self.lambda_e, self.lambda_D, self.lambda_d = lambda_e, lambda_D, lambda_d
-        self.skill_baseline, self.skill_last_layer, self.skill_sync = (
-            skill_baseline,
-            skill_last_layer,
-            skill_sync,
-        )
+        self.skill_baseline, self.skill_last_layer = skill_baseline, skill_last_layer
+        self.skill_sync: Literal["divide", "truncate"] = skill_sync
         self.anneal_env_steps, self.minibatches = anneal_env_steps, minibatches
         self.gae_lambda, self.paper_compat, self.replay_tolerance = gae_lambda, paper_compat, replay_tolerance
         self.learning_rate, self.max_grad_norm, self.compile_update = learning_rate, max_grad_norm, compile
-        self.normalize_observation, self.normalize_value = normalize_observation, value_norm
+        self.normalize_observation, self.value_norm = normalize_observation, value_norm
         self.agent_ids, self.gru = agent_ids, gru
         self.activation: Activation = activation
         self.num_decisions = 0
@@ -205,7 +201,7 @@ class HMASD(RLModule):
     # Acting
 
     def build(self, spec: EnvSpec) -> None:
-        """All networks for ``spec``.
+        """Create all networks for ``spec``.
 
         Raises:
             ValueError: The environment has no agents, or no global state.
@@ -217,14 +213,14 @@ class HMASD(RLModule):
         self.coordinator.build(spec.state, features)
         self.discoverer = skill_discoverer(
             spec, self.n_Z, self.n_z, self.skill_last_layer, self.agent_ids, self.settings, self.encoder,
-            self.activation, self.gru, self.normalize_observation, self.normalize_value,
+            self.activation, self.gru, self.normalize_observation, self.value_norm,
         )  # fmt: skip
         self.team_discriminator.build(spec.state)
         self.individual_discriminator.build(features)
-        self.high_value_norm = ValueNorm() if self.normalize_value else None
+        self.high_value_norm = ValueNorm() if self.value_norm else None
 
     def initial_carry(self, num_envs: int) -> Nested:
-        """No skills yet: every environment decides at its first step."""
+        """Return a carry without skills, so that every environment decides at its first step."""
         agents = self.views.num_agents
         zeros = partial(torch.zeros, dtype=torch.int64, device=self.device)
         return {
@@ -242,12 +238,14 @@ class HMASD(RLModule):
         if not self.paper_compat:
             start |= reset
         skills = {key: carry[key] for key in (TEAM_SKILL, AGENT_SKILLS, SKILL_LOG_PROB)}
-        if torch.compiler.is_exporting():  # a program cannot pick rows: decide everywhere, then choose
+        if (
+            torch.compiler.is_exporting()
+        ):  # a program cannot pick environments: decide everywhere, then choose
             anew = self._decide(obs, skills, torch.arange(start.shape[0]), greedy)
             chosen = {1: start, 2: start.unsqueeze(-1)}
             skills = {key: torch.where(chosen[old.ndim], anew[key], old) for key, old in skills.items()}
-        elif len(rows := start.nonzero().squeeze(-1)):
-            skills = self._decide(obs, skills, rows, greedy)
+        elif len(envs := start.nonzero().squeeze(-1)):
+            skills = self._decide(obs, skills, envs, greedy)
         seen = obs | {TEAM_SKILL: skills[TEAM_SKILL], AGENT_SKILLS: skills[AGENT_SKILLS]}
         action, low, extras = self.discoverer.act(seen, carry[LOW], reset, greedy=greedy)
         after = skills | {
@@ -258,23 +256,23 @@ class HMASD(RLModule):
         return Decision(action, after, extras | skills | {SKILL_START: start})
 
     def _decide(
-        self, obs: Nested, skills: dict[str, Tensor], rows: Tensor, greedy: bool
+        self, obs: Nested, skills: dict[str, Tensor], envs: Tensor, greedy: bool
     ) -> dict[str, Tensor]:
-        """``skills`` with new ones in environments ``rows``."""
-        state, own = self._vectors(map_nested(lambda leaf: leaf[rows], obs))
+        """Return ``skills`` with newly decided ones in the environments with the numbers ``envs``."""
+        state, own = self._vectors(map_nested(lambda leaf: leaf[envs], obs))
         decided, log_prob = self.coordinator.decide(state, own, greedy)
         fresh = {TEAM_SKILL: decided[:, 0], AGENT_SKILLS: decided[:, 1:], SKILL_LOG_PROB: log_prob}
-        return {key: old.index_copy(0, rows, fresh[key].to(old)) for key, old in skills.items()}
+        return {key: old.index_copy(0, envs, fresh[key].to(old)) for key, old in skills.items()}
 
     def _vectors(self, obs: Nested) -> tuple[Tensor, Tensor]:
-        """Global state (..., S) and observations (..., A, O), in the precision of the weights."""
+        """Return global state (..., S) and observations (..., A, O), in the precision of the weights."""
         dtype = self.coordinator.norm_encoder.weight.dtype
         return obs[STATE].to(dtype), self.flatten(self.views(obs)).to(dtype)
 
     # Learning
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One Adam for each network: coordinator, discoverer, and the two discriminators."""
+        """Make one Adam for each network: coordinator, discoverer, and the two discriminators."""
         rate, largest = self.learning_rate, self.max_grad_norm
         return [
             self.adam(self.coordinator, rate, 1e-5, largest),
@@ -285,18 +283,18 @@ class HMASD(RLModule):
 
     @property
     def rows(self) -> int:
-        """Rows of a minibatch of the skill discoverer."""
+        """Rows of a minibatch of the skill discoverer, those of each agent counted."""
         datamodule = getattr(self.trainer, "datamodule", None)
         return getattr(datamodule, "rollout_rows", self.minibatches) // self.minibatches
 
     def on_fit_start(self) -> None:
-        """Refuse a ``k`` that does not fit before anything is collected."""
+        """Refuse a ``k`` that does not fit the rollout, before anything is collected."""
         super().on_fit_start()
         if steps := getattr(getattr(self.trainer, "datamodule", None), "rollout_steps", None):
             check_rollout_steps(steps, self.k, self.skill_sync)
 
     def on_train_start(self) -> None:
-        """Say how skills and rollouts fit together."""
+        """Log how skills and rollouts fit together."""
         super().on_train_start()
         log.info(
             "HMASD: %d team skills, %d agent skills, decided every %d env steps and anew after each update; "
@@ -305,7 +303,7 @@ class HMASD(RLModule):
         )  # fmt: skip
 
     def training_step(self, rollout: Rollout, batch_idx: int) -> None:
-        """One synchronous update of all networks: coordinator, discoverer, discriminators."""
+        """Update coordinator, discoverer and discriminators by a rollout of the present policy."""
         self.begin_batch(rollout, is_on_policy=True)
         check_rollout_steps(len(rollout["terminated"]), self.k, self.skill_sync)
         if self.paper_compat:
@@ -316,32 +314,32 @@ class HMASD(RLModule):
             vectors, final = self._vectors(rollout["obs"]), self._vectors(rollout["final_obs"])
             seen = Seen(*vectors, *final, rollout["final_index"])
             next_state, next_obs = seen.following(self.paper_compat)
-            rewards, values = self._rewards(rollout, next_state, next_obs)
+            reward_TNA, values = self._rewards(rollout, next_state, next_obs)
             decisions, decided = self._decisions(rollout, seen)
         of_coordinator = self.coordinator.learn(decisions, high, self.ranks, factor)
-        of_discoverer = self._train_discoverer(rollout, rewards, low, factor)
+        of_discoverer = self._train_discoverer(rollout, reward_TNA, low, factor)
         skills = rollout["extras"][TEAM_SKILL], rollout["extras"][AGENT_SKILLS]
-        valid, counts = _weights(rollout, self.views, rewards)
-        of_team = self.team_discriminator.learn(next_state, skills[0], valid, team)
-        of_agents = self.individual_discriminator.learn(next_obs, *skills, counts, individual)
+        of_team = self.team_discriminator.learn(next_state, skills[0], rollout["valid"], team)
+        acted_TNA = self.views.acted(rollout)
+        of_agents = self.individual_discriminator.learn(next_obs, *skills, acted_TNA, individual)
         self.num_decisions += len(decisions.state)
         values |= decided | of_discoverer
-        values[metrics.BUFFER_LOW] = float(rewards.numel())
+        values[metrics.BUFFER_LOW] = float(reward_TNA.numel())
         values[metrics.BUFFER_HIGH] = float(len(decisions.state))
         values[metrics.BUFFER_HIGH_TOTAL] = float(self.num_decisions)
         values |= named_losses(of_coordinator, of_discoverer, of_team + of_agents)
         self.finish_batch(values, rollout)
 
     def _train_discoverer(
-        self, rollout: Rollout, rewards: Tensor, optimizer: FlatAdam, factor: float
+        self, rollout: Rollout, reward_TNA: Tensor, optimizer: FlatAdam, factor: float
     ) -> dict[str, Tensor | float]:
-        """The update of PPO for agents that see their skills, on ``rewards`` (T, N, A); values to log."""
+        """Update the discoverer by PPO, on agents that see their skills; return values to log."""
         policy, ranks = self.discoverer, self.ranks
-        rollout = with_skills(rollout, rewards, rollout["carry"][LOW])
+        rollout = with_skills(rollout, reward_TNA, rollout["carry"][LOW])
         replayed = policy.replay(rollout)
         audited = audit_discoverer(policy, rollout, replayed, self.replay_tolerance)
         samples, estimated = policy.samples(rollout, replayed, ranks)
-        batch_size = rewards.numel() // self.minibatches
+        batch_size = reward_TNA.numel() // self.minibatches
         steps, optimized = policy.optimize(samples, rollout["valid"], optimizer, ranks, batch_size, factor)
         policy.observe(rollout, ranks)
         self.updates += steps
@@ -350,61 +348,55 @@ class HMASD(RLModule):
     def _rewards(
         self, rollout: Rollout, next_state: Tensor, next_obs: Tensor
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Rewards (T, N, A) of the skill discoverer, Eq. 4, and what to log of them."""
+        """Compute the rewards (T, N, A) of the skill discoverer by Eq. 4, and values to log."""
         extras = rollout["extras"]
-        valid, counts = _weights(rollout, self.views, next_state)
-        rewards, self.reward_components, values = skill_rewards(
+        reward_TNA, self.reward_components, values = skill_rewards(
             rollout["reward"],
             self.team_discriminator(next_state, extras[TEAM_SKILL]),
             self.individual_discriminator(next_obs, extras[TEAM_SKILL], extras[AGENT_SKILLS]),
             Weights(self.lambda_e, self.lambda_D, self.lambda_d),
             (self.n_Z, self.n_z),
             self.skill_baseline,
-            valid,
-            counts,
+            rollout["valid"],
+            self.views.acted(rollout),
         )
-        return rewards, values
+        return reward_TNA, values
 
     def _decisions(self, rollout: Rollout, seen: Seen) -> tuple[Decisions, dict[str, Tensor | float]]:
-        """What the coordinator learns from, and what to log of it."""
+        """Gather the decisions that the coordinator learns from, and values to log."""
         blocks = blocks_of(rollout, self.paper_compat)
-        output = self.coordinator.value(self.coordinator.encode(*rows_to_value(seen, blocks)))
+        output_BJ = self.coordinator.value(self.coordinator.encode(*rows_to_value(seen, blocks)))
         norm = self.high_value_norm
-        value = output if norm is None else norm.denormalize(output)
+        value_BJ = output_BJ if norm is None else norm.denormalize(output_BJ)
         decisions = gather(
-            rollout, seen, blocks, output, self.views.alive(rollout["obs"]), self.k, self.gamma,
+            rollout, seen, blocks, output_BJ, self.views.alive(rollout["obs"]), self.k, self.gamma,
             self.gae_lambda, norm, self.ranks.sum,
         )  # fmt: skip
-        log_prob, entropy, _ = self.coordinator(decisions.state, decisions.obs, decisions.skills)
-        weight, exists = decisions.weight, (blocks.length > 0).flatten()
-        value = value[: len(exists)][exists]
-        error = audit(log_prob, decisions.log_prob, weight, self.replay_tolerance, "the skill coordinator")
+        log_prob_BJ, entropy_BJ, _ = self.coordinator(decisions.state, decisions.obs, decisions.skills)
+        weight_BJ, exists_B = decisions.weight, (blocks.length > 0).flatten()
+        value_BJ = value_BJ[: len(exists_B)][exists_B]
+        tolerance = self.replay_tolerance
+        error = audit(log_prob_BJ, decisions.log_prob, weight_BJ, tolerance, "the skill coordinator")
         return decisions, {
             metrics.REPLAY_ERROR_HIGH: error,
-            metrics.ENTROPY_TEAM: entropy[:, 0].mean(),
-            metrics.ENTROPY_AGENTS: weighted_mean(entropy[:, 1:], weight[:, 1:]),
-            metrics.REWARD_HIGH: blocks.reward.flatten()[exists].mean(),
-            metrics.VALUE_STATE: value[:, 0].mean(),
-            metrics.VALUE_AGENTS: weighted_mean(value[:, 1:], weight[:, 1:]),
+            metrics.ENTROPY_TEAM: entropy_BJ[:, 0].mean(),
+            metrics.ENTROPY_AGENTS: weighted_mean(entropy_BJ[:, 1:], weight_BJ[:, 1:]),
+            metrics.REWARD_HIGH: blocks.reward.flatten()[exists_B].mean(),
+            metrics.VALUE_STATE: value_BJ[:, 0].mean(),
+            metrics.VALUE_AGENTS: weighted_mean(value_BJ[:, 1:], weight_BJ[:, 1:]),
         }
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Counters, with the number of decisions."""
+        """Return the counters, among them the number of decisions."""
         return super().get_extra_state() | {"num_decisions": self.num_decisions}
 
     def local_state(self) -> dict[str, Any]:
-        """State of the skill discoverer that differs between ranks."""
+        """Return the state of the skill discoverer that differs between ranks."""
         return self.discoverer.local_state()
 
     def load_local_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`local_state` returned."""
         self.discoverer.load_local_state(state)
-
-
-def _weights(rollout: Rollout, views: Views, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Which steps (T, N), and which agents at them (T, N, A), count; None: all."""
-    valid, counts = rollout["valid"], views.counts(rollout)
-    return tuple(None if which is None else which.to(like.dtype) for which in (valid, counts))  # type: ignore[return-value]
 
 
 def _drop_nested_counters(_: HMASD, state_dict: dict[str, Any], prefix: str, *__: Any) -> None:

@@ -1,4 +1,8 @@
-"""q_d(z^i | o^i, Z): an agent's skill read from its observation (Yang et al. 2023, NeurIPS, section 4.3)."""
+"""The discriminator q_d(z^i | o^i, Z) reads an agent's skill from its observation and the team's skill.
+
+It is from Yang et al. 2023 (NeurIPS), section 4.3. Axes: A agents, O observation features, B samples; ...
+stands for any leading axes.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,12 @@ from lit_rl.flat import FlatAdam
 
 
 class IndividualDiscriminator(Discriminator):
-    """The second term of Eq. 8, and log q_d(z^i | o^i_{t+1}, Z) of Eq. 4. One network for all agents.
+    """One network for all agents, trained by the second term of Eq. 8, which gives log q_d of Eq. 4.
 
     Args:
-        n_Z: Number of team skills, of which one is given.
+        n_Z: Number of team skills.
         n_z: Number of skills of an agent.
-        **arguments: What ``Discriminator`` takes besides.
+        **arguments: Further arguments of ``Discriminator``.
     """
 
     def __init__(self, n_Z: int, n_z: int, **arguments: Any) -> None:
@@ -26,11 +30,11 @@ class IndividualDiscriminator(Discriminator):
         self.n_Z = n_Z
 
     def build(self, observation: int) -> None:
-        """The network, for observations of O features."""
+        """Create the network for ``observation`` features O of an agent's observation."""
         self.build_network(observation + self.n_Z)
 
     def forward(self, obs: Tensor, team_skill: Tensor, agent_skills: Tensor) -> Tensor:
-        """Log q_d of ``agent_skills`` (..., A) given observations (..., A, O) and the team's skill (...)."""
+        """Compute log q_d (..., A) of agents' skills, given observations (..., A, O) and team skill (...)."""
         return self.log_probs_of(self._features(obs, team_skill), agent_skills)
 
     def learn(
@@ -38,13 +42,16 @@ class IndividualDiscriminator(Discriminator):
         obs: Tensor,
         team_skill: Tensor,
         agent_skills: Tensor,
-        weight: Tensor | None,
+        acted: Tensor | None,
         optimizer: FlatAdam,
     ) -> Tensor:
-        """Fit observations (..., A, O) to skills (..., A); returns the mean loss."""
+        """Learn the skills (..., A) that belong to observations (..., A, O); return the mean loss.
+
+        ``acted`` (..., A) is False for agents that do not count; None counts all.
+        """
         features = self._features(obs, team_skill).flatten(0, -2)
-        rows = None if weight is None else weight.flatten()
-        return self.fit_features(features, agent_skills.flatten(), rows, optimizer)
+        acted_B = None if acted is None else acted.flatten()
+        return self.fit_features(features, agent_skills.flatten(), acted_B, optimizer)
 
     def _features(self, obs: Tensor, team_skill: Tensor) -> Tensor:
         team = one_hot(team_skill, self.n_Z, obs.dtype).unsqueeze(-2)

@@ -1,4 +1,4 @@
-"""The losses of HMASD under the names of synchronous training."""
+"""The names under which the losses of HMASD are logged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from lit_rl import metrics
 def named_losses(
     coordinator: dict[str, Tensor], discoverer: dict[str, Tensor | float], discriminators: Tensor
 ) -> dict[str, Tensor | float]:
-    """Losses of each network, and ``loss/total``, their sum (Eqs. 6 to 8)."""
+    """Name the losses of each network, and their sum ``loss/total`` (Eqs. 6 to 8).
+
+    Args:
+        coordinator: What ``SkillCoordinator.learn`` returned.
+        discoverer: What the update of the skill discoverer logs.
+        discriminators: Sum of the losses of both discriminators.
+    """
     total = coordinator["total"] + discoverer[metrics.LOSS_TOTAL] + discriminators
     return {
         metrics.LOSS_TOTAL: total,

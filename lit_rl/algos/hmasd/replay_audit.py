@@ -1,4 +1,4 @@
-"""Is a rollout what the policy being trained did? Its log-probabilities, computed again, must agree."""
+"""A check that a rollout is what the policy being trained did: its log-probabilities are computed again."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 def audit(
     replayed: Tensor, recorded: Tensor, weight: Tensor | None, tolerance: float | None, level: str
 ) -> Tensor:
-    """Largest difference of log-probabilities, relative to those above 1.
+    """Return the largest difference of log-probabilities, relative to those whose size is above 1.
 
     Args:
-        replayed: Computed by the learner, before its first epoch.
-        recorded: Computed when the choice was made, same shape.
-        weight: 0 where no choice counts, same shape; None: all count.
-        tolerance: The largest difference that rounding explains; None only tells it.
-        level: What chose, for the message.
+        replayed: Log-probabilities that the learner computed before its first epoch.
+        recorded: Log-probabilities from the moment of the choice, of the same shape.
+        weight: 0 for choices that do not count, of the same shape; None counts all.
+        tolerance: The largest difference that rounding explains; None accepts any.
+        level: Name of the network that chose, for the message.
 
     Raises:
-        RuntimeError: They differ by more.
+        RuntimeError: A difference exceeds ``tolerance``.
     """
     difference = (replayed - recorded).abs() / recorded.abs().clamp(min=1)
     if weight is not None:

@@ -1,6 +1,6 @@
-"""The low level of HMASD: agents that act by their skills.
+"""The low level of HMASD: agents that act by their skills (Yang et al. 2023, NeurIPS, section 4.2 and Eq. 7).
 
-Yang et al. 2023 (NeurIPS), section 4.2 and Eq. 7. Axes: N environments (or any leading axes), A agents.
+Axes: T steps, N environments, A agents; (N) stands for any leading axes of an observation.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from lit_rl.types import AGENT_SKILLS, OBSERVATION, STATE, TEAM_SKILL, EnvSpec, 
 
 
 class SkillViews(Views):
-    """The actor sees its observation and its skill z^i, the critic the state and the team's skill Z.
+    """Shows the actor its observation and its skill z^i, and the critic the state and the team's skill Z.
 
-    Skills are entries ``team_skill`` (N,) and ``agent_skills`` (N, A) of the observation. A single skill is
-    not seen, because it says nothing.
+    The skills stand in the observation at the keys ``team_skill`` (N,) and ``agent_skills`` (N, A). Where
+    there is only one skill it is not shown, because it says nothing.
 
     Args:
         spec: What the environment shows.
         n_Z: Number of team skills.
         n_z: Number of skills of an agent.
-        is_last: Skills join after encoder and GRU instead of before them.
-        agent_ids: Which networks see the agent's number (see ``Views``). ``actor``, or none, leaves the
-            critic as the paper's V_l(s, Z), a value of the team.
+        is_last: Whether skills join after encoder and GRU instead of before them.
+        agent_ids: Which networks see the number of the agent, as ``Views`` explains. ``actor`` and false
+            leave the critic as the paper's V_l(s, Z), which is one value for the team.
     """
 
     def __init__(self, spec: EnvSpec, n_Z: int, n_z: int, is_last: bool, agent_ids: AgentIds) -> None:
@@ -51,7 +51,7 @@ class SkillViews(Views):
         return super()._own(tree)
 
     def __call__(self, obs: Nested, with_critic: bool = True) -> Nested:
-        """``{"actor": ..., "critic": ...}``, and the skills that join late beside them."""
+        """Return ``{"actor": ..., "critic": ...}``, and beside them the skills that join after the GRU."""
         seen = super().__call__(obs, with_critic)
         team, agents = obs[TEAM_SKILL], obs[AGENT_SKILLS]
         if self.is_last:
@@ -79,9 +79,10 @@ def skill_discoverer(
     normalize_observation: bool,
     value_norm: bool,
 ) -> ProximalPolicy:
-    """pi_l(a^i | o^i, z^i) and V_l(s, Z): MAPPO on the reward of Eq. 4, in an environment that shows skills.
+    """Make the policy pi_l(a^i | o^i, z^i) with the value V_l(s, Z), which learns as MAPPO does.
 
-    With one skill of each kind it is MAPPO. Arguments are those of ``HMASD``, ``PPO`` and ``SkillViews``.
+    With one skill for the team and one for agents it is MAPPO. ``HMASD``, ``PPO`` and ``SkillViews`` explain
+    the arguments.
     """
     views = SkillViews(spec, n_Z, n_z, skill_last_layer, "actor" if agent_ids else False)
     context = (n_z if skill_last_layer and n_z > 1 else 0, n_Z if skill_last_layer and n_Z > 1 else 0)
@@ -99,11 +100,13 @@ def audit_discoverer(
     Raises:
         RuntimeError: They differ by more than ``tolerance``.
     """
-    value, counts = replayed.output[:-1], policy.views.counts(rollout)
-    value = value if policy.value_norm is None else policy.value_norm.denormalize(value)
-    weight = None if counts is None else counts.to(value.dtype)
-    error = audit(replayed.log_prob, rollout["extras"][LOG_PROB], weight, tolerance, "the skill discoverer")
-    return {metrics.REPLAY_ERROR: error, metrics.VALUE_DISCOVERER: weighted_mean(value, weight)}
+    value_TNA, acted_TNA = replayed.output[:-1], policy.views.acted(rollout)
+    if policy.value_norm is not None:
+        value_TNA = policy.value_norm.denormalize(value_TNA)
+    weight_TNA = None if acted_TNA is None else acted_TNA.to(value_TNA.dtype)
+    recorded = rollout["extras"][LOG_PROB]
+    error = audit(replayed.log_prob, recorded, weight_TNA, tolerance, "the skill discoverer")
+    return {metrics.REPLAY_ERROR: error, metrics.VALUE_DISCOVERER: weighted_mean(value_TNA, weight_TNA)}
 
 
 def _with_skill(spec: EnvSpec, name: str, key: str, number: int) -> EnvSpec:

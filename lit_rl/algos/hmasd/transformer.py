@@ -1,6 +1,6 @@
 """The attention blocks of the skill coordinator, as in the Multi-Agent Transformer (Wen 2022, 2205.14953).
 
-Axes: B batch, L tokens, W width.
+Axes: B samples, J tokens, W token features; (B) stands for any number of axes.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from torch.nn import functional as F
 from lit_rl.nets import linear
 
 _WEAK, _STRONG = 0.01, math.sqrt(2)
-"""Gains of the initial weights: weak ones begin near the identity, strong ones stand before a GELU."""
+"""Gains of the initial weights: weak ones leave a block near the identity, strong ones stand before a
+GELU."""
 
 
 class Attention(nn.Module):
-    """Multi-head attention (Vaswani 2017, arXiv:1706.03762) without dropout.
+    """Multi-head attention (Vaswani 2017, arXiv:1706.03762).
 
-    A replayed decision must have the probability with which it was made.
+    It has no dropout, because a decision that is replayed must have the probability with which it was made.
 
     Args:
-        width: W.
-        heads: Number of heads; divides ``width``.
+        width: Number of features W of a token.
+        heads: Number of heads, which must divide ``width``.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -33,14 +34,14 @@ class Attention(nn.Module):
         self.heads = heads
         self.query, self.key, self.value, self.out = (linear(width, width, _WEAK) for _ in range(4))
 
-    def forward(self, query_BLW: Tensor, source_BLW: Tensor, is_causal: bool) -> Tensor:
-        """What ``query`` finds in ``source``, (B, L, W); causal: token i sees tokens 0 to i."""
+    def forward(self, query_BJW: Tensor, source_BJW: Tensor, is_causal: bool) -> Tensor:
+        """Return what each query token finds in the source, (B, J, W); if causal, token i sees 0 to i."""
         query, key, value = (
             layer(x).unflatten(-1, (self.heads, -1)).transpose(-3, -2)
             for layer, x in (
-                (self.query, query_BLW),
-                (self.key, source_BLW),
-                (self.value, source_BLW),
+                (self.query, query_BJW),
+                (self.key, source_BJW),
+                (self.value, source_BJW),
             )
         )
         found = F.scaled_dot_product_attention(query, key, value, is_causal=is_causal)
@@ -48,21 +49,21 @@ class Attention(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Self-attention over all tokens, then a perceptron; each added to its input and normalised."""
+    """Self-attention over all tokens, then a perceptron; each is added to its input and normalised."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.attention, self.perceptron = Attention(width, heads), _perceptron(width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
 
-    def forward(self, x_BLW: Tensor) -> Tensor:
-        """(B, L, W) to (B, L, W)."""
-        x = self.norms[0](x_BLW + self.attention(x_BLW, x_BLW, is_causal=False))
+    def forward(self, x_BJW: Tensor) -> Tensor:
+        """Transform tokens (B, J, W) into tokens of the same shape."""
+        x = self.norms[0](x_BJW + self.attention(x_BJW, x_BJW, is_causal=False))
         return self.norms[1](x + self.perceptron(x))
 
 
 class DecoderBlock(nn.Module):
-    """Causal self-attention over what was decided; the encoder's tokens look at it; a perceptron."""
+    """Causal self-attention over decided skills, attention of the encoder's tokens to them, a perceptron."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -70,20 +71,20 @@ class DecoderBlock(nn.Module):
         self.perceptron = _perceptron(width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
 
-    def forward(self, x_BLW: Tensor, encoded_BLW: Tensor) -> Tensor:
-        """Decisions and encoder tokens, both (B, L, W), to (B, L, W)."""
-        x = self.norms[0](x_BLW + self.own(x_BLW, x_BLW, is_causal=True))
-        x = self.norms[1](encoded_BLW + self.cross(encoded_BLW, x, is_causal=True))
+    def forward(self, x_BJW: Tensor, encoded_BJW: Tensor) -> Tensor:
+        """Transform decided skills and the encoder's tokens into tokens, all of them (B, J, W)."""
+        x = self.norms[0](x_BJW + self.own(x_BJW, x_BJW, is_causal=True))
+        x = self.norms[1](encoded_BJW + self.cross(encoded_BJW, x, is_causal=True))
         return self.norms[2](x + self.perceptron(x))
 
 
 def embedding(features: int, width: int) -> nn.Sequential:
-    """Normalise a vector of real features and make a token of it."""
+    """Make a network that turns a vector of ``features`` real numbers into a token."""
     return nn.Sequential(nn.LayerNorm(features), linear(features, width, _STRONG), nn.GELU())
 
 
 def head(width: int, outputs: int) -> nn.Sequential:
-    """From a token to logits or a value."""
+    """Make a network that turns a token into logits, or into a value."""
     return nn.Sequential(
         linear(width, width, _STRONG), nn.GELU(), nn.LayerNorm(width), linear(width, outputs, _WEAK)
     )
@@ -94,10 +95,10 @@ def _perceptron(width: int) -> nn.Sequential:
 
 
 def one_hot(skill: Tensor, categories: int, dtype: torch.dtype) -> Tensor:
-    """Skills (...) int64 as vectors (..., categories)."""
+    """Encode skills (...) int64 as vectors (..., categories)."""
     return F.one_hot(skill, categories).to(dtype)
 
 
 Reduction = Literal["mean", "sum"]
-"""How the losses of the tokens of a decision are joined: the authors' code takes the mean, their paper (Eq.
-6) the sum."""
+"""How the losses of the tokens of a decision are joined: the authors' code takes the mean, and their paper
+the sum (Eq. 6)."""

@@ -1,7 +1,8 @@
 """The networks of PPO: actor and critic, feed-forward or recurrent.
 
-Axes: T time, N environments, B minibatch (transitions, or C chunks of L steps), H hidden units, F features.
-With several agents the agent axis A follows T, N, B, C or L; a value shared by the agents is computed once.
+Axes: T steps, N environments, A agents, B samples (transitions or chunks), L window steps, H hidden units,
+F features, K finished episodes; (T, N), (B) and (B, L) stand for (T, N, A), (B, A) and (B, L, A) where there
+are agents. A value that the agents share is computed once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_rl.algos.multi_agent import Views
-from lit_rl.distributions import DiagNormal, distribution_for, precise
+from lit_rl.distributions import DiagNormal, distribution_for, mask_logits, precise
 from lit_rl.nested import cast_floats, map_nested
 from lit_rl.nets import Activation, EncoderFactory, Flatten, GRUCore, NumpyMLP, mlp
 from lit_rl.types import ACTION_MASK, Nested, Rollout
@@ -21,18 +22,18 @@ ACTOR_CONTEXT, CRITIC_CONTEXT = "actor_context", "critic_context"
 
 
 class ActorCritic(nn.Module):
-    """Encoder, optional GRU, perceptron and head; one set for the actor and one for the critic.
+    """Actor and critic, each made of an encoder, perhaps a GRU, and a perceptron.
 
     Args:
         views: What actor and critic see, and the action.
         hidden: Widths of the hidden layers.
-        activation: Between hidden layers.
-        encoder: Builds an encoder; None flattens.
-        share_encoder: One encoder for both.
-        gru: Hidden units of the recurrent cores, or None.
-        critic_encoder: Builds the encoder of what a central critic sees; None flattens.
-        context: Features of ``actor_context`` and ``critic_context`` in what is seen: vectors that join
-            after encoder and GRU.
+        activation: Function between hidden layers.
+        encoder: Makes an encoder; None flattens.
+        share_encoder: Whether actor and critic have one encoder together.
+        gru: Hidden units of the recurrent cores; None is a policy without memory.
+        critic_encoder: Makes the encoder of what a central critic sees; None flattens.
+        context: Lengths of the vectors ``actor_context`` and ``critic_context`` in what is seen, which join
+            the features after encoder and GRU.
     """
 
     def __init__(
@@ -86,9 +87,9 @@ class ActorCritic(nn.Module):
     # Acting
 
     def act(self, obs: Nested, greedy: bool, with_log_prob: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Actions ``(..., *action shape)`` of a policy without memory, and their log-probabilities or None.
+        """Choose actions ``(..., *action shape)`` without memory; also return log-probabilities, or None.
 
-        ``obs`` as ``Views`` returns it.
+        ``obs`` is what ``Views`` returned.
         """
         own = self._own(obs)
         if self._numpy_actor is not None and self._numpy_actor.serves(own):
@@ -101,7 +102,7 @@ class ActorCritic(nn.Module):
     def act_recurrent(
         self, obs: Nested, hidden: dict[str, Tensor], reset: Tensor, greedy: bool, with_log_prob: bool = False
     ) -> tuple[Tensor, Tensor | None, Nested]:
-        """Act with memory; the third value holds the hidden states after this step."""
+        """Choose actions with memory; also return log-probabilities, or None, and the hidden states after."""
         obs = cast_floats(obs, self._dtype)
         actor_core, critic_core = self._cores()
         after = {
@@ -122,13 +123,11 @@ class ActorCritic(nn.Module):
         return action, log_prob
 
     def parameters_of(self, outputs: Tensor, obs: Nested) -> tuple[Tensor, ...]:
-        """Parameters of the distribution, with disallowed actions masked."""
+        """Return the parameters of the distribution; disallowed actions have probability 0."""
         outputs = precise(outputs)
         if isinstance(self.distribution, DiagNormal):
             return (outputs, cast("Tensor", self.log_std))
-        if self.has_mask:
-            return self.distribution.mask((outputs,), obs[ACTION_MASK])
-        return (outputs,)
+        return (mask_logits(outputs, obs[ACTION_MASK]) if self.has_mask else outputs,)
 
     def _cores(self) -> tuple[GRUCore, GRUCore]:
         if self.actor_core is None or self.critic_core is None:
@@ -137,39 +136,37 @@ class ActorCritic(nn.Module):
 
     # Learning
 
-    def _evaluate(self, outputs: Tensor, obs: Nested, action: Tensor) -> tuple[Tensor, Tensor]:
+    def _evaluate(
+        self, outputs: Tensor, obs: Nested, action: Tensor, with_entropy: bool = True
+    ) -> tuple[Tensor, Tensor]:
         parameters = self.parameters_of(outputs, obs)
-        return self.distribution.log_prob_and_entropy(parameters, self._flat(action))
-
-    def _flat(self, action: Tensor) -> Tensor:
-        return action.flatten(-self.action_axes) if self.action_axes > 1 else action
+        action = action.flatten(-self.action_axes) if self.action_axes > 1 else action
+        if with_entropy:
+            return self.distribution.log_prob_and_entropy(parameters, action)
+        log_prob = self.distribution.log_prob(parameters, action)
+        return log_prob, log_prob.new_zeros(())
 
     def forward(self, samples: dict[str, Any], with_entropy: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probability and entropy of the stored actions, and values.
+        """Compute log-probability and entropy of the stored actions, and values.
 
         Args:
-            samples: ``obs`` (as ``Views`` returns it) and ``action`` of ``(B, ...)``; recurrent:
-                ``(C, L, ...)`` with ``reset`` (C, L) and the hidden states ``hidden_actor``,
-                ``hidden_critic`` (C, H) before the first step.
+            samples: ``obs`` (what ``Views`` returned) and ``action``, ``(B, ...)``. Chunks are ``(B, L,
+                ...)``, with ``reset`` (B, L), and with the hidden states ``hidden_actor`` and
+                ``hidden_critic`` (B, H) before their first step.
             with_entropy: False spares its computation; it is then a scalar 0.
 
         Returns:
-            Three tensors of shape (B,), or (C, L).
+            Three tensors of shape (B,), or (B, L).
         """
         actor_in, critic_in = self._encode(samples["obs"])
         if self.actor_core is not None:
-            reset_LC = samples["reset"].transpose(0, 1)
+            reset_LB = samples["reset"].transpose(0, 1)
             actor_core, critic_core = self._cores()
-            actor_LCH = actor_core(actor_in.transpose(0, 1), samples["hidden_actor"], reset_LC)
-            critic_LCH = critic_core(critic_in.transpose(0, 1), samples["hidden_critic"], reset_LC)
-            actor_in, critic_in = actor_LCH.transpose(0, 1), critic_LCH.transpose(0, 1)
+            actor_LBH = actor_core(actor_in.transpose(0, 1), samples["hidden_actor"], reset_LB)
+            critic_LBH = critic_core(critic_in.transpose(0, 1), samples["hidden_critic"], reset_LB)
+            actor_in, critic_in = actor_LBH.transpose(0, 1), critic_LBH.transpose(0, 1)
         outputs, obs = self._actor(actor_in, samples["obs"]), self._own(samples["obs"])
-        action = samples["action"]
-        if with_entropy:
-            log_prob, entropy = self._evaluate(outputs, obs, action)
-        else:
-            log_prob = self.distribution.log_prob(self.parameters_of(outputs, obs), self._flat(action))
-            entropy = log_prob.new_zeros(())
+        log_prob, entropy = self._evaluate(outputs, obs, samples["action"], with_entropy)
         return log_prob, entropy, self._value(critic_in, samples["obs"])
 
     def _actor(self, features: Tensor, obs: Nested) -> Tensor:
@@ -188,7 +185,11 @@ class ActorCritic(nn.Module):
     def over_rollout(
         self, obs: Nested, final_obs: Nested, rollout: Rollout
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Log-probability (T, N), entropy (T, N), value (T+1, N), value of the final observations (K,)."""
+        """Evaluate a rollout of a policy without memory.
+
+        Returns:
+            Log-probability (T, N), entropy (T, N), value (T+1, N), and value of the final observations (K,).
+        """
         steps, envs = rollout["terminated"].shape
         everything = map_nested(lambda leaf, final: torch.cat([leaf.flatten(0, 1), final]), obs, final_obs)
         values = self._value(self.critic_encoder(self._central(everything)), everything)
@@ -204,7 +205,7 @@ class ActorCritic(nn.Module):
     def over_rollout_recurrent(
         self, obs: Nested, final_obs: Nested, rollout: Rollout
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Evaluate a rollout of a recurrent policy, from the carry that it began with."""
+        """Evaluate a rollout of a recurrent policy from its first carry, as :meth:`over_rollout` does."""
         steps = len(rollout["terminated"])
         reset, carry = rollout["reset"], rollout["carry"]
         actor_core, critic_core = self._cores()
@@ -217,13 +218,10 @@ class ActorCritic(nn.Module):
         value = self._value(hidden_critic, obs)
         index = rollout["final_index"]
         if len(index):
-            # the memory of an episode's last observation is the one after the step that ended it
+            # an episode's last observation is seen with the memory after the step that ended it
             before = hidden_critic[:steps].flatten(0, 1)[index]
-            last = critic_core.step(
-                self.critic_encoder(self._central(final_obs)),
-                before,
-                torch.zeros(len(index), dtype=torch.bool, device=before.device),
-            )
+            final_in = self.critic_encoder(self._central(final_obs))
+            last = critic_core.step(final_in, before, torch.zeros_like(index, dtype=torch.bool))
             return log_prob, entropy, value, self._value(last, final_obs)
         return log_prob, entropy, value, value.new_empty(0, *value.shape[2:])
 

@@ -1,8 +1,8 @@
-"""A policy and its proximal update, for ``PPO`` and for the agents of ``HMASD``: both *have* one.
+"""A policy and its proximal update; ``PPO`` has one, and ``HMASD`` has one for its agents.
 
-The update goes ``replay`` -> ``samples`` -> ``optimize`` -> ``observe``. Axes: T time, N environments,
-A agents, B minibatch (transitions, or C chunks of L steps), K episode ends, H hidden units; ... stands for
-(N) or (N, A).
+The update calls ``replay``, ``samples``, ``optimize`` and ``observe``, in this order. Axes: T steps,
+N environments, A agents, B samples (transitions or chunks), L window steps, K finished episodes, H hidden
+units; (T, N) stands for (T, N, A) where there are agents, and (B) for all axes of a minibatch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lit_rl.algos.ppo.samples import (
     cut_chunks,
     estimate,
     normalized_epochs,
-    rows_per_minibatch,
+    samples_per_minibatch,
     shuffled_epochs,
 )
 from lit_rl.nested import map_nested
@@ -38,12 +38,12 @@ LOG_PROB = "log_prob"
 """Key of ``extras`` for the log-probability of an action when it was chosen, ``(N,)`` or ``(N, A)``."""
 
 Values: TypeAlias = dict[str, Tensor | float]
-"""What is logged, by the names of ``metrics.py``."""
+"""Values to log, by the names of ``metrics.py``."""
 
 
 @dataclass(frozen=True)
 class UpdateSettings:
-    """Numbers of the update; ``PPO`` explains each, and checks their ranges."""
+    """Numbers that shape the update; ``PPO`` explains each, and checks their ranges."""
 
     learning_rate: float
     update_epochs: int
@@ -64,10 +64,10 @@ class Replayed(NamedTuple):
 
     Attributes:
         obs: What actor and critic see, (T+1, N, ...).
-        log_prob: Log-probabilities of the actions taken, (T, ...).
-        entropy: Entropy of the policy, (T, ...).
-        output: What the critic puts out, (T+1, ...).
-        final_output: What it puts out for the true last observations, (K, ...).
+        log_prob: Log-probabilities of the actions taken, (T, N).
+        entropy: Entropies of the policy, (T, N).
+        output: Outputs of the critic, (T+1, N).
+        final_output: Outputs of the critic for the true last observations of finished episodes, (K,).
     """
 
     obs: Nested
@@ -78,7 +78,7 @@ class Replayed(NamedTuple):
 
 
 class StepLog(NamedTuple):
-    """What is known of one gradient step: three losses, and the log of the probability ratio (B,)."""
+    """Three losses of one gradient step, and the logarithms of its probability ratios (B,)."""
 
     policy: Tensor
     value: Tensor
@@ -87,16 +87,16 @@ class StepLog(NamedTuple):
 
 
 class ProximalPolicy(nn.Module):
-    """Actor and critic, their normalizers, and how they are trained by PPO (Schulman 2017, arXiv:1707.06347).
+    """Actor, critic and their statistics, trained by PPO (Schulman 2017, arXiv:1707.06347).
 
     Args:
         views: What actor and critic see of the environment's observations.
         network: Actor and critic for these views.
-        settings: Numbers of the update.
-        normalize_observation: Normalise observations by running statistics, frozen within an update.
-        normalize_return: Scale rewards by the spread of the running return.
-        value_norm: Let the critic predict normalised returns.
-        records_log_prob: Note the log-probability of every action when it is chosen.
+        settings: Numbers that shape the update.
+        normalize_observation: Whether observations are normalised by statistics that an update leaves alone.
+        normalize_return: Whether rewards are scaled by the spread of the running return.
+        value_norm: Whether the critic predicts normalised returns.
+        records_log_prob: Whether the log-probability of every action is recorded when it is chosen.
     """
 
     def __init__(
@@ -119,9 +119,9 @@ class ProximalPolicy(nn.Module):
     # Acting
 
     def initial_carry(self, num_envs: int) -> Nested:
-        """Zero hidden states ``(N, H)`` of actor and critic, or ``(N, A, H)``; ``{}`` without a GRU.
+        """Return zero hidden states of actor and critic, ``(N, H)`` or ``(N, A, H)``; ``{}`` without a GRU.
 
-        A critic whose value the agents share has one of ``(N, H)``.
+        A critic whose value the agents share has hidden states ``(N, H)``.
         """
         if self.network.gru is None:
             return {}
@@ -131,7 +131,7 @@ class ProximalPolicy(nn.Module):
         return {"actor": actor, "critic": torch.zeros_like(actor[:, 0] if self.views.shared_value else actor)}
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
-        """Sample (or take the mode of) the policy; a recurrent one records its hidden states before."""
+        """Sample the policy, or take its mode; a recurrent one records the hidden states before the step."""
         is_recurrent = self.network.gru is not None
         seen = self._normalized(self.views(obs, with_critic=is_recurrent))
         if not is_recurrent:
@@ -152,7 +152,7 @@ class ProximalPolicy(nn.Module):
 
     @torch.no_grad()
     def replay(self, rollout: Rollout) -> Replayed:
-        """Log-probabilities and values of the whole rollout, from one batched forward each."""
+        """Evaluate the whole rollout with the networks that collected it, each called once on all of it."""
         obs = self._normalized(self.views(rollout["obs"]))
         final_obs = self._normalized(self.views(rollout["final_obs"]))
         network = self.network
@@ -161,10 +161,11 @@ class ProximalPolicy(nn.Module):
 
     @torch.no_grad()
     def samples(self, rollout: Rollout, replayed: Replayed, ranks: Ranks) -> tuple[Samples, Values]:
-        """Advantages and value targets of every transition (Schulman 2016), and what to log of them.
+        """Join each transition with its advantage and the target of its value (Schulman 2016).
 
         Returns:
-            Samples (T*N, ...), or chunks (C, L, ...) of a recurrent policy; and values to log.
+            Samples (B, ...), which are the T * N transitions, or chunks (B, L, ...) of a recurrent policy;
+            and values to log.
 
         Raises:
             ValueError: ``chunk_length`` does not divide the steps of the rollout.
@@ -172,30 +173,30 @@ class ProximalPolicy(nn.Module):
         rows, output, settings = self.views.rows(rollout), replayed.output, self.settings
         next_output = output[1:].clone(memory_format=torch.contiguous_format)
         next_output.flatten(0, 1)[rollout["final_index"]] = replayed.final_output
-        advantage, target, explained = estimate(
+        advantage_TN, target_TN, explained = estimate(
             rows, output[:-1], next_output, settings.gamma, settings.gae_lambda, self.return_scale,
             self.value_norm, ranks.sum,
         )  # fmt: skip
-        weight = None if rows.counts is None else _weight(rows.counts, replayed.entropy)
+        weight_TN = None if rows.acted is None else _weight(rows.acted, replayed.entropy)
         logged: Values = {
-            metrics.ENTROPY: losses.weighted_mean(replayed.entropy, weight),
+            metrics.ENTROPY: losses.weighted_mean(replayed.entropy, weight_TN),
             metrics.EXPLAINED_VARIANCE: explained,  # not finite, and then not logged, when returns are equal
         }
         samples: Samples = {
             "obs": map_nested(lambda leaf: leaf[:-1], replayed.obs),
             "action": rollout["action"],
             "log_prob": replayed.log_prob,
-            "advantage": advantage,
-            "return": target,
+            "advantage": advantage_TN,
+            "return": target_TN,
         }
         if settings.clip_value is not None:
             samples["value"] = output[:-1]
         if self.views.may_leave or self.network.gru is not None:
-            samples["weight"] = _weight(rows.counts, target)
+            samples["weight"] = _weight(rows.acted, target_TN)
         if self.network.gru is None:
             return map_nested(lambda leaf: leaf.flatten(0, 1), samples), logged  # (T*N, ...)
         samples["reset"] = rollout["reset"][:-1]
-        length, steps = settings.chunk_length, len(target)
+        length, steps = settings.chunk_length, len(target_TN)
         if steps % length:
             raise ValueError(f"PPO: chunk_length = {length} must divide rollout_steps = {steps}")
         return cut_chunks(samples, rollout["extras"], length), logged
@@ -209,13 +210,13 @@ class ProximalPolicy(nn.Module):
         batch_size: int,
         factor: float = 1.0,
     ) -> tuple[int, Values]:
-        """All epochs of gradient steps over shuffled minibatches.
+        """Take the gradient steps of all epochs, over shuffled minibatches.
 
         Args:
             samples: What :meth:`samples` returned.
-            valid: Which transitions took place, (T, N); None means all.
-            optimizer: The one of :attr:`network`.
-            ranks: Advantages are normalised, and KL is judged, over all of them.
+            valid: Bool (T, N), False where no transition took place; None when all steps are transitions.
+            optimizer: The optimizer of :attr:`network`.
+            ranks: The processes over which advantages are normalised, and KL is judged.
             batch_size: Transitions per minibatch, those of each agent counted.
             factor: Multiplies learning rate and ``clip``.
 
@@ -225,27 +226,27 @@ class ProximalPolicy(nn.Module):
         settings = self.settings
         clip = settings.clip * factor
         optimizer.param_groups[0]["lr"] = settings.learning_rate * factor
-        # compiled it is a tensor: annealing must not recompile
+        # a tensor where the loss is compiled: another number would compile it again
         bound = torch.tensor(clip, device=samples["log_prob"].device) if optimizer.is_compiled else clip
         steps: list[StepLog] = []
-        log_ratio, weight, epochs_done = samples["log_prob"].new_zeros(0), None, 0
+        log_ratio_B, weight_B, epochs_done = samples["log_prob"].new_zeros(0), None, 0
         for minibatches in self.minibatches(samples, valid, ranks, batch_size):
             epoch = [optimizer.minimize_fn(self.loss, minibatch, bound) for minibatch in minibatches]
             steps += epoch
             epochs_done += 1
-            log_ratio = torch.cat([step.log_ratio.flatten() for step in epoch])
+            log_ratio_B = torch.cat([step.log_ratio.flatten() for step in epoch])
             if "weight" in minibatches[0]:
-                weight = torch.cat([minibatch["weight"].flatten() for minibatch in minibatches])
+                weight_B = torch.cat([minibatch["weight"].flatten() for minibatch in minibatches])
             if settings.target_kl is not None:
-                kl = ranks.mean(losses.approximate_kl(log_ratio, weight))
+                kl = ranks.mean(losses.approximate_kl(log_ratio_B, weight_B))
                 if kl.item() > 1.5 * settings.target_kl:
                     break
         return len(steps), {
             metrics.LOSS_POLICY: torch.stack([step.policy for step in steps]).mean(),
             metrics.LOSS_VALUE: torch.stack([step.value for step in steps]).mean(),
             metrics.LOSS_TOTAL: torch.stack([step.total for step in steps]).mean(),
-            metrics.KL: losses.approximate_kl(log_ratio, weight),
-            metrics.CLIP_FRACTION: losses.clip_fraction(log_ratio, clip, weight),
+            metrics.KL: losses.approximate_kl(log_ratio_B, weight_B),
+            metrics.CLIP_FRACTION: losses.clip_fraction(log_ratio_B, clip, weight_B),
             metrics.EPOCHS: float(epochs_done),
             metrics.LEARNING_RATE: settings.learning_rate * factor,
         }
@@ -253,11 +254,11 @@ class ProximalPolicy(nn.Module):
     def minibatches(
         self, samples: Samples, valid: Tensor | None, ranks: Ranks, batch_size: int
     ) -> Iterator[list[Samples]]:
-        """Per epoch, minibatches of constant size, shuffled, with normalised advantages."""
+        """Yield, for each epoch, shuffled minibatches of constant size with normalised advantages."""
         is_recurrent, settings = self.network.gru is not None, self.settings
-        per_row = (self.views.num_agents or 1) * (settings.chunk_length if is_recurrent else 1)
-        per_batch = rows_per_minibatch(batch_size, per_row, samples["log_prob"])
-        # recurrent chunks keep rows that are no transitions, with weight 0
+        per_sample = (self.views.num_agents or 1) * (settings.chunk_length if is_recurrent else 1)
+        per_batch = samples_per_minibatch(batch_size, per_sample, samples["log_prob"])
+        # chunks of a recurrent policy keep steps that are no transitions, with weight 0
         usable = None if valid is None or is_recurrent else valid.flatten().nonzero().squeeze(-1)
         epochs = shuffled_epochs(samples, usable, per_batch, settings.update_epochs)
         return normalized_epochs(epochs, ranks.sum) if settings.normalize_advantage else epochs
@@ -265,45 +266,47 @@ class ProximalPolicy(nn.Module):
     def loss(
         self, parameters: dict[str, Tensor] | None, minibatch: Samples, clip: float | Tensor
     ) -> tuple[Tensor, StepLog]:
-        """L = policy loss + c1 * value loss - c2 * entropy (Schulman 2017, eq. 9), and what is logged.
+        """Compute L = policy loss + c1 * value loss - c2 * entropy (Schulman 2017, eq. 9), and a ``StepLog``.
 
         Args:
-            parameters: Evaluate the network with these in place of its own, unless None.
+            parameters: Parameters to use in place of the network's own; None uses its own.
             minibatch: Samples (B, ...).
             clip: Half width of the trusted interval of the probability ratio.
         """
         settings = self.settings
         inputs = (minibatch, settings.entropy_coef != 0)
         if parameters is None:
-            log_prob, entropy, value = self.network(*inputs)
+            log_prob_B, entropy_B, value_B = self.network(*inputs)
         else:
-            log_prob, entropy, value = torch.func.functional_call(self.network, parameters, inputs)
-        weight, old_log_prob, target = minibatch.get("weight"), minibatch["log_prob"], minibatch["return"]
-        policy_loss = losses.clipped_surrogate(log_prob, old_log_prob, minibatch["advantage"], clip, weight)
+            log_prob_B, entropy_B, value_B = torch.func.functional_call(self.network, parameters, inputs)
+        weight_B, old_log_prob_B = minibatch.get("weight"), minibatch["log_prob"]
+        advantage_B, target_B = minibatch["advantage"], minibatch["return"]
+        policy_loss = losses.clipped_surrogate(log_prob_B, old_log_prob_B, advantage_B, clip, weight_B)
         if settings.clip_value is None:
-            error = losses.value_loss(value, target, weight, settings.huber_delta)
+            error = losses.value_loss(value_B, target_B, weight_B, settings.huber_delta)
         else:
-            old_value, width = minibatch["value"], settings.clip_value
-            error = losses.clipped_value_loss(value, old_value, target, width, weight, settings.huber_delta)
+            error = losses.clipped_value_loss(
+                value_B, minibatch["value"], target_B, settings.clip_value, weight_B, settings.huber_delta
+            )
         total = torch.add(policy_loss, error, alpha=settings.value_coef)
         if settings.entropy_coef:
-            total = torch.sub(total, losses.weighted_mean(entropy, weight), alpha=settings.entropy_coef)
-        log_ratio = (log_prob - old_log_prob).detach()
-        return total, StepLog(policy_loss.detach(), error.detach(), total.detach(), log_ratio)
+            total = torch.sub(total, losses.weighted_mean(entropy_B, weight_B), alpha=settings.entropy_coef)
+        log_ratio_B = (log_prob_B - old_log_prob_B).detach()
+        return total, StepLog(policy_loss.detach(), error.detach(), total.detach(), log_ratio_B)
 
     def observe(self, rollout: Rollout, ranks: Ranks) -> None:
-        """Add what was seen to the statistics of observations; states are one per environment."""
+        """Add what was seen to the statistics of observations; a global state counts once, not per agent."""
         norm = self.observation_norm
         if norm is None:
             return
         seen = map_nested(lambda leaf: leaf[:-1], self.views(rollout["obs"]))
         own = {"actor": seen["actor"]} if self.network.is_central else seen
-        norm.update(own, valid=self.views.counts(rollout), sum_over_ranks=ranks.sum)
+        norm.update(own, valid=self.views.acted(rollout), sum_over_ranks=ranks.sum)
         if self.network.is_central:
             norm.update({"critic": seen["critic"]}, valid=rollout["valid"], sum_over_ranks=ranks.sum)
 
     def local_state(self) -> dict[str, dict[str, Tensor]]:
-        """State that differs between ranks: the running returns of this rank's environments."""
+        """Return the state that differs between ranks: the running returns of this rank's environments."""
         return {} if self.return_scale is None else {"return_scale": self.return_scale.get_state()}
 
     def load_local_state(self, state: dict[str, dict[str, Tensor]]) -> None:
@@ -312,5 +315,5 @@ class ProximalPolicy(nn.Module):
             self.return_scale.set_state(state["return_scale"])
 
 
-def _weight(counts: Tensor | None, like: Tensor) -> Tensor:
-    return torch.ones_like(like) if counts is None else counts.to(like.dtype)
+def _weight(acted_TN: Tensor | None, like_TN: Tensor) -> Tensor:
+    return torch.ones_like(like_TN) if acted_TN is None else acted_TN.to(like_TN.dtype)

@@ -1,8 +1,8 @@
 """Proximal policy optimization as a LightningModule (Schulman 2017, arXiv:1707.06347).
 
-One batch is one rollout ``[T, N, ...]``; ``training_step`` does all epochs and minibatches of its update.
-With several agents it is MAPPO (``central_critic``) or IPPO (Yu 2022, arXiv:2103.01955). Axes: T time,
-N environments, A agents.
+One batch is one rollout ``(T, N, ...)``; ``training_step`` does all epochs and minibatches of its update.
+With several agents it is MAPPO (``central_critic``) or IPPO (Yu 2022, arXiv:2103.01955). Axes: T steps,
+N environments.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lit_rl.types import Decision, EnvSpec, Nested, Rollout
 class PPO(RLModule):
     """PPO for discrete, multi-discrete and continuous actions, with masks, Dict observations, agents, memory.
 
-    Several agents share one policy; those that left an episode early count in nothing that is learned.
+    Several agents share one policy, and nothing is learned from an agent after it left an episode.
 
     Logs: ``loss/policy``, ``loss/value``, ``loss/total``, ``policy/entropy``, ``policy/kl``,
     ``policy/clip_fraction``, ``policy/learning_rate``, ``value/explained_variance``, ``update/epochs`` and
@@ -33,7 +33,7 @@ class PPO(RLModule):
 
     Args:
         hidden: Widths of the hidden layers of actor and critic (each has its own network).
-        activation: Between hidden layers. ``relu`` is faster, ``tanh`` the choice of the published results.
+        activation: Function between layers. ``relu`` is faster, ``tanh`` the choice of the published results.
         learning_rate: Step size of Adam. More learns faster until updates overshoot (``policy/kl`` > 0.03).
         anneal_env_steps: Learning rate and ``clip`` go linearly to 0 over so many env steps; None keeps them.
         batch_size: Transitions per minibatch and rank, those of each agent counted; must divide the rollout.
@@ -46,8 +46,8 @@ class PPO(RLModule):
         clip_value: Half width of the trusted interval of the value; None (recommended) does not clip.
         value_coef: Weight of the value loss.
         huber_delta: Value errors beyond this count linearly, not squared (10 in MAPPO); None squares all.
-        value_norm: The critic predicts returns normalised by their running mean and deviation, and
-            ``clip_value`` and ``huber_delta`` are in these units.
+        value_norm: The critic predicts returns normalised by their running mean and deviation;
+            ``clip_value`` and ``huber_delta`` are in units of this deviation.
         entropy_coef: Weight of the entropy bonus. More explores longer.
         max_grad_norm: Largest norm of the gradient over all parameters; None does not clip.
         target_kl: Stop the epochs of an update once KL exceeds 1.5 times this; decided together by all ranks.
@@ -58,17 +58,17 @@ class PPO(RLModule):
             2020).
         central_critic: The critic sees the global state of an environment of several agents: MAPPO. False
             is IPPO.
-        agent_ids: Append to what the shared networks see which agent it is, as a one-hot vector. With
-            ``actor`` a central critic keeps to one value of a state for all agents, which costs less.
-        encoder: Builds the network in front of actor and critic, ``class_path`` in YAML. None flattens
+        agent_ids: Append the number of the agent, as a one-hot vector, to what the shared networks see.
+            ``actor`` leaves a central critic with one value of a state for all agents, which costs less.
+        encoder: Network in front of actor and critic, given by its ``class_path`` in YAML. None flattens
             observations.
-        critic_encoder: Builds the network in front of a central critic. None flattens the state.
-        share_encoder: One encoder for both instead of one each.
+        critic_encoder: Network in front of a central critic. None flattens the state.
+        share_encoder: Whether actor and critic have one encoder together instead of one each.
         gru: Hidden units of a recurrent core in actor and critic; None is a policy without memory.
         chunk_length: Steps of backpropagation through time; must divide the rollout's steps.
-        compile: Compile the gradient of a minibatch: slow at the start (with a GRU, whose chunk is
-            unrolled, very slow), then faster updates. For long runs.
-        spec: What the environment's observation and action are; None asks the data module.
+        compile: Compile the gradient of a minibatch. The start is slow (very slow with a GRU, whose chunk is
+            unrolled), updates are faster; it pays off in long runs.
+        spec: Observation and action of the environment; None takes those of the data module.
         threads: OpenMP threads while fitting; ``auto`` decides by the size of the networks and idle cores.
         matmul_precision: Route of float32 matrix products; ``auto`` measures it for wide networks.
 
@@ -124,7 +124,7 @@ class PPO(RLModule):
             learning_rate, update_epochs, gamma, gae_lambda, clip, clip_value, value_coef, entropy_coef,
             huber_delta, target_kl, normalize_advantage, chunk_length,
         )  # fmt: skip
-        self._network: dict[str, Any] = {
+        self._network_arguments: dict[str, Any] = {
             "hidden": list(hidden),
             "activation": activation,
             "encoder": encoder,
@@ -132,17 +132,17 @@ class PPO(RLModule):
             "share_encoder": share_encoder,
             "gru": gru,
         }
-        self._normalizers = {
+        self._normalization = {
             "normalize_observation": normalize_observation,
             "normalize_return": normalize_return,
             "value_norm": value_norm,
         }
 
     def build(self, spec: EnvSpec) -> None:
-        """Actor, critic and normalizers for ``spec``."""
+        """Create actor, critic and the statistics that normalise their inputs and outputs."""
         views = Views(spec, self.agent_ids, self.central_critic)
-        network = ActorCritic(views, **self._network)
-        self.policy = ProximalPolicy(views, network, self.settings, **self._normalizers)
+        network = ActorCritic(views, **self._network_arguments)
+        self.policy = ProximalPolicy(views, network, self.settings, **self._normalization)
 
     @property
     def rows(self) -> int:
@@ -150,20 +150,20 @@ class PPO(RLModule):
         return self.batch_size
 
     def initial_carry(self, num_envs: int) -> Nested:
-        """Hidden states before the first step, as ``ProximalPolicy`` has them; ``{}`` without a GRU."""
+        """Return hidden states before the first step; ``{}`` without a GRU."""
         return self.policy.initial_carry(num_envs)
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
-        """Sample (or take the mode of) the policy."""
+        """Sample the policy, or take its mode."""
         return self.policy.act(obs, carry, reset, greedy=greedy)
 
     def configure_optimizers(self) -> Optimizer:
-        """One Adam for actor and critic together, epsilon 1e-5 as in the reference implementation."""
+        """Make one Adam for actor and critic, with epsilon 1e-5 as in the reference implementation."""
         rate, largest = self.settings.learning_rate, self.max_grad_norm
         return self.adam(self.policy.network, rate, 1e-5, largest, compile=self.compile_update)
 
     def training_step(self, rollout: Rollout, batch_idx: int) -> None:
-        """One synchronous update (Schulman 2017, algorithm 1)."""
+        """Update actor and critic by a rollout of the present policy (Schulman 2017, algorithm 1)."""
         self.begin_batch(rollout, is_on_policy=True)
         (optimizer,), policy, ranks = self.raw_optimizers(), self.policy, self.ranks
         factor = linear_schedule(self.env_steps, self.anneal_env_steps)
@@ -177,7 +177,7 @@ class PPO(RLModule):
         self.finish_batch(estimated | optimized, rollout)
 
     def local_state(self) -> dict[str, Any]:
-        """Running returns of this rank's environments."""
+        """Return the running returns of this rank's environments."""
         return self.policy.local_state()
 
     def load_local_state(self, state: dict[str, Any]) -> None:
@@ -186,7 +186,7 @@ class PPO(RLModule):
 
 
 def _contradictions(given: Mapping[str, Any]) -> Iterator[str]:
-    """Arguments that contradict each other, and what to do."""
+    """Yield, for arguments that contradict each other, what is wrong and what to do."""
     if given["share_encoder"] and given["encoder"] is None:
         yield "share_encoder = true contradicts encoder = null; give an encoder or leave it false"
     if given["share_encoder"] and given["central_critic"]:

@@ -1,8 +1,7 @@
 """Soft actor-critic as a LightningModule (Haarnoja 2018, arXiv:1812.05905).
 
 One batch is a block of M minibatches; ``training_step`` does M updates of critics, policy, temperature and
-targets.
-Axes: M minibatches, B transitions, C critics, U action dimensions.
+targets. Axes: M minibatches, B samples (transitions), C critics, U action dimensions, P parameters.
 """
 
 from __future__ import annotations
@@ -44,13 +43,15 @@ class SAC(RLModule):
             stabler.
         initial_temperature: Weight alpha of the entropy at the start. More explores longer.
         learn_temperature: Adapt alpha so that the entropy stays at ``target_entropy``.
-        target_entropy: In nats; ``auto`` is minus the number of action dimensions. More keeps the policy more
-            random.
-        num_critics: Critics C; targets and policy use their minimum. More is more pessimistic, and slower.
+        target_entropy: Entropy in nats that the policy should keep; ``auto`` is minus the number of action
+            dimensions. More keeps the policy more random.
+        num_critics: Number of critics C, of which targets and policy use the minimum. More is more
+            pessimistic, and slower.
         max_grad_norm: Largest norm of each gradient; None (as published) does not clip.
-        encoder: Builds the network in front of actor and critics (one each), ``class_path`` in YAML.
-        compile: Compile both gradients: slow at the start, faster updates afterwards; for long runs.
-        spec: Observation and action of the environment; None asks the data module.
+        encoder: Network in front of actor and critics (one each), given by its ``class_path`` in YAML. None
+            flattens observations.
+        compile: Compile both gradients. The start is slow, updates are faster; it pays off in long runs.
+        spec: Observation and action of the environment; None takes those of the data module.
         threads: OpenMP threads while fitting; ``auto`` decides by the size of the networks and idle cores.
         matmul_precision: Route of float32 matrix products; ``auto`` measures it for wide networks.
 
@@ -86,7 +87,7 @@ class SAC(RLModule):
     # Acting
 
     def build(self, spec: EnvSpec) -> None:
-        """Actor, critics, their targets and the temperature for ``spec``."""
+        """Create actor, critics, their targets and the temperature for ``spec``."""
         self.box = ActionBox(spec, "SAC")
         self.actor = SoftActor(spec, self.hidden, self.encoder)
         self.critics = Critics(spec, self.hidden, self.encoder, self.num_critics)
@@ -97,7 +98,7 @@ class SAC(RLModule):
         self.target_entropy = -float(spec.action.size) if given == "auto" else float(given)
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
-        """Sample the squashed normal (or take the squashed mean), in the units of the environment."""
+        """Sample the squashed normal, or take the squashed mean, in the units of the environment."""
         mean, log_std = self.actor.fast(obs)
         raw = mean if greedy else torch.addcmul(mean, log_std.exp_(), torch.randn_like(mean))
         return Decision(self.box.to_env(raw.tanh()), carry, {})
@@ -105,7 +106,7 @@ class SAC(RLModule):
     # Learning
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One Adam each for actor, critics and temperature."""
+        """Make one Adam each for actor, critics and temperature."""
         rate, largest, compile = self.learning_rate, self.max_grad_norm, self.compile_update
         actor = self.adam(self.actor, rate, max_grad_norm=largest, compile=compile)
         critics = self.adam(self.critics, rate, max_grad_norm=largest, compile=compile)
@@ -115,7 +116,7 @@ class SAC(RLModule):
         return [actor, critics, torch.optim.Adam([self.log_temperature], rate, fused=True)]
 
     def training_step(self, batch: ReplayBatch, batch_idx: int) -> None:
-        """M updates, one after the other."""
+        """Make M updates, one after the other (Haarnoja 2018, algorithm 1)."""
         self.begin_batch(batch, is_on_policy=False)
         actor_optimizer, critic_optimizer, temperature_optimizer = self.raw_optimizers()
         obs, next_obs, action = batch["obs"], batch["next_obs"], self.box.from_env(batch["action"])
@@ -183,7 +184,7 @@ class SAC(RLModule):
         actor_P: Tensor | None = None,
         targets_P: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Loss of the critics (Haarnoja 2018, eqs. 5, 6); to log: the loss and the mean of Q."""
+        """Compute the loss of the critics (Haarnoja 2018, eqs. 5, 6), and, to log, it and the mean Q."""
         actor = None if actor_P is None else self._flat_actor.unflatten(actor_P)
         targets = None if targets_P is None else self._flat_targets.unflatten(targets_P)
         with torch.no_grad():
@@ -204,7 +205,7 @@ class SAC(RLModule):
         noise_BU: Tensor,
         critics_P: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Loss of the policy (Haarnoja 2018, eq. 7); to log: the loss and the mean log-probability."""
+        """Compute the loss of the policy (Haarnoja 2018, eq. 7), and, to log, it and the mean log pi."""
         critics = None if critics_P is None else self._flat_critics.unflatten(critics_P)
         mean, log_std = call_with(parameters, self.actor, minibatch["obs"])
         action, log_prob_B = self.distribution.sample_with_log_prob(mean, log_std, noise_BU)

@@ -1,4 +1,7 @@
-"""The stochastic actor of SAC: a normal distribution squashed by tanh (Haarnoja 2018, arXiv:1812.05905)."""
+"""The stochastic actor of SAC: a normal distribution squashed by tanh (Haarnoja 2018, arXiv:1812.05905).
+
+Axes: B samples, U action dimensions.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
 
 def default_init_mlp(sizes: Sequence[int], activation: Activation) -> nn.Sequential:
-    """Perceptron through ``sizes`` with PyTorch's own initialisation, as SAC's published results use."""
+    """Make a perceptron through ``sizes`` with PyTorch's own initialisation, as the published SAC has it."""
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), activation_layer(activation)]
@@ -25,7 +28,7 @@ def default_init_mlp(sizes: Sequence[int], activation: Activation) -> nn.Sequent
 
 
 class SoftActor(nn.Module):
-    """Observation to mean and log standard deviation of a normal that is squashed by tanh."""
+    """Turns an observation into mean and log standard deviation of a normal that is squashed by tanh."""
 
     def __init__(self, spec: EnvSpec, hidden: list[int], encoder: EncoderFactory | None) -> None:
         super().__init__()
@@ -38,7 +41,7 @@ class SoftActor(nn.Module):
         self._numpy_network = NumpyMLP(self.network) if plain else None
 
     def forward(self, obs: Nested) -> tuple[Tensor, Tensor]:
-        """``(B, ...)`` to mean and log standard deviation, each (B, U), at least float32."""
+        """Compute mean and log standard deviation, each (B, U), at least float32."""
         return self._split(self.network(self.encoder(obs)))
 
     def fast(self, obs: Nested) -> tuple[Tensor, Tensor]:

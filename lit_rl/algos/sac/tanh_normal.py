@@ -1,4 +1,4 @@
-"""The distribution of SAC's actions. Axes: ... any leading axes, U action dimensions."""
+"""The distribution of SAC's actions. Axes: U action dimensions; ... stands for any leading axes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lit_rl.distributions import HALF_LOG_2PI, precise
 class TanhNormal:
     """A normal squashed into (-1, 1) by tanh (Haarnoja 2018, arXiv:1812.05905, appendix C).
 
-    Parameters: ``(mean (..., U), log_std (..., U))``.
+    Parameters are ``(mean (..., U), log_std (..., U))``.
     """
 
     size: int
 
     @property
     def num_outputs(self) -> int:
-        """Size of the network output: means, then logarithms of the standard deviations."""
+        """Size of the network output, which is means, then logarithms of standard deviations."""
         return 2 * self.size
 
     def sample(self, parameters: tuple[Tensor, ...]) -> Tensor:
@@ -32,18 +32,18 @@ class TanhNormal:
         return torch.tanh(mean + log_std.exp() * torch.randn_like(mean))
 
     def mode(self, parameters: tuple[Tensor, ...]) -> Tensor:
-        """The squashed mean, (..., U)."""
+        """Return the squashed mean, (..., U)."""
         return torch.tanh(precise(parameters[0]))
 
     def sample_with_log_prob(self, mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """A reparametrised action and its log-density.
+        """Draw an action that gradients pass through, and compute its log-density.
 
         u = mean + std * noise, action = tanh(u), log pi(action) = log normal(u) - sum log(1 - tanh(u)^2),
         where log(1 - tanh(u)^2) = 2 * (log 2 - u - softplus(-2 u)) stays exact for large u.
 
         Args:
-            mean: (..., U).
-            log_std: (..., U).
+            mean: Means before squashing, (..., U).
+            log_std: Logarithms of the standard deviations before squashing, (..., U).
             noise: Standard normal, (..., U); the caller draws it, so that compiled code can be replayed.
 
         Returns:

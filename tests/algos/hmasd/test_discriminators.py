@@ -49,17 +49,17 @@ def test_individual_discriminator_is_given_the_teams_skill():
     assert module(obs, 1 - team, skills).mean() < -1
 
 
-def test_rows_of_weight_zero_do_not_count():
+def test_steps_without_a_transition_do_not_count():
     torch.manual_seed(0)
-    weight = torch.ones(40)
-    weight[::3] = 0
+    valid = torch.ones(40, dtype=torch.bool)
+    valid[::3] = False
     state, skill = torch.randn(40, 4), torch.randint(3, (40,))
     learned = []
-    for wrong in (skill, torch.where(weight == 0, (skill + 1) % 3, skill)):
+    for wrong in (skill, torch.where(valid, skill, (skill + 1) % 3)):
         torch.manual_seed(1)
         module = TeamDiscriminator(3, hidden=(8,))
         module.build(4)
         optimizer = FlatAdam(module, 5e-4, 1e-5, 10.0)
-        module.learn(state, wrong, weight, optimizer)
+        module.learn(state, wrong, valid, optimizer)
         learned.append(optimizer.flat.tensor.detach().clone())
     assert torch.equal(*learned)
