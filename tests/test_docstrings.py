@@ -10,7 +10,7 @@ LIMIT = 5
 """So many texts of the whole package may open with a fragment."""
 
 CHECKED = ("lit_rl", "callbacks")
-"""Files and folders whose sentences are whole; the others follow."""
+"""Folders whose sentences are whole; lit_rl/callbacks is a link to the second."""
 
 
 def test_hardly_a_docstring_opens_with_a_fragment():

@@ -167,12 +167,11 @@ class PPO(RLModule):
         self.begin_batch(rollout, is_on_policy=True)
         (optimizer,), policy, ranks = self.raw_optimizers(), self.policy, self.ranks
         factor = linear_schedule(self.env_steps, self.anneal_env_steps)
-        replayed = policy.replay(rollout)
-        samples, estimated = policy.samples(rollout, replayed, ranks)
-        steps, optimized = policy.optimize(
-            samples, rollout["valid"], optimizer, ranks, self.batch_size, factor
-        )
-        policy.observe(rollout, ranks)
+        replayed = policy.replay(rollout)  # log-probabilities and values before the update
+        samples, estimated = policy.samples(rollout, replayed, ranks)  # advantages and value targets
+        minibatches = rollout["valid"], optimizer, ranks, self.batch_size, factor
+        steps, optimized = policy.optimize(samples, *minibatches)  # epochs: minibatches, clipped loss, step
+        policy.observe(rollout, ranks)  # running statistics of observations, for the next rollout
         self.updates += steps
         self.finish_batch(estimated | optimized, rollout)
 
