@@ -1,4 +1,4 @@
-"""Small cases of everything that is shipped: the contract, resume, DDP and metrics tests run over these lists.
+"""Small cases of all that is shipped: the contract, resume, DDP and metrics tests run over these lists.
 
 A new learner or data module needs a case in ``CASES``, a new collector an entry in ``COLLECTORS``;
 ``tests/test_cases.py`` fails until it has one, and from then on all those tests try it.
@@ -140,7 +140,7 @@ CASES: dict[str, Make] = {
 }
 
 NOT_GOLDEN = ("ppo_annealed", "ppo_halfcheetah")
-"""Cases whose numbers ``tests/golden/`` does not keep: their seed is the run's, or MuJoCo's version counts."""
+"""Cases without numbers in ``tests/golden/``: their seed is that of the run, or MuJoCo's version matters."""
 
 
 def inline(env: Any, num_envs: int, seed: int) -> Collector:
