@@ -64,7 +64,8 @@ class HMASD(RLModule):
     block that the end of the rollout cuts is closed there, with the value of what follows.
 
     Logs, beside what ``PPO`` logs for the skill discoverer and what ``RLModule`` logs: ``Losses/*``,
-    ``Entropy/*``, ``Rewards/*``, ``ValueEstimates/*``, ``Buffer/*level*`` and ``Skills/Information/*``.
+    ``Entropy/*``, ``Rewards/*``, ``ValueEstimates/*``, ``Buffer/*level*``, ``Skills/Information/*``,
+    ``policy/coordinator_kl``, ``update/replay_error`` and ``update/replay_error_coordinator``.
 
     Args:
         n_Z: Number of team skills.
