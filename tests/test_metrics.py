@@ -73,7 +73,7 @@ def test_names_with_a_part_left_open_are_defined():
     assert all(
         map(is_defined, ("env/height", "eval/env/height", "Skills/Current/Agent3_Skill", "loss/value"))
     )
-    assert not any(map(is_defined, ("loss/valu", "environment/height", "Skills/Current/Agent3")))
+    assert not any(map(is_defined, ("loss/values", "environment/height", "Skills/Current/Agent3")))
 
 
 def test_names_are_written_once():
