@@ -371,7 +371,7 @@ def test_a_batch_of_an_older_version_is_refused_unless_it_is_replayed(
 
 
 class BreaksOff(Watch):
-    """Raises in the second batch: in the second backward pass for the first optimizer, after its first step."""
+    """Raises in the second batch, in the backward pass before the second step of the first optimizer."""
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
