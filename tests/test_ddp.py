@@ -4,24 +4,26 @@ import os
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, seed_everything
 from torch import Tensor
 
-from lit_rl import HMASD, PPO, SAC, ReplayDataModule, RolloutDataModule, losses
+from lit_rl import HMASD, PPO, RolloutDataModule, losses, metrics
 from lit_rl.algos.module import RLModule
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.data.loaders import Batches
 from lit_rl.envs.vector import make_vector_env
-from lit_rl.nested import map_nested
+from lit_rl.nested import map_nested, named_leaves
 from lit_rl.types import Rollout, VectorEnv
+from tests.cases import CASES, ppo_annealed
 from tests.processes import Forked, lit_rl, run_ranks
 from tests.team_toys import Team
-from tests.test_resume import assert_identical, learned, load
+from tests.test_resume import DATA, assert_identical, learned, load
 from tests.toys import MemoryLogger, make_trainer, parameters_of
 
 pytestmark = pytest.mark.ddp
@@ -171,15 +173,21 @@ def compare(tmp_path: Path, whole: RLModule, arguments: dict[str, Any], env: Vec
 
 
 class Watch(Callback):
-    """Keeps the first batch, and every call of a collective."""
+    """Keeps the first batch, how many env steps this rank made, and every call of a collective."""
 
     def __init__(self) -> None:
         self.batch: Any = None
+        self.new_steps: list[int] = []
         self.calls: list[str] = []
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        for name in COLLECTIVES:
-            setattr(torch.distributed, name, self._counted(name, getattr(torch.distributed, name)))
+        self.collectives = {name: getattr(torch.distributed, name) for name in COLLECTIVES}
+        for name, collective in self.collectives.items():
+            setattr(torch.distributed, name, self._counted(name, collective))
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        for name, collective in self.collectives.items():
+            setattr(torch.distributed, name, collective)
 
     def _counted(self, name: str, collective: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -190,39 +198,16 @@ class Watch(Callback):
         return call
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.new_steps.append(batch["new_steps"])
         if self.batch is None:
             self.batch = batch
 
 
-def ppo() -> tuple[RLModule, LightningDataModule]:
-    return (
-        PPO(hidden=(8,), batch_size=32, update_epochs=2, normalize_observation=True, normalize_return=True),
-        RolloutDataModule("CartPole-v1", 4, 16, rollouts_per_epoch=2, eval_episodes=4),
-    )
-
-
-def sac() -> tuple[RLModule, LightningDataModule]:
-    data = ReplayDataModule(
-        "Pendulum-v1",
-        2,
-        steps_per_batch=16,
-        batch_size=16,
-        warmup_steps=40,
-        capacity=120,
-        n_step=2,
-        batches_per_epoch=2,
-        eval_episodes=2,
-    )
-    return SAC(hidden=(8, 8)), data
-
-
-def train(
-    directory: str, make: Callable[[], Any], resume: str | None = None, seed: int = 5
-) -> dict[str, Any]:
+def train(directory: str, name: str, resume: str | None = None, seed: int = 5) -> dict[str, Any]:
     """Two epochs of two batches with a checkpoint after each; what a rank has to tell of it."""
     seed_everything(seed, verbose=False)
     watch, logger = Watch(), MemoryLogger()
-    module, data = make()
+    module, data = CASES[name](2)
     trainer = ddp_trainer(
         default_root_dir=directory,
         max_epochs=2,
@@ -232,72 +217,108 @@ def train(
         callbacks=[RolloutCheckpoint(every_env_steps=1), watch],
     )
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    ring = getattr(data, "_ring", None)
     return {
         "weights": parameters_of(module),
-        "batch": watch.batch,
+        "obs": watch.batch["obs"],
+        "new_steps": watch.new_steps,
+        "counters": (module.env_steps, module.policy_version, module.updates, module.num_episodes),
         "calls": watch.calls,
         "length": (len(data.train_dataloader()), trainer.num_training_batches),
         "rows": [
             (step, {k: v for k, v in row.items() if not k.startswith("time/")}) for step, row in logger.rows
         ],
         "draw": torch.rand(4),
-        "ring": ring,
     }
 
 
-@pytest.mark.parametrize("make", [ppo, sac])
-def test_ranks_play_different_episodes_and_learn_one_policy(make: Callable[[], Any], tmp_path: Path):
-    first, second = run_ranks(train, str(tmp_path), make, cwd=tmp_path)
-    assert torch.equal(first["weights"], second["weights"])
-    assert first["rows"] == second["rows"]
-    assert first["calls"] == second["calls"]
-    assert len(first["calls"]) > 4
-    assert first["length"] == second["length"] == (2, 2)
-    assert not torch.equal(first["batch"]["obs"], second["batch"]["obs"])
-    assert not torch.equal(first["draw"], second["draw"])
-    if make is ppo:
-        rows = [obs for rank in (first, second) for obs in rank["batch"]["obs"][0]]
-        assert (
-            len({tuple(row.tolist()) for row in rows}) == 8
-        )  # each environment starts with a seed of its own
+def train_and_resume_every_case(directory: str) -> dict[str, list[dict[str, Any]]]:
+    """Of every case a whole run, and one from the checkpoint of its first batch with another seed."""
+    runs = {}
+    for name in CASES:
+        print(name, flush=True)  # noqa: T201  # what a failure shows last is where it was
+        whole = train(f"{directory}/{name}/whole", name)
+        checkpoint = f"{directory}/{name}/whole/checkpoints/step_{whole['rows'][0][0]}.ckpt"
+        runs[name] = [whole, train(f"{directory}/{name}/resumed", name, checkpoint, seed=99)]
+    return runs
 
 
-@pytest.mark.parametrize("make", [ppo, sac])
-def test_learner_and_data_can_be_sent_to_ranks_that_are_spawned(make: Callable[[], Any]):
-    module, data = pickle.loads(pickle.dumps(make()))
-    assert type(module) in (PPO, SAC)
-    assert len(data.train_dataloader()) == 2
+class RanksOfAll(NamedTuple):
+    """Where all cases ran, and what each of two ranks has to tell of each run."""
+
+    directory: Path
+    first: dict[str, list[dict[str, Any]]]
+    second: dict[str, list[dict[str, Any]]]
 
 
-def train_and_resume(directory: str, make: Callable[[], Any]) -> list[tuple[int, dict[str, Any]]]:
-    """A whole run, then one from each of its earlier checkpoints, with another seed."""
-    whole = train(f"{directory}/whole", make)
-    results = [(0, whole)]
-    for step in sorted({step for step, _ in whole["rows"]})[:-1]:
-        checkpoint = f"{directory}/whole/checkpoints/step_{step}.ckpt"
-        results.append((step, train(f"{directory}/from-{step}", make, checkpoint, seed=99)))
-    return results
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> RanksOfAll:
+    """One pair of processes for all cases: to start one takes longer than such a run."""
+    directory = tmp_path_factory.mktemp("ranks")
+    told = run_ranks(train_and_resume_every_case, str(directory), cwd=directory, timeout_s=240)
+    return RanksOfAll(directory, *told)
 
 
-@pytest.mark.parametrize("make", [ppo, sac])
-def test_resume_on_two_ranks_is_exact(make: Callable[[], Any], tmp_path: Path):
-    ranks = run_ranks(train_and_resume, str(tmp_path), make, cwd=tmp_path)
-    last = f"step_{ranks[0][0][1]['rows'][-1][0]}.ckpt"
-    saved = learned(load(tmp_path / "whole" / "checkpoints" / last))
-    data = saved.get("RolloutDataModule") or saved["ReplayDataModule"]
-    assert len(data["ranks"]) == 2
-    assert not torch.equal(*(state["collector"]["obs"] for state in data["ranks"]))
-    if make is sac:
-        assert not torch.equal(*(state["own"]["ring"]["fields"]["obs"] for state in data["ranks"]))
-    for rank in ranks:
-        (_, whole), *resumed = rank
-        assert len(resumed) == 3
-        for step, run in resumed:
-            assert run["rows"] == [row for row in whole["rows"] if row[0] > step]
-            assert torch.equal(run["weights"], whole["weights"])
-            assert torch.equal(run["draw"], whole["draw"])
-            assert_identical(learned(load(tmp_path / f"from-{step}" / "checkpoints" / last)), saved)
+@pytest.mark.parametrize("name", CASES)
+def test_ranks_play_different_episodes_and_learn_one_policy(name: str, ranks: RanksOfAll):
+    (first, _), (second, _) = ranks.first[name], ranks.second[name]
+    assert torch.equal(first["weights"], second["weights"]), name
+    assert first["rows"] == second["rows"], name
+    assert first["calls"] == second["calls"], name
+    assert len(first["calls"]) > 4, name
+    assert first["length"] == second["length"] == (2, 2), name
+    own, others = dict(named_leaves(first["obs"])), dict(named_leaves(second["obs"]))
+    assert own.keys() == others.keys(), name
+    assert any(not torch.equal(own[path], others[path]) for path in own), name
+    assert not torch.equal(first["draw"], second["draw"]), name
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ranks_count_together_and_log_one_row_for_each_batch(name: str, ranks: RanksOfAll):
+    (first, _), (second, _) = ranks.first[name], ranks.second[name]
+    assert first["counters"] == second["counters"], name
+    steps = np.cumsum([first["new_steps"], second["new_steps"]], axis=1).sum(axis=0).tolist()
+    assert first["counters"][:2] == (steps[-1], 4), name
+    rows = [(step, row) for step, row in first["rows"] if metrics.GRADIENT_STEPS in row]
+    assert [step for step, _ in rows] == steps, name
+    assert [row[metrics.POLICY_VERSION] for _, row in rows] == [1, 2, 3, 4], name
+    assert rows[-1][1][metrics.GRADIENT_STEPS] == first["counters"][2] > 0, name
+    evaluated = [(step, row) for step, row in first["rows"] if metrics.EVAL_RETURN in row]
+    assert [step for step, _ in evaluated] == [steps[1], steps[3]], name
+    assert all(row[metrics.EVAL_EPISODES] % 2 == 0 for _, row in evaluated), name  # equally many of each rank
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_resume_on_two_ranks_is_exact(name: str, ranks: RanksOfAll):
+    last = f"step_{ranks.first[name][0]['rows'][-1][0]}.ckpt"
+    whole, resumed = (ranks.directory / name / run / "checkpoints" / last for run in ("whole", "resumed"))
+    saved = learned(load(whole))
+    (data,) = (saved[key] for key in DATA & saved.keys())
+    states = [{key: rank[key] for key in ("collector", "own")} for rank in data["ranks"]]
+    assert len(states) == 2, name
+    for part in states[0]:  # no rank keeps what is another's
+        if states[0][part]:
+            with pytest.raises(AssertionError, match=part):
+                assert_identical(states[0][part], states[1][part], part)
+    assert_identical(learned(load(resumed)), saved, name)
+    for of_rank in (ranks.first[name], ranks.second[name]):
+        run, later = of_rank
+        assert later["rows"] == run["rows"][1:], name
+        assert torch.equal(later["weights"], run["weights"]), name
+        assert torch.equal(later["draw"], run["draw"]), name
+
+
+def test_each_environment_of_each_rank_starts_with_a_seed_of_its_own(ranks: RanksOfAll):
+    rows = [obs for rank in (ranks.first, ranks.second) for obs in rank["ppo_annealed"][0]["obs"][0]]
+    assert len({tuple(row.tolist()) for row in rows}) == 8
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_learner_and_data_can_be_sent_to_ranks_that_are_spawned(name: str):
+    made = CASES[name](2)
+    module, data = pickle.loads(pickle.dumps(made))
+    assert (type(module), type(data)) == tuple(map(type, made)), name
+    assert dict(module.hparams) == dict(made[0].hparams), name
+    assert len(data.train_dataloader()) == 2, name
 
 
 def train_with_target_kl() -> tuple[int, list[float], Tensor]:
@@ -330,7 +351,7 @@ def test_ranks_stop_together_when_the_policy_moved_too_far_on_one(tmp_path: Path
 RUN = """\
 model:
   class_path: PPO
-  init_args: {hidden: [8], batch_size: 32, normalize_observation: true, normalize_return: true}
+  init_args: {hidden: [8], batch_size: 32, update_epochs: 2, anneal_env_steps: 1000}
 data:
   class_path: RolloutDataModule
   init_args: {env: CartPole-v1, num_envs: 4, rollout_steps: 16, rollouts_per_epoch: 2, eval_episodes: 4}
@@ -340,9 +361,9 @@ budget: {total_env_steps: 1000000}
 
 
 def train_then_resume_from_one_rank(directory: str, of_one_rank: str) -> str:
-    train(directory, ppo)
+    train(directory, "ppo_annealed")
     with pytest.raises(ValueError) as refused:  # noqa: PT011  # the text is what is looked at
-        train(directory, ppo, of_one_rank)
+        train(directory, "ppo_annealed", of_one_rank)
     return str(refused.value)
 
 
@@ -363,7 +384,7 @@ def command(tmp_path: Path) -> Iterator[Callable[..., tuple[int, str]]]:
 def test_training_goes_on_with_the_same_number_of_ranks_only(
     tmp_path: Path, command: Callable[..., tuple[int, str]]
 ):
-    module, data = ppo()
+    module, data = ppo_annealed(2)
     make_trainer(
         default_root_dir=tmp_path / "one", enable_checkpointing=True, callbacks=[RolloutCheckpoint()]
     ).fit(module, datamodule=data)

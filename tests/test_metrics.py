@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 
-from lit_rl import PPO, SAC, ReplayDataModule, RolloutDataModule, metrics
-from tests.toys import ContinuousEpisodes57, Episodes57, fit
+import lit_rl
+from lit_rl import PPO, RolloutDataModule, metrics
+from tests.cases import CASES, covered_learners
+from tests.toys import Episodes57, fit
 
 NAMES = {value for key, value in vars(metrics).items() if key.isupper() and isinstance(value, str)}
 
@@ -28,26 +31,49 @@ def test_every_name_has_a_definition():
     assert all(units[name] == "s" for name in NAMES if name.startswith("timer/") or "Time" in name)
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
-def test_everything_that_is_logged_is_defined(algorithm: str):
-    if algorithm == "ppo":
-        module, data = (
-            PPO(hidden=(4,), batch_size=16),
-            RolloutDataModule(Episodes57, 2, 16, 2, eval_episodes=2),
-        )
-    else:
-        module = SAC(hidden=(4,))
-        data = ReplayDataModule(ContinuousEpisodes57, 2, 8, batch_size=4, warmup_steps=8, batches_per_epoch=2)
-    logger = fit(module, data, limit_val_batches=1.0)
-    logged = set().union(*(values for _, values in logger.rows))
-    assert logged <= NAMES
-    # and what the learner's help promises is logged
-    help_text = (type(module).__doc__ or "").partition("Logs:")[2].partition("Args:")[0]
-    promised = set(re.findall(r"``(\w+/\w+)``", help_text))
-    assert promised
-    assert promised <= logged
-    ours = {"loss", "policy", "value"}
-    assert {name for name in logged if name.partition("/")[0] in ours} <= promised
+def is_defined(name: str) -> bool:
+    """Whether the table has a name, or one with ``{}`` or with its beginning that stands for it."""
+    patterns = (f"{known}*" if known.endswith("/") else known.replace("{}", "*") for known in NAMES)
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+OF_EVERY_LEARNER = ("time/", "episode/", "eval/", metrics.GRADIENT_STEPS, metrics.POLICY_VERSION)
+"""Beginnings of the names that ``RLModule`` logs, which its subclasses do not list."""
+
+
+def promised(learner: type) -> set[str]:
+    """Names, some with ``*``, that the help of a learner says it logs, with those of one it refers to."""
+    text = (learner.__doc__ or "").partition("\n    Logs")[2].partition("Args:")[0]
+    others = re.findall(r"what\s+``(\w+)``\s+logs", text)
+    referred = [getattr(lit_rl, name) for name in others if name in lit_rl.__all__]
+    return set(re.findall(r"``([\w*]+/[\w*/]+)``", text)).union(*map(promised, referred))
+
+
+@pytest.mark.parametrize("learner", sorted(covered_learners(), key=str), ids=lambda cls: cls.__name__)
+def test_everything_that_a_learner_logs_is_defined_and_promised(learner: type):
+    logged: set[str] = set()
+    for name, make in CASES.items():
+        module, data = make(2)
+        if type(module) is learner:
+            rows = fit(module, data, limit_val_batches=1.0).rows
+            undefined = sorted(key for _, row in rows for key in row if not is_defined(key))
+            assert undefined == [], f"{name}: define them in lit_rl/metrics.py"
+            logged.update(*(row for _, row in rows))
+    assert {metrics.EVAL_RETURN, metrics.EPISODES, metrics.UPDATE_SECONDS} <= logged
+    own = {name for name in logged if not name.startswith(OF_EVERY_LEARNER)}
+    patterns = promised(learner)
+    not_promised = sorted(name for name in own if not any(fnmatchcase(name, p) for p in patterns))
+    assert not_promised == [], f"name them under Logs in the help of {learner.__name__}"
+    assert own
+    not_logged = sorted(p for p in patterns if not any(fnmatchcase(name, p) for name in own))
+    assert not_logged == [], f"the help of {learner.__name__} promises them"
+
+
+def test_names_with_a_part_left_open_are_defined():
+    assert all(
+        map(is_defined, ("env/height", "eval/env/height", "Skills/Current/Agent3_Skill", "loss/value"))
+    )
+    assert not any(map(is_defined, ("loss/values", "environment/height", "Skills/Current/Agent3")))
 
 
 def test_names_are_written_once():

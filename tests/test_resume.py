@@ -15,63 +15,13 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_every
 from lit_rl import PPO, SAC, ReplayDataModule, RolloutDataModule
 from lit_rl.algos.module import RLModule
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
+from tests.cases import CASES, Make, ppo_annealed, sac_pendulum, shipped_data_modules
 from tests.processes import Forked, lit_rl
 from tests.toys import ContinuousEpisodes57, Episodes57, MemoryLogger, make_trainer
 
 BATCHES_PER_EPOCH, EPOCHS = 3, 2
-Make = Callable[[], tuple[RLModule, LightningDataModule]]
-
-
-def cartpole() -> tuple[RLModule, LightningDataModule]:
-    """A native batched environment; learning rate and clip are annealed."""
-    return (
-        PPO(hidden=(8,), batch_size=32, update_epochs=2, anneal_env_steps=1000),
-        RolloutDataModule("CartPole-v1", 4, 16, BATCHES_PER_EPOCH, eval_episodes=2),
-    )
-
-
-def pendulum() -> tuple[RLModule, LightningDataModule]:
-    """Continuous actions, running statistics, episodes longer than a rollout."""
-    normalizers = {"normalize_observation": True, "normalize_return": True}
-    return (
-        PPO(hidden=(8,), batch_size=32, update_epochs=2, **normalizers),
-        RolloutDataModule("Pendulum-v1", 2, 80, BATCHES_PER_EPOCH, eval_episodes=1),
-    )
-
-
-def memory() -> tuple[RLModule, LightningDataModule]:
-    """Hidden states that live on between rollouts."""
-    return (
-        PPO(hidden=(8,), batch_size=32, update_epochs=2, gru=4),
-        RolloutDataModule("CartPole-v1", 4, 16, BATCHES_PER_EPOCH, eval_episodes=2),
-    )
-
-
-def mujoco() -> tuple[RLModule, LightningDataModule]:
-    """A simulator whose solver starts warm."""
-    normalizers = {"normalize_observation": True, "normalize_return": True}
-    return (
-        PPO(hidden=(8,), batch_size=16, update_epochs=2, **normalizers),
-        RolloutDataModule("HalfCheetah-v5", 2, 16, BATCHES_PER_EPOCH, eval_episodes=1),
-    )
-
-
-def replay() -> tuple[RLModule, LightningDataModule]:
-    """A ring that is overwritten from the fourth batch on, and windows of two steps."""
-    return (
-        SAC(hidden=(8, 8)),
-        ReplayDataModule(
-            "Pendulum-v1",
-            2,
-            steps_per_batch=16,
-            batch_size=16,
-            warmup_steps=50,
-            capacity=150,
-            n_step=2,
-            batches_per_epoch=BATCHES_PER_EPOCH,
-            eval_episodes=1,
-        ),
-    )
+DATA = {cls.__qualname__ for cls in shipped_data_modules()}
+"""Keys under which checkpoints hold what a data module remembers."""
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +52,7 @@ class Run:
         logger = MemoryLogger()
         self.checkpoints = directory / "checkpoints"
         self.checkpoint = RolloutCheckpoint(every_batches=1, every_env_steps=1)
-        self.module, self.data = make()
+        self.module, self.data = make(BATCHES_PER_EPOCH)
         self.trainer: Trainer = make_trainer(
             max_epochs=epochs,
             default_root_dir=directory,
@@ -150,38 +100,45 @@ def assert_identical(a: Any, b: Any, where: str = "checkpoint") -> None:
 
 def learned(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """What decides all numbers to come: weights, optimizers, environments, generators, replay ring."""
-    names = ("state_dict", "optimizer_states", "lit_rl", "RolloutDataModule", "ReplayDataModule")
-    return {name: checkpoint[name] for name in names if name in checkpoint}
+    names = {"state_dict", "optimizer_states", "lit_rl"} | (DATA & checkpoint.keys())
+    assert len(names) == 4
+    return {name: checkpoint[name] for name in sorted(names)}
 
 
-@pytest.mark.parametrize("make", [cartpole, pendulum, memory, mujoco, replay])
-def test_resume_at_every_batch_is_exact(make: Make, tmp_path: Path):
-    whole = Run(tmp_path / "whole", make)
+EVERY = ("ppo_annealed", "sac_pendulum")
+"""Cases that are resumed at every batch, one of each kind of data; the others at an early and a late one."""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_resume_is_exact(name: str, tmp_path: Path):
+    whole = Run(tmp_path / "whole", CASES[name])
     *earlier, last = whole.step_checkpoints()
-    assert len(earlier) == BATCHES_PER_EPOCH * EPOCHS - 1
-    for path in earlier:
-        resumed = Run(tmp_path / path.stem, make, seed=99, resume=path)
+    assert len(earlier) == BATCHES_PER_EPOCH * EPOCHS - 1, name
+    for path in earlier if name in EVERY else (earlier[0], earlier[-1]):
+        resumed = Run(tmp_path / path.stem, CASES[name], seed=99, resume=path)
+        where = f"{name}, {path.stem}"
         rest = [row for row in whole.rows if row[0] > env_steps_of(path)]  # type: ignore[operator]
-        assert resumed.rows == rest, path.name
-        assert any("eval/return_mean" in values for _, values in rest)
-        assert_identical(learned(load(resumed.checkpoints / last.name)), learned(load(last)), path.name)
+        assert resumed.rows == rest, where
+        assert any("eval/return_mean" in values for _, values in rest), where
+        assert_identical(learned(load(resumed.checkpoints / last.name)), learned(load(last)), where)
 
 
-@pytest.mark.parametrize("make", [cartpole, replay])
-def test_equal_seeds_give_equal_runs(make: Make, tmp_path: Path):
-    first, second, other = (Run(tmp_path / name, make, seed) for name, seed in (("a", 3), ("b", 3), ("c", 4)))
-    assert first.rows == second.rows
+@pytest.mark.parametrize("name", EVERY)
+def test_equal_seeds_give_equal_runs(name: str, tmp_path: Path):
+    runs = {run: Run(tmp_path / run, CASES[name], seed) for run, seed in (("a", 3), ("b", 3), ("c", 4))}
+    first, second, other = runs.values()
+    assert first.rows == second.rows, name
     assert_identical(
-        learned(load(first.checkpoints / "last.ckpt")), learned(load(second.checkpoints / "last.ckpt"))
+        learned(load(first.checkpoints / "last.ckpt")), learned(load(second.checkpoints / "last.ckpt")), name
     )
-    assert first.rows != other.rows
+    assert first.rows != other.rows, name
 
 
 def test_a_finished_run_can_be_extended_and_keeps_its_best(tmp_path: Path):
-    whole = Run(tmp_path / "whole", cartpole)
-    Run(tmp_path / "parts", cartpole, epochs=1)
+    whole = Run(tmp_path / "whole", ppo_annealed)
+    Run(tmp_path / "parts", ppo_annealed, epochs=1)
     last = tmp_path / "parts" / "checkpoints" / "last.ckpt"
-    extended = Run(tmp_path / "parts", cartpole, seed=99, resume=last)
+    extended = Run(tmp_path / "parts", ppo_annealed, seed=99, resume=last)
     assert extended.checkpoint.best_value == whole.checkpoint.best_value
     assert_identical(learned(load(last)), learned(load(whole.checkpoints / "last.ckpt")))
     assert_identical(
@@ -210,17 +167,17 @@ def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 
 def test_exact_resume_is_announced(tmp_path: Path, said: Callable[[], list[str]]):
-    Run(tmp_path, cartpole, epochs=1)
+    Run(tmp_path, ppo_annealed, epochs=1)
     assert said() == []
-    Run(tmp_path, cartpole, epochs=2, resume=tmp_path / "checkpoints" / "last.ckpt")
+    Run(tmp_path, ppo_annealed, epochs=2, resume=tmp_path / "checkpoints" / "last.ckpt")
     assert said() == ["resumed: environments, random generators and data continue bit for bit"]
 
 
 def test_an_environment_without_state_goes_on_with_new_episodes(
     tmp_path: Path, said: Callable[[], list[str]]
 ):
-    def make() -> tuple[RLModule, LightningDataModule]:
-        data = RolloutDataModule(Episodes57, 2, 17, BATCHES_PER_EPOCH, eval_episodes=1, seed=3)
+    def make(batches: int) -> tuple[RLModule, LightningDataModule]:
+        data = RolloutDataModule(Episodes57, 2, 17, batches, eval_episodes=1, seed=3)
         return PPO(hidden=(8,), batch_size=34, update_epochs=1), data
 
     first, second = Watch(), Watch()
@@ -239,7 +196,7 @@ def test_an_environment_without_state_goes_on_with_new_episodes(
 
 
 def test_windows_of_the_ring_do_not_run_into_the_new_episodes(tmp_path: Path):
-    def make() -> tuple[RLModule, LightningDataModule]:
+    def make(batches: int) -> tuple[RLModule, LightningDataModule]:
         data = ReplayDataModule(
             ContinuousEpisodes57,
             2,
@@ -248,7 +205,7 @@ def test_windows_of_the_ring_do_not_run_into_the_new_episodes(tmp_path: Path):
             warmup_steps=0,
             capacity=1000,
             n_step=3,
-            batches_per_epoch=BATCHES_PER_EPOCH,
+            batches_per_epoch=batches,
             eval_episodes=1,
         )
         return SAC(hidden=(8, 8), gamma=0.5), data
@@ -267,10 +224,10 @@ def test_windows_of_the_ring_do_not_run_into_the_new_episodes(tmp_path: Path):
 
 def test_the_best_checkpoint_holds_no_ring_and_says_so(tmp_path: Path, said: Callable[[], list[str]]):
     watch = Watch()
-    first = Run(tmp_path / "first", replay, epochs=1)
+    first = Run(tmp_path / "first", sac_pendulum, epochs=1)
     best = first.checkpoints / "best.ckpt"
     assert best.stat().st_size < (first.checkpoints / "last.ckpt").stat().st_size
-    Run(tmp_path / "second", replay, epochs=2, resume=best, callbacks=(watch,))
+    Run(tmp_path / "second", sac_pendulum, epochs=2, resume=best, callbacks=(watch,))
     assert said() == ["resumed: environments and random generators continue; the replay ring starts empty"]
     assert [batch["new_steps"] for batch in watch.batches] == [
         50 + 32,

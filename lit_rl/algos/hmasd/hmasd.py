@@ -65,7 +65,8 @@ class HMASD(RLModule):
     follows.
 
     Logs, beside what ``PPO`` logs for the skill discoverer and what ``RLModule`` logs: ``Losses/*``,
-    ``Entropy/*``, ``Rewards/*``, ``ValueEstimates/*``, ``Buffer/*level*`` and ``Skills/Information/*``.
+    ``Entropy/*``, ``Rewards/*``, ``ValueEstimates/*``, ``Buffer/*level*``, ``Skills/Information/*``,
+    ``policy/coordinator_kl``, ``update/replay_error`` and ``update/replay_error_coordinator``.
 
     Args:
         n_Z: Number of team skills.

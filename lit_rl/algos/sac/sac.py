@@ -172,9 +172,10 @@ class SAC(RLModule):
             critics_P = self._flat_critics.tensor.detach()
             return optimizer.minimize_fn(self._actor_loss, minibatch, noise_BU, critics_P)
         self._flat_critics.requires_grad_(False)  # their weight gradients would be computed and thrown away
-        logged = optimizer.minimize_fn(self._actor_loss, minibatch, noise_BU)
-        self._flat_critics.requires_grad_(True)
-        return logged
+        try:
+            return optimizer.minimize_fn(self._actor_loss, minibatch, noise_BU)
+        finally:  # an update that breaks off here must not leave them frozen
+            self._flat_critics.requires_grad_(True)
 
     def _critic_loss(
         self,

@@ -355,9 +355,9 @@ def test_nothing_is_learned_from_agents_that_left():
 # Resuming
 
 
-def alice_and_bob() -> tuple[RLModule, LightningDataModule]:
+def alice_and_bob(batches: int) -> tuple[RLModule, LightningDataModule]:
     module = HMASD(2, 3, **{**SMALL, "k": 8}, update_epochs=2, discriminator_epochs=2, anneal_env_steps=1000)
-    return module, RolloutDataModule(AliceAndBob, 4, 16, BATCHES_PER_EPOCH, eval_episodes=2)
+    return module, RolloutDataModule(AliceAndBob, 4, 16, batches, eval_episodes=2)
 
 
 @pytest.fixture

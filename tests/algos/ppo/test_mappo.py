@@ -282,10 +282,10 @@ def test_agents_of_an_environment_stay_together(arguments: dict[str, Any], messa
         fit(PPO(hidden=(4,), **arguments), RolloutDataModule(Team, 4, 8, rollouts_per_epoch=1))
 
 
-def alice_and_bob() -> tuple[RLModule, LightningDataModule]:
+def alice_and_bob(batches: int) -> tuple[RLModule, LightningDataModule]:
     arguments = {"gru": 4, "chunk_length": 8, "agent_ids": True, "normalize_observation": True, **MAPPO}
     module = PPO(hidden=(8,), batch_size=32, update_epochs=2, clip_value=0.2, **arguments)
-    return module, RolloutDataModule(AliceAndBob, 4, 16, BATCHES_PER_EPOCH, eval_episodes=2)
+    return module, RolloutDataModule(AliceAndBob, 4, 16, batches, eval_episodes=2)
 
 
 @pytest.fixture(autouse=True)

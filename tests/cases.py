@@ -1,0 +1,199 @@
+"""Small cases of all that is shipped: the contract, resume, DDP and metrics tests run over these lists.
+
+A new learner or data module needs a case in ``CASES``, a new collector an entry in ``COLLECTORS``;
+``tests/test_cases.py`` fails until it has one, and from then on all those tests try it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+
+import lit_rl
+import lit_rl.algos
+import lit_rl.collect
+import lit_rl.data
+from lit_rl import HMASD, PPO, SAC, ReplayDataModule, RolloutDataModule
+from lit_rl.algos.module import RLModule
+from lit_rl.collect.inline import InlineCollector
+from lit_rl.envs.vector import make_vector_env
+from lit_rl.types import Collector
+
+Make = Callable[[int], tuple[RLModule, LightningDataModule]]
+"""Takes the number of batches in an epoch."""
+
+
+def ppo_cartpole(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """The plain algorithm."""
+    return (
+        PPO(hidden=(16, 16), batch_size=64, update_epochs=2, learning_rate=1e-3),
+        RolloutDataModule("CartPole-v1", 4, 32, batches, eval_episodes=4, seed=1, check=False),
+    )
+
+
+def ppo_pendulum(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Continuous actions, every normalizer, clipped values, an early end of the epochs, annealing."""
+    return (
+        PPO(
+            hidden=(16,), activation="relu", batch_size=80, update_epochs=4, learning_rate=3e-3,
+            clip_value=0.2, entropy_coef=0.01, value_norm=True, huber_delta=1.0, target_kl=0.02,
+            anneal_env_steps=4000, normalize_observation=True, normalize_return=True,
+        ),
+        RolloutDataModule("Pendulum-v1", 2, 80, batches, eval_episodes=2, seed=2, check=False),
+    )  # fmt: skip
+
+
+def ppo_memory(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """A recurrent policy."""
+    return (
+        PPO(hidden=(8,), batch_size=64, update_epochs=2, gru=8, chunk_length=8, learning_rate=1e-3),
+        RolloutDataModule("CartPole-v1", 4, 32, batches, eval_episodes=4, seed=3, check=False),
+    )
+
+
+def ppo_annealed(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Learning rate and clip are annealed, and the environments take the run's seed."""
+    return (
+        PPO(hidden=(8,), batch_size=32, update_epochs=2, anneal_env_steps=1000),
+        RolloutDataModule("CartPole-v1", 4, 16, batches, eval_episodes=4),
+    )
+
+
+def ppo_halfcheetah(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """A simulator whose solver starts warm, and running statistics of what it returns."""
+    normalizers = {"normalize_observation": True, "normalize_return": True}
+    return (
+        PPO(hidden=(8,), batch_size=16, update_epochs=2, **normalizers),
+        RolloutDataModule("HalfCheetah-v5", 2, 16, batches, eval_episodes=2),
+    )
+
+
+def mappo(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Several agents with a central critic."""
+    return (
+        PPO(
+            hidden=(16,), batch_size=160, update_epochs=3, learning_rate=1e-3, value_norm=True,
+            huber_delta=10.0, central_critic=True, agent_ids="actor", normalize_observation=True,
+        ),
+        RolloutDataModule(_alice_bob(), 8, 20, batches, eval_episodes=4, seed=4, check=False),
+    )  # fmt: skip
+
+
+def sac_pendulum(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Windows of two steps, and a ring that is overwritten from the fourth batch on."""
+    return (
+        SAC(hidden=(16, 16), learning_rate=1e-3, max_grad_norm=5.0),
+        ReplayDataModule(
+            "Pendulum-v1", 2, steps_per_batch=16, batch_size=16, warmup_steps=50, capacity=150, n_step=2,
+            batches_per_epoch=batches, eval_episodes=2, seed=5, check=False,
+        ),
+    )  # fmt: skip
+
+
+def hmasd(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Memory, skills beside the observations, both levels normalised."""
+    return (
+        HMASD(
+            n_Z=2, n_z=3, k=5, hidden=(16,), embedding=16, heads=2, gru=8, chunk_length=5, update_epochs=2,
+            discriminator_epochs=2, minibatches=2, learning_rate=1e-3, anneal_env_steps=100_000,
+            agent_ids=True, normalize_observation=True,
+        ),
+        RolloutDataModule(_alice_bob(), 8, 20, batches, eval_episodes=4, seed=6, check=False),
+    )  # fmt: skip
+
+
+def hmasd_last_layer(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """No memory, skills that join late, blocks that are cut, losses that are summed."""
+    return (
+        HMASD(
+            n_Z=3, n_z=2, k=7, hidden=(16,), embedding=16, gru=None, update_epochs=2, discriminator_epochs=2,
+            skill_last_layer=True, skill_sync="truncate", token_reduction="sum", skill_baseline=True,
+            clip_value=None, huber_delta=None, value_norm=False,
+        ),
+        RolloutDataModule(_alice_bob(), 8, 20, batches, eval_episodes=4, seed=7, check=False),
+    )  # fmt: skip
+
+
+def _alice_bob() -> dict[str, Any]:
+    return {"class_path": "lit_rl.envs.alice_bob.AliceAndBob"}
+
+
+CASES: dict[str, Make] = {
+    make.__name__: make
+    for make in (
+        ppo_cartpole,
+        ppo_pendulum,
+        ppo_memory,
+        ppo_annealed,
+        ppo_halfcheetah,
+        mappo,
+        sac_pendulum,
+        hmasd,
+        hmasd_last_layer,
+    )
+}
+
+NOT_GOLDEN = ("ppo_annealed", "ppo_halfcheetah")
+"""Cases without numbers in ``tests/golden/``: their seed is that of the run, or MuJoCo's version matters."""
+
+
+def inline(env: Any, num_envs: int, seed: int) -> Collector:
+    """Collection in this process."""
+    return InlineCollector(make_vector_env(env, num_envs), seed)
+
+
+COLLECTORS: dict[str, Callable[[Any, int, int], Collector]] = {make.__name__: make for make in (inline,)}
+"""Each makes a collector of ``num_envs`` environments; ``env`` is what ``make_vector_env`` takes."""
+
+
+def covered_learners() -> set[type[RLModule]]:
+    """Classes of the learners that have a case."""
+    return {type(make(1)[0]) for make in CASES.values()}
+
+
+def covered_data_modules() -> set[type[LightningDataModule]]:
+    """Classes of the data modules that have a case."""
+    return {type(make(1)[1]) for make in CASES.values()}
+
+
+def shipped_learners() -> set[type[RLModule]]:
+    """Find every learner of lit_rl, exported or not."""
+    return set(_shipped(lit_rl.algos, RLModule))
+
+
+def shipped_data_modules() -> set[type[LightningDataModule]]:
+    """Find every data module of lit_rl, exported or not."""
+    return set(_shipped(lit_rl.data, LightningDataModule))
+
+
+def shipped_collectors() -> set[type]:
+    """Find every class of ``lit_rl/collect`` that has all methods of ``Collector``."""
+    return {cls for cls in _defined_in(lit_rl.collect) if issubclass(cls, Collector)}
+
+
+def is_exported(cls: type) -> bool:
+    """Whether ``lit_rl`` offers a class by its name."""
+    return cls.__name__ in lit_rl.__all__ and getattr(lit_rl, cls.__name__) is cls
+
+
+def _shipped(package: ModuleType, base: type) -> Iterator[type]:
+    """Subclasses of ``base`` that lit_rl exports or that ``package`` defines, without its bases."""
+    exported = (getattr(lit_rl, name) for name in lit_rl.__all__)
+    for cls in (*exported, *_defined_in(package)):
+        is_base = cls is base or getattr(cls, "__module__", "") == f"{package.__name__}.module"
+        if inspect.isclass(cls) and issubclass(cls, base) and not is_base:
+            yield cls
+
+
+def _defined_in(package: ModuleType) -> Iterable[type]:
+    """Every class that a file of ``package`` defines."""
+    for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        for _, cls in inspect.getmembers(import_module(found.name), inspect.isclass):
+            if cls.__module__ == found.name:
+                yield cls
