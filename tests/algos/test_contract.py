@@ -389,17 +389,7 @@ class BreaksOff(Watch):
             hook = parameters[0].register_hook(failing)
 
 
-STALE_SKILLS = pytest.mark.xfail(
-    reason="HMASD trained again goes on with skills that were decided before, and refuses its own rollout",
-    raises=ValueError,
-    strict=True,
-)
-
-
-TRAINED_AGAIN = [pytest.param(name, marks=[STALE_SKILLS] * (name == "hmasd_last_layer")) for name in CASES]
-
-
-@pytest.mark.parametrize("name", TRAINED_AGAIN)
+@pytest.mark.parametrize("name", CASES)
 def test_training_goes_on_after_a_prediction(name: str):
     """The rollout of a prediction is of the policy that is trained next; no batch of training knows of it."""
     learner, data = CASES[name](1)
@@ -413,7 +403,7 @@ def test_training_goes_on_after_a_prediction(name: str):
     assert (learner.env_steps, learner.policy_version) == (sum(steps), 2), name
 
 
-@pytest.mark.parametrize("name", TRAINED_AGAIN)
+@pytest.mark.parametrize("name", CASES)
 def test_an_update_that_breaks_off_counts_for_nothing_and_must_be_begun_anew(name: str):
     learner, data = CASES[name](3)
     watch, logger = BreaksOff(), MemoryLogger()

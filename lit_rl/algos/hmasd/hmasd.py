@@ -183,6 +183,7 @@ class HMASD(RLModule):
         self.agent_ids, self.gru = agent_ids, gru
         self.activation: Activation = activation
         self.num_decisions = 0
+        self._begins_training = False
         self.encoder = partial(
             PerceptronEncoder, hidden=tuple(hidden), activation=activation, layer_norm=True
         )
@@ -238,6 +239,8 @@ class HMASD(RLModule):
         start = (carry[CLOCK] >= self.k) | (carry[VERSION] != self.policy_version)
         if not self.paper_compat:
             start |= reset
+        if self._begins_training:  # skills that this version decided before are of no rollout to come
+            start, self._begins_training = torch.ones_like(start), False
         skills = {key: carry[key] for key in (TEAM_SKILL, AGENT_SKILLS, SKILL_LOG_PROB)}
         if (
             torch.compiler.is_exporting()
@@ -297,6 +300,7 @@ class HMASD(RLModule):
     def on_train_start(self) -> None:
         """Log how skills and rollouts fit together."""
         super().on_train_start()
+        self._begins_training = True
         log.info(
             "HMASD: %d team skills, %d agent skills, decided every %d env steps and anew after each update; "
             "blocks cut by a rollout's end are closed with the value of what follows (skill_sync = %s)",
