@@ -49,8 +49,9 @@ class PaperExport(Callback):
       three components. If the learner has no reward components, ``env_component`` is the undiscounted return
       and the others are 0. ``episode`` counts from 1, ``timestamp`` is in Unix seconds, at the end of the
       update.
-    - ``sync_metrics_step_<step>.csv``: a row per update, of ``policy_version`` after it; ``samples_collected``
-      are env steps of all ranks, times are in seconds, ``sync_efficiency`` = samples / (collection + update).
+    - ``sync_metrics_step_<step>.csv``: a row per update, of ``policy_version`` after it;
+      ``samples_collected`` are env steps of all ranks, times are in seconds, ``sync_efficiency`` = samples /
+      (collection + update).
     - ``reward_components_step_<step>.csv``, only with ``detailed_logging``: for each batch, environment and
       component the sum over the steps of the batch; ``step`` are the env steps after it.
     - ``skill_usage_step_<step>.json``: numbers of *assignments* of each skill so far, not of env steps; a
@@ -65,8 +66,8 @@ class PaperExport(Callback):
     only appear among the detailed rows).
 
     With several ranks each writes its own rows, further ranks with ``_rank<rank>`` in the name and their own
-    count of episodes; ``env_id`` is unique. The JSON files tell of the first rank until the end of training, when
-    they tell of all.
+    count of episodes; ``env_id`` is unique. The JSON files tell of the first rank until the end of training,
+    when they tell of all.
 
     A resumed run removes the files after the last export of its checkpoint, for those steps are trained
     again. Where another run has written, ``paper_data_2`` and so on is taken. Memory does not grow beyond
