@@ -1,4 +1,7 @@
-"""Writes the data and figures of a run for a paper, while it goes on."""
+"""Writes the data and figures of a run for a paper, while it goes on.
+
+Axes: T steps, N environments.
+"""
 
 from __future__ import annotations
 
@@ -37,32 +40,34 @@ SUMMARY_INTERVAL_S = 10.0
 class PaperExport(Callback):
     """Writes ``paper_data/`` of a run: CSV files of episodes and updates, skills, a summary, a figure.
 
-    Each time ``export_interval`` more env steps are done, and at the end, files with that step S in their
+    Each time ``export_interval`` more env steps are done, and at the end, files with that step in their
     name come in addition. A file holds the rows since the file before it: *all files of a kind together hold
     every row exactly once*, and one without rows is not written (at the end there is at least one with a
     header). Each file is complete or not there at all.
 
-    - ``episode_rewards_step_S.csv``: a row per training episode. ``total_reward`` is the sum of its three
-      components. If the learner has no reward components, ``env_component`` is the undiscounted return and
-      the others are 0. ``episode`` counts from 1, ``timestamp`` is in Unix seconds, at the end of the update.
-    - ``sync_metrics_step_S.csv``: a row per update, of ``policy_version`` after it; ``samples_collected`` are
-      env steps of all ranks, times are in seconds, ``sync_efficiency`` = samples / (collection + update).
-    - ``reward_components_step_S.csv``, only with ``detailed_logging``: for each batch, environment and
+    - ``episode_rewards_step_<step>.csv``: a row per training episode. ``total_reward`` is the sum of its
+      three components. If the learner has no reward components, ``env_component`` is the undiscounted return
+      and the others are 0. ``episode`` counts from 1, ``timestamp`` is in Unix seconds, at the end of the
+      update.
+    - ``sync_metrics_step_<step>.csv``: a row per update, of ``policy_version`` after it;
+      ``samples_collected`` are env steps of all ranks, times are in seconds, ``sync_efficiency`` = samples /
+      (collection + update).
+    - ``reward_components_step_<step>.csv``, only with ``detailed_logging``: for each batch, environment and
       component the sum over the steps of the batch; ``step`` are the env steps after it.
-    - ``skill_usage_step_S.json``: numbers of *assignments* of each skill so far, not of env steps; a policy
-      without skills has it only at the end.
+    - ``skill_usage_step_<step>.json``: numbers of *assignments* of each skill so far, not of env steps; a
+      policy without skills has it only at the end.
     - ``sync_training_summary.json``: mean, sample standard deviation, lowest and highest total reward of all
       episodes, mean efficiency of the updates, faults; written anew every 10 s at most, and at the end.
-    - ``sync_training_progress_step_S.png``: drawn by another process of low priority; the last one is
+    - ``sync_training_progress_step_<step>.png``: drawn by another process of low priority; the last one is
       finished before the program ends.
 
     A learner gives its parts of the reward as ``reward_components``: a dict of tensors ``(T, N)`` of the
     batch just trained, of which ``env``, ``team_disc`` and ``ind_disc`` are summed over episodes (others
     only appear among the detailed rows).
 
-    With several ranks each writes its own rows, further ranks with ``_rankR`` in the name and their own count
-    of episodes; ``env_id`` is unique. The JSON files tell of the first rank until the end of training, when
-    they tell of all.
+    With several ranks each writes its own rows, further ranks with ``_rank<rank>`` in the name and their own
+    count of episodes; ``env_id`` is unique. The JSON files tell of the first rank until the end of training,
+    when they tell of all.
 
     A resumed run removes the files after the last export of its checkpoint, for those steps are trained
     again. Where another run has written, ``paper_data_2`` and so on is taken. Memory does not grow beyond
@@ -72,7 +77,7 @@ class PaperExport(Callback):
         directory: Where to write; None takes ``<default_root_dir>/paper_data``.
         export_interval: Env steps between two exports, of all ranks. Less loses less when the machine dies,
             and makes more files.
-        detailed_logging: Whether to write ``reward_components_step_S.csv``.
+        detailed_logging: Whether to write ``reward_components_step_<step>.csv``.
         figure_interval_s: Shortest time in seconds between two figures.
 
     Raises:

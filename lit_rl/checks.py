@@ -19,8 +19,11 @@ AXES = {
     "B": "sample",
     "C": "critic",
     "D": "decision",
+    "E": "chosen environment",
     "F": "feature",
+    "G": "ground user",
     "H": "hidden unit",
+    "I": "run",
     "J": "token",
     "K": "finished episode",
     "L": "window step",
@@ -28,16 +31,19 @@ AXES = {
     "N": "environment",
     "O": "observation feature",
     "P": "parameter",
+    "Q": "peer",
     "R": "ring row",
     "S": "state feature",
     "T": "step",
     "U": "action dimension",
     "W": "token feature",
+    "X": "point",
 }
 """What each letter of an axis suffix counts, in the whole package. The line ``Axes: ...`` on top of a file
 repeats the letters that the file uses, in the plural. A window is a part of a rollout that is looked at as
 one piece: a chunk of a recurrent policy, or the steps of an n-step return. A decision holds a token for the
-team and one for each agent.
+team and one for each agent. Chosen environments are those that a call is about, such as those that begin an
+episode; a UAV serves ground users, and its peers are the other UAVs; a point is one place on a curve.
 """
 
 

@@ -2,6 +2,8 @@
 
 Six panels, 300 dots per inch, as wide as two columns of a paper, in colours that colour-blind readers tell
 apart (Okabe 2008). It imports no torch and reads only files, so it can be drawn again at any time.
+
+Axes: X points.
 """
 
 from __future__ import annotations
@@ -57,11 +59,11 @@ def moving_statistics(values: np.ndarray, window: int) -> tuple[np.ndarray, np.n
     """Mean and sample standard deviation of the last ``window`` values at each point.
 
     Args:
-        values: ``(R,)``.
+        values: ``(X,)``.
         window: Number of values; the first points have fewer.
 
     Returns:
-        Means ``(R,)`` and standard deviations ``(R,)``, 0 where there is one value only.
+        Means ``(X,)`` and standard deviations ``(X,)``, 0 where there is one value only.
     """
     offset = values.mean() if len(values) else 0.0  # the squares of large means would swallow the variance
     stop = np.arange(1, len(values) + 1)

@@ -213,7 +213,7 @@ def read_columns(directory: Path, kind: str, step: int | None = None) -> dict[st
         step: Leave later files out.
 
     Returns:
-        Each column ``(R,)`` float64, and ``rank``.
+        Each column ``(rows,)`` float64, and ``rank``.
     """
     names = HEADERS[kind].split(",")
     lines: list[str] = []

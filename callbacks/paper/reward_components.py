@@ -1,4 +1,7 @@
-"""Parts of the reward, summed over episodes that span batches."""
+"""Parts of the reward, summed over episodes that span batches.
+
+Axes: T steps, N environments, K finished episodes.
+"""
 
 from __future__ import annotations
 
@@ -47,17 +50,18 @@ def environment_reward(rollout: Rollout) -> Tensor:
 
 
 def episode_sums(values: np.ndarray, running: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum C quantities over the episodes that end within T steps, and over those that go on.
+    """Sum several quantities over the episodes that end within T steps, and over those that go on.
 
     Args:
-        values: ``(C, T, N)``.
-        running: ``(C, N)`` sums over the episodes that run before step 0.
+        values: ``(quantities, T, N)``.
+        running: ``(quantities, N)`` sums over the episodes that run before step 0.
         ends: ``(K,)`` int64, ``t * N + n`` of each episode end, ascending.
 
     Returns:
-        ``(C, K)`` sums in the order of ``ends``, and ``(C, N)`` what to pass as ``running`` next time.
+        ``(quantities, K)`` sums in the order of ``ends``, and the next ``running``, of shape
+        ``(quantities, N)``.
     """
-    total = values.cumsum(1) + running[:, None]  # (C, T, N) since the start of the episode before step 0
+    total = values.cumsum(1) + running[:, None]  # since the start of the episode before step 0
     step, env = np.divmod(ends, values.shape[2])
     at_end = total[:, step, env]
     order = np.lexsort((step, env))  # each environment's ends side by side

@@ -1,4 +1,7 @@
-"""Collects what one rank exports: rows that wait for the next file, and the numbers of the summary."""
+"""Collects what one rank exports: rows that wait for the next file, and the numbers of the summary.
+
+Axes: T steps, N environments.
+"""
 
 from __future__ import annotations
 

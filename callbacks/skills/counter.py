@@ -1,4 +1,7 @@
-"""Counts which skills a hierarchical policy uses: how often, how evenly, how often it changes."""
+"""Counts which skills a hierarchical policy uses: how often, how evenly, how often it changes.
+
+Axes: T steps, N environments.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Sums over the episodes that run in N environments, across the borders of rollouts."""
+"""Sums over the episodes that run in N environments, across the borders of rollouts.
+
+Axes: T steps, N environments, A agents, K finished episodes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A policy that acts uniformly at random: the warm-up of off-policy learning."""
+"""A policy that acts uniformly at random: the warm-up of off-policy learning.
+
+Axes: N environments, A agents.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``ReplayDataModule``: one batch is a block of minibatches, sampled after the matching env steps."""
+"""``ReplayDataModule``: one batch is a block of minibatches, sampled after the matching env steps.
+
+Axes: T steps, N environments.
+"""
 
 from __future__ import annotations
 

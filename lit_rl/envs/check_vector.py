@@ -1,6 +1,6 @@
 """Try a batch of environments and say in plain words where it breaks the ``VectorEnv`` protocol.
 
-Axes: T steps, N environments, A agents, K episodes that ended.
+Axes: T steps, N environments, A agents, K finished episodes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Curves for a chart: single runs, and the mean of a group with its interval, with few enough points."""
+"""Curves for a chart: single runs, and the mean of a group with its interval, with few enough points.
+
+Axes: I runs, X points.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,7 @@ def on_grid(curves: Sequence[Series], points: int = GRID_POINTS) -> tuple[np.nda
     """Interpolate curves to common steps.
 
     Returns:
-        Steps ``(G,)`` from the first to the last of any curve, and values ``(R, G)``; NaN where a curve has
+        Steps ``(X,)`` from the first to the last of any curve, and values ``(I, X)``; NaN where a curve has
         not begun or has ended, and where it is not finite.
     """
     steps = np.unique(np.concatenate([series.steps for series in curves]))

@@ -1,4 +1,7 @@
-"""The table of returns, in LaTeX with booktabs."""
+"""The table of returns, in LaTeX with booktabs.
+
+Axes: I runs.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class Row(NamedTuple):
     Attributes:
         environment: Its environment; rows of one environment stand together.
         method: Its learner, and what tells it from others.
-        scores: ``(R,)`` final return of each run.
+        scores: ``(I,)`` final return of each run.
         interval: Interquartile mean of them, with its interval.
         env_steps: Env steps that each run did.
     """

@@ -1,4 +1,7 @@
-"""Statistics over runs: the interquartile mean, and 95 % intervals by SciPy."""
+"""Statistics over runs: the interquartile mean, and 95 % intervals by SciPy.
+
+Axes: I runs.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def stratified_bootstrap(
     """Compute ``statistic`` of all values with its percentile bootstrap interval, resampled within strata.
 
     Args:
-        strata: One array ``(R, ...)`` of R runs for each environment; trailing axes are equal. A stratum of
+        strata: One array ``(I, ...)`` of I runs for each environment; trailing axes are equal. A stratum of
             one run cannot be resampled, so then there is no interval.
         statistic: Called with ``axis``, the axis of runs.
         num_resamples: More makes the ends of the interval less random.

@@ -1,4 +1,7 @@
-"""Tables of numbers, and JSON objects, as a run left them on disk: whole, still growing, or torn."""
+"""Tables of numbers, and JSON objects, as a run left them on disk: whole, still growing, or torn.
+
+Axes: X points.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ NOT_VALUES = ("timestamp", "source", "provenance")
 
 
 class Series(NamedTuple):
-    """Values over env steps, both ``(K,)`` float64; steps increase."""
+    """Values over env steps, both ``(X,)`` float64; steps increase."""
 
     steps: np.ndarray
     values: np.ndarray

@@ -1,6 +1,8 @@
 """Alice and Bob: one must stand on a button while the other stands on its diamond, for two such pairs.
 
 The environment of HMASD (Yang et al. 2023, NeurIPS, "Hierarchical Multi-Agent Skill Discovery"), batched.
+
+Axes: N environments, E chosen environments.
 """
 
 from __future__ import annotations
@@ -98,7 +100,7 @@ class AliceAndBob:
         return self.observe(everything)
 
     def restart(self, rows: np.ndarray) -> None:
-        """Begin the next episode of environments ``rows`` ``(K,)``."""
+        """Begin the next episode of environments ``rows`` ``(E,)``."""
         alice, bob = _start_cells(self._seed[rows], self._episode[rows])
         self._episode[rows] += 1
         self._t[rows] = 0
@@ -223,7 +225,7 @@ class AliceAndBob:
 
 
 def _start_cells(seed: np.ndarray, episode: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draw two different free cells, each ``(K,)``, from seed and number of the episode alone.
+    """Draw two different free cells, each ``(E,)``, from seed and number of the episode alone.
 
     It is number ``episode`` of the SplitMix64 stream (Steele 2014) that starts at the mixed seed.
     """

@@ -1,4 +1,7 @@
-"""A policy that solves Alice and Bob: an upper bound to compare learned ones with."""
+"""A policy that solves Alice and Bob: an upper bound to compare learned ones with.
+
+Axes: N environments.
+"""
 
 from __future__ import annotations
 

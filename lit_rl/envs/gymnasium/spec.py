@@ -3,6 +3,8 @@
 The library receives float32 for boxes of an observation (uint8 images stay uint8), and int64 counted from 0
 for discrete values and for the key ``action_mask``. An environment receives an action in its own dtype, boxes
 clipped to their bounds, discrete values counted from the ``start`` of the space.
+
+Axes: N environments.
 """
 
 from __future__ import annotations

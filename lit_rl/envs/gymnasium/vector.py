@@ -4,6 +4,8 @@ Gymnasium restarts finished episodes in three ways (``metadata["autoreset_mode"]
 observation returned is already the next episode's and the last one hides in ``info``. With *next-step* the
 call after the end of an episode only resets. *Disabled* leaves the reset to us. ``GymnasiumVectorEnv`` makes
 one ``Step`` of all three.
+
+Axes: N environments.
 """
 
 from __future__ import annotations

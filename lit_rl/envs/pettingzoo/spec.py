@@ -1,4 +1,7 @@
-"""Read from the spaces of a PettingZoo environment what its agents observe and do."""
+"""Read from the spaces of a PettingZoo environment what its agents observe and do.
+
+Axes: S state features.
+"""
 
 from __future__ import annotations
 

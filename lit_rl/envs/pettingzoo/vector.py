@@ -1,4 +1,7 @@
-"""Any PettingZoo ``ParallelEnv`` as a ``VectorEnv`` with an agent axis: N copies, one after the other."""
+"""Any PettingZoo ``ParallelEnv`` as a ``VectorEnv`` with an agent axis: N copies, one after the other.
+
+Axes: N environments, A agents, S state features.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +37,11 @@ EnvFn: TypeAlias = str | Mapping[str, Any] | Callable[..., Any]
 
 
 class ParallelVectorEnv:
-    """N copies of an environment of several agents. Axes: N environments, A agents, S state, C choices.
+    """Steps N copies of an environment of several agents, one after the other.
 
     - Observations ``(N, A, ...)`` are zero for agents that left the episode early (or have not joined it).
       With a global state, action masks or agents that may leave they are a dict: ``observation``, ``state``
-      ``(N, S)``, ``action_mask`` ``(N, A, C)`` (ones for agents that left) and ``alive`` ``(N, A)``.
+      ``(N, S)``, ``action_mask`` ``(N, A, choices)`` (ones for agents that left) and ``alive`` ``(N, A)``.
     - The global state is what ``env.state()`` returns, where it is implemented.
     - Action masks come from Dict observations with the keys ``observation`` and ``action_mask``, or from
       ``info["action_mask"]``.

@@ -1,4 +1,7 @@
-"""Random actions that an environment allows."""
+"""Random actions that an environment allows.
+
+Axes: N environments, A agents.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Compare the arrays that a batch of environments returns with what its ``spec`` declares.
 
-Axes: N environments, A agents, S features of the global state.
+Axes: N environments, A agents, S state features.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""How the traffic of the UAVs reaches a gateway: widest paths of at most H links, half-duplex.
+"""How the traffic of the UAVs reaches a gateway: widest paths of at most ``max_hops`` links, half-duplex.
 
 A relay cannot send and receive at once, so that a path of h links carries 1/h of its narrowest link. The
 traffic of different UAVs over one relay is not counted against each other: a documented simplification.
+
+Axes: N environments (networks), A agents (UAVs), Q peers.
 """
 
 from __future__ import annotations
@@ -32,23 +34,23 @@ class Routes(NamedTuple):
 
 @lru_cache(maxsize=16)
 def peers(num_uavs: int, xp: Library = NUMPY) -> Array:
-    """Indices of the P = A - 1 other UAVs of each UAV, ascending: ``(A, P)`` int64."""
+    """The indices of the A - 1 other UAVs of each UAV, ascending: ``(A, Q)`` int64."""
     everyone = np.arange(num_uavs)
     others = np.array([everyone[everyone != i] for i in everyone], np.int64).reshape(num_uavs, num_uavs - 1)
     others.setflags(write=False)
     return xp.asarray(others)
 
 
-def widest_paths(direct_NA: Array, links_NAP: Array, max_hops: int, xp: Library = NUMPY) -> Routes:
+def widest_paths(direct_NA: Array, links_NAQ: Array, max_hops: int, xp: Library = NUMPY) -> Routes:
     """Best route of each UAV over at most ``max_hops`` links.
 
-    With W_1 = ``direct`` and W_h(i) = max(W_{h-1}(i), max_p min(link(i, p), W_{h-1}(p))), a max-min product,
-    the capacity is max_h W_h / h. The fewest links win among equals.
+    With w_1 = ``direct`` and w_h(i) = max(w_{h-1}(i), max_q min(link(i, q), w_{h-1}(q))), a max-min product,
+    the capacity is max_h w_h / h. The fewest links win among equals.
 
     Args:
         direct_NA: Capacity of the link to the best gateway, 0 without one.
-        links_NAP: Capacity of the links to the peers (see :func:`peers`), 0 without one.
-        max_hops: H, at least 1.
+        links_NAQ: Capacity of the links to the peers (see :func:`peers`), 0 without one.
+        max_hops: Links of the longest path, at least 1.
         xp: The library that computes.
     """
     num_envs, num_uavs = direct_NA.shape
@@ -58,7 +60,7 @@ def widest_paths(direct_NA: Array, links_NAP: Array, max_hops: int, xp: Library 
     first = xp.arange(num_envs * num_uavs).reshape(num_envs, num_uavs) * (num_uavs - 1)
     via: list[Array] = []
     for length in range(2, min(max_hops, num_uavs) + 1):
-        through = xp.minimum(links_NAP, xp.take(width, others, 1))
+        through = xp.minimum(links_NAQ, xp.take(width, others, 1))
         peer = through.argmax(2)
         via.append(peer + (peer >= own))  # the index among all UAVs
         widest = xp.take(through, first + peer)  # far quicker than through.max(2)

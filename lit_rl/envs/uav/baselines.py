@@ -1,4 +1,7 @@
-"""Policies without learning, to compare with: random flight, staying, and flying to k-means centres."""
+"""Policies without learning, to compare with: random flight, staying, and flying to k-means centres.
+
+Axes: N environments (networks), E chosen environments, A agents (UAVs), G ground users.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +52,9 @@ class FlyToTargets:
     def __init__(self, **settings: Any) -> None:
         self._scenario = make_scenario(settings)
 
-    def plan(self, position_KA3: np.ndarray, users_KM2: np.ndarray) -> np.ndarray:
-        """Return where to fly, ``(K, A, 3)`` in m: here, where they are."""
-        return position_KA3
+    def plan(self, position_EA3: np.ndarray, users_EG2: np.ndarray) -> np.ndarray:
+        """Return where to fly, ``(E, A, 3)`` in m: here, where they are."""
+        return position_EA3
 
     def initial_carry(self, num_envs: int) -> Nested:
         """``target`` ``(N, A, 3)`` in m."""
@@ -105,12 +108,12 @@ class KMeans(FlyToTargets):
         self._num_relays, self._height_m = num_relays, height_m
         self._rng = np.random.default_rng(seed)
 
-    def plan(self, position_KA3: np.ndarray, users_KM2: np.ndarray) -> np.ndarray:
-        """Centres and relays in the order of their distance from the gateway: ``(K, A, 3)`` in m."""
+    def plan(self, position_EA3: np.ndarray, users_EG2: np.ndarray) -> np.ndarray:
+        """Centres and relays in the order of their distance from the gateway: ``(E, A, 3)`` in m."""
         gateway = np.array(self._scenario.gateways[0][:2])
-        centres = k_means(users_KM2, self._num_centres, self._rng)
+        centres = k_means(users_EG2, self._num_centres, self._rng)
         part = np.arange(1, self._num_relays + 1)[:, None] / (self._num_relays + 1)
-        relays = gateway + part * (centres.mean(1, keepdims=True) - gateway)  # (K, relays, 2)
+        relays = gateway + part * (centres.mean(1, keepdims=True) - gateway)  # (E, relays, 2)
         places = np.concatenate([relays, centres], 1)
         order = np.hypot(*np.moveaxis(places - gateway, -1, 0)).argsort(1)
         places = np.take_along_axis(places, order[..., None], 1)
@@ -118,18 +121,18 @@ class KMeans(FlyToTargets):
 
 
 def k_means(
-    points_KM2: np.ndarray, num_centres: int, rng: np.random.Generator, num_rounds: int = 15
+    points_EG2: np.ndarray, num_centres: int, rng: np.random.Generator, num_rounds: int = 15
 ) -> np.ndarray:
-    """Centres ``(K, C, 2)`` of K independent problems; a centre without points stays where it is."""
-    first = rng.random(points_KM2.shape[:2]).argsort(1)[:, :num_centres]
-    centres = np.take_along_axis(points_KM2, first[..., None], 1)
+    """Centres ``(E, centres, 2)`` of the users; a centre without users stays where it is."""
+    first = rng.random(points_EG2.shape[:2]).argsort(1)[:, :num_centres]
+    centres = np.take_along_axis(points_EG2, first[..., None], 1)
     for _ in range(num_rounds):
-        gap = points_KM2[:, :, None] - centres[:, None]
-        nearest = np.square(gap).sum(-1).argmin(-1)  # (K, M)
+        gap = points_EG2[:, :, None] - centres[:, None]
+        nearest = np.square(gap).sum(-1).argmin(-1)  # (E, G)
         for index in range(num_centres):
             is_mine = (nearest == index)[..., None]
             count = is_mine.sum(1)
-            mean = (points_KM2 * is_mine).sum(1) / np.maximum(count, 1)
+            mean = (points_EG2 * is_mine).sum(1) / np.maximum(count, 1)
             centres[:, index] = np.where(count > 0, mean, centres[:, index])
     return centres
 

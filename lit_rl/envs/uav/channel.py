@@ -2,6 +2,8 @@
 
 Al-Hourani, Kandeepan and Lardner 2014, "Optimal LAP Altitude for Maximum Coverage" (IEEE Wireless
 Communications Letters). The parameters of the four surroundings give the optimal elevations of that paper.
+
+Axes: N environments (networks), A agents (UAVs), G ground users.
 """
 
 from __future__ import annotations
@@ -75,7 +77,7 @@ def free_space_snr(
 
 
 def air_to_ground_snr(
-    flat2_NAM: Array,
+    flat2_NAG: Array,
     height_NA: Array,
     frequency_hz: float,
     place: Surrounding,
@@ -88,7 +90,7 @@ def air_to_ground_snr(
     Everything that does not depend on the geometry is folded into three constants.
 
     Args:
-        flat2_NAM: Squared horizontal distances in m2.
+        flat2_NAG: Squared horizontal distances in m2.
         height_NA: Heights in m, above 0.
         frequency_hz: Carrier.
         place: Surroundings of the users.
@@ -97,24 +99,24 @@ def air_to_ground_snr(
         xp: The library that computes.
 
     Returns:
-        ``(N, A, M)``.
+        ``(N, A, G)``.
     """
     height_NA1 = height_NA[..., None]
-    odds = xp.arctan2(height_NA1, xp.sqrt(flat2_NAM))
+    odds = xp.arctan2(height_NA1, xp.sqrt(flat2_NAG))
     odds *= -place.b * 180.0 / math.pi
     odds += place.a * place.b + math.log(place.a)
     xp.exp(odds, out=odds)  # odds of being blocked against being in sight
     odds += 1.0
     gain = xp.divide(math.log(10.0) / 10.0 * (place.blocked_db - place.line_of_sight_db), odds, out=odds)
     xp.exp(gain, out=gain)
-    squared_m2 = flat2_NAM + xp.square(height_NA1)
+    squared_m2 = flat2_NAG + xp.square(height_NA1)
     gain *= free_space_snr(squared_m2, frequency_hz, power_dbm - place.blocked_db, noise_level_dbm, xp)
     return gain
 
 
-def signal_to_interference(snr_NAM: Array, xp: Library = NUMPY) -> Array:
-    """SINR (not in dB) of user m at UAV a, all others disturbing: S_a / (1 + sum of the other S)."""
-    disturbance = snr_NAM.sum(1, keepdims=True) - snr_NAM
+def signal_to_interference(snr_NAG: Array, xp: Library = NUMPY) -> Array:
+    """SINR (not in dB) of user g at UAV a, all others disturbing: s_a / (1 + sum of the other s)."""
+    disturbance = snr_NAG.sum(1, keepdims=True) - snr_NAG
     xp.maximum(disturbance, 0.0, out=disturbance)  # a difference of rounded numbers
     disturbance += 1.0
-    return xp.divide(snr_NAM, disturbance, out=disturbance)
+    return xp.divide(snr_NAG, disturbance, out=disturbance)

@@ -1,4 +1,7 @@
-"""What a network reports of each step, by the names that ``record`` asks for."""
+"""What a network reports of each step, by the names that ``record`` asks for.
+
+Axes: N environments (networks), G ground users.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class Outcome(NamedTuple):
 
 
 def _jain_index(outcome: Outcome) -> Array:
-    """Fairness of the rates (Jain 1984): (sum r)^2 / (M sum r^2), 1 when all are equal; 0 when all are 0."""
+    """Fairness of the rates (Jain 1984): (sum r)^2 / (G sum r^2), 1 when all are equal; 0 when all are 0."""
     xp, rate = outcome.xp, outcome.signals.rate_mbps
     squares = rate.shape[1] * xp.square(rate).sum(1)
     return xp.square(rate.sum(1)) / xp.where(squares > 0.0, squares, 1.0)

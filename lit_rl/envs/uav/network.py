@@ -1,4 +1,7 @@
-"""``uav_bs_v0``: N UAV base-station networks in one call, as a ``VectorEnv``."""
+"""``uav_bs_v0``: many UAV base-station networks in one call, as a ``VectorEnv``.
+
+Axes: N environments (networks), E chosen environments, A agents (UAVs).
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,7 @@ class UAVNetwork:
         return self._to_host(self._reset(seed))
 
     def begin_episodes(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Begin new episodes in the networks ``rows`` ``(K,)``, wherever they are; obs ``(K, ...)``."""
+        """Begin new episodes in the networks ``rows`` ``(E,)``, wherever they are; obs ``(E, ...)``."""
         return self._to_host(self._begin_episodes(self._xp.asarray(rows)))
 
     def step(self, action: np.ndarray) -> Step:

@@ -1,4 +1,7 @@
-"""What each UAV sees, and the global state: features within [-1, 1], written straight into their arrays."""
+"""What each UAV sees, and the global state: features within [-1, 1], written straight into their arrays.
+
+Axes: N environments (networks), A agents (UAVs), G ground users, O observation features, S state features.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ _SNR_RANGE_DB = 40.0
 class Observer:
     """Makes observations and states.
 
-    Observation of one UAV (14 + 3G + 7(A-1) + 4K features, K nearest users):
+    Observation of one UAV (14, 3 a gateway, 7 a peer and 4 a nearest user):
         itself: position 3, velocity 3, energy left, load, one-hot of idle / serving / relay, links to the
-        gateway / H, backhaul capacity, time; each gateway: relative position 3; each other UAV: relative
-        position 3, SNR of the link in dB above the threshold, link exists, load, links to the gateway;
-        nearest users by horizontal distance: relative position 2, served by me, served by another.
-    State (9A + 4M + 3G + 1 features):
+        gateway / ``max_hops``, backhaul capacity, time; each gateway: relative position 3; each other UAV:
+        relative position 3, SNR of the link in dB above the threshold, link exists, load, links to the
+        gateway; nearest users by horizontal distance: relative position 2, served by me, served by another.
+    State (9A + 4G + 1 features, and 3 a gateway):
         each UAV: position 3, velocity 3, energy left, load, links to the gateway; each user: position 2,
         rate r as r / (r + minimum), connected; each gateway: position 3; time.
 
@@ -106,10 +109,10 @@ class Observer:
         """The nearest users; gathered by flat indices, which is what numpy does fastest."""
         xp = self._xp
         num_envs, uavs, users = signals.flat2.shape
-        near = smallest(rank_up(signals.flat2, xp), self._num_near, xp)  # (N, A, K)
+        near = smallest(rank_up(signals.flat2, xp), self._num_near, xp)  # (N, A, nearest)
         pair = xp.arange(num_envs * uavs).reshape(num_envs, uavs, 1) * users + near
         network = xp.arange(num_envs)[:, None, None]
-        east = pair + network * (uavs * users)  # index into the flat (N, 2, A, M)
+        east = pair + network * (uavs * users)  # index into the flat (N, 2, A, G)
         to_user = signals.to_user / self._scenario.area_m
         mine = xp.take(signals.serves, pair)
         served = xp.take(signals.serves.sum(1), network * users + near)
@@ -137,7 +140,7 @@ def positions_in(scenario: Scenario, state: np.ndarray) -> np.ndarray:
 
 
 def users_in(scenario: Scenario, state: np.ndarray) -> np.ndarray:
-    """Users ``(N, M, 2)`` in m, read back from a state ``(N, S)``."""
+    """Users ``(N, G, 2)`` in m, read back from a state ``(N, S)``."""
     start = STATE_UAV * scenario.num_uavs
     users = state[:, start : start + STATE_USER * scenario.num_users]
     return (users.reshape(-1, scenario.num_users, STATE_USER)[..., :2] + 1.0) * (scenario.area_m / 2)

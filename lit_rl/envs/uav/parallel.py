@@ -1,4 +1,7 @@
-"""``uav_bs_v0`` as a PettingZoo ``ParallelEnv``: one network, dicts by the names of the UAVs."""
+"""``uav_bs_v0`` as a PettingZoo ``ParallelEnv``: one network, dicts by the names of the UAVs.
+
+Axes: S state features.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The k smallest of each row by sorting integers, several times faster than ``argsort`` of floats."""
+"""The k smallest of each row by sorting integers, several times faster than ``argsort`` of floats.
+
+Axes: G ground users.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ def smallest(keys: Array, k: int, xp: Library = NUMPY) -> Array:
     """Return the indices of the k smallest keys of each row, ascending; of equals the lower comes first.
 
     Args:
-        keys: ``(..., M)`` int32.
-        k: Number of keys, at most M.
+        keys: ``(..., G)`` int32.
+        k: Number of keys, at most G.
         xp: The library that computes.
 
     Returns:

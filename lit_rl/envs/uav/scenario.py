@@ -1,4 +1,7 @@
-"""Holds every setting of the UAV base-station network, with its unit and its default."""
+"""Holds every setting of the UAV base-station network, with its unit and its default.
+
+Axes: A agents (UAVs), G ground users, O observation features, S state features.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +35,13 @@ class Scenario:
 
     Args:
         num_uavs: A, the agents.
-        num_users: M, people on the ground who want a connection.
+        num_users: G, people on the ground who want a connection.
         area_m: Side of the square area; x and y run from 0 to it.
         min_height_m: Lowest flight.
         max_height_m: Highest flight.
         gateways: ``(x, y, height)`` of each ground station that is wired to the core network.
-        start_distance_m: UAV i starts at most this far from gateway ``i % G`` along x and along y.
+        start_distance_m: UAV i starts at most this far from gateway ``i % len(gateways)`` along x and along
+            y.
         num_steps: Steps until an episode is truncated.
         step_s: Seconds per step.
         max_speed_m_s: Horizontal speed.
@@ -62,7 +66,7 @@ class Scenario:
         backhaul_power_dbm: Transmit power of a UAV there.
         gateway_power_dbm: Transmit power on links with a gateway.
         min_snr_db: Below it such a link does not exist.
-        max_hops: H, links of the longest route to a gateway.
+        max_hops: Links of the longest route to a gateway.
         sparse: Reward 1 once ``goal_coverage`` was held for ``goal_steps`` steps, else 0.
         goal_coverage: Fraction of connected users that is a success.
         goal_steps: Consecutive steps it must be held.
@@ -148,12 +152,12 @@ class Scenario:
 
     @property
     def num_observed(self) -> int:
-        """O, features one UAV observes: itself 14, gateways 3G, other UAVs 7(A-1), nearest users 4 each."""
+        """O, features one UAV observes: itself 14, each gateway 3, other UAV 7, and nearest user 4."""
         return 14 + 3 * len(self.gateways) + 7 * (self.num_uavs - 1) + 4 * self.num_nearest_users
 
     @property
     def num_state(self) -> int:
-        """S, features of the global state: UAVs 9A, users 4M, gateways 3G, time 1."""
+        """S, features of the global state: UAVs 9A, users 4G, each gateway 3, time 1."""
         return 9 * self.num_uavs + 4 * self.num_users + 3 * len(self.gateways) + 1
 
     @property

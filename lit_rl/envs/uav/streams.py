@@ -1,4 +1,7 @@
-"""Random numbers for thousands of environments in one call, without a generator object for each."""
+"""Random numbers for thousands of environments in one call, without a generator object for each.
+
+Axes: N environments (a stream each), E chosen environments.
+"""
 
 from __future__ import annotations
 
@@ -29,19 +32,19 @@ class Streams:
         self._count = np.zeros(num, np.uint64)
 
     def uniform(self, rows: np.ndarray, num: int) -> np.ndarray:
-        """The next ``num`` numbers in [0, 1) of the K streams ``rows``: ``(K, num)`` float64."""
+        """The next ``num`` numbers in [0, 1) of the E streams ``rows``: ``(E, num)`` float64."""
         index = self._count[rows, None] + np.arange(1, num + 1, dtype=np.uint64)
         self._count[rows] += np.uint64(num)
         bits = _mix(self._key[rows, None] + index * _STEP)
         return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def uniform_where(self, has_N: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray]:
-        """The K streams where ``has_N``, and their next ``num`` numbers: ``(K, num)`` float64."""
+        """The E streams where ``has_N``, and their next ``num`` numbers: ``(E, num)`` float64."""
         rows = np.flatnonzero(has_N)
         return rows, self.uniform(rows, num) if len(rows) else np.empty((0, num))
 
     def normal(self, rows: np.ndarray, num: int) -> np.ndarray:
-        """The next ``num`` standard normal numbers: ``(K, num)`` float64."""
+        """The next ``num`` standard normal numbers: ``(E, num)`` float64."""
         return box_muller(self.uniform(rows, 2 * ((num + 1) // 2)), num, NUMPY)
 
     def get_state(self) -> dict[str, Any]:
@@ -60,7 +63,7 @@ class Streams:
 
 
 def box_muller(uniform: Array, num: int, xp: Library) -> Array:
-    """``num`` standard normal numbers of each row of uniform ones (Box and Muller 1958): ``(K, num)``."""
+    """``num`` standard normal numbers of each row of uniform ones (Box and Muller 1958): ``(E, num)``."""
     pairs = uniform.shape[1] // 2
     radius, angle = xp.sqrt(-2.0 * xp.log1p(-uniform[:, :pairs])), 2.0 * math.pi * uniform[:, pairs:]
     return xp.concatenate([radius * xp.cos(angle), radius * xp.sin(angle)], 1)[:, :num]

@@ -1,4 +1,7 @@
-"""Torch on one device under the names of ``NumpyArrays``, in the meaning of numpy."""
+"""Torch on one device under the names of ``NumpyArrays``, in the meaning of numpy.
+
+Axes: N environments (networks), A agents (UAVs), G ground users.
+"""
 
 from __future__ import annotations
 
@@ -108,12 +111,12 @@ class TorchArrays:
 
     @staticmethod
     def einsum(pattern: str, x: Tensor, y: Tensor) -> Tensor:
-        """Sum of products over the letters N, A and M, single spaces between them.
+        """Sum of products over the letters N, A and G, single spaces between them.
 
         Multiplied and added one by one: as a product of matrices its precision would be that of the
         learner's setting (TF32), which is too coarse for thresholds.
         """
-        axes = ("N", "A", "M")
+        axes = ("N", "A", "G")
         names, result = pattern.split(" -> ")
         x, y = (
             array[tuple(slice(None) if letter in name else None for letter in axes)]

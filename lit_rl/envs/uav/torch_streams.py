@@ -1,4 +1,7 @@
-"""The random streams of ``streams.py`` on a device: the same numbers, in the wrapping int64 of torch."""
+"""The random streams of ``streams.py`` on a device: the same numbers, in the wrapping int64 of torch.
+
+Axes: N environments (a stream each), E chosen environments.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ class TorchStreams:
         self.set_state(Streams(seed, num).get_state())
 
     def uniform(self, rows: Tensor, num: int) -> Tensor:
-        """The next ``num`` numbers in [0, 1) of the K streams ``rows``: ``(K, num)`` float64."""
+        """The next ``num`` numbers in [0, 1) of the E streams ``rows``: ``(E, num)`` float64."""
         numbers = self._numbers(self._key[rows], self._count[rows], num)
         self._count[rows] += num
         return numbers
@@ -40,7 +43,7 @@ class TorchStreams:
         return slice(None), numbers
 
     def normal(self, rows: Tensor, num: int) -> Tensor:
-        """The next ``num`` standard normal numbers: ``(K, num)`` float64."""
+        """The next ``num`` standard normal numbers: ``(E, num)`` float64."""
         return box_muller(self.uniform(rows, 2 * ((num + 1) // 2)), num, self._xp)
 
     def _numbers(self, key: Tensor, count: Tensor, num: int) -> Tensor:

@@ -1,4 +1,7 @@
-"""Place the users, and let them walk."""
+"""Place the users, and let them walk.
+
+Axes: N environments (networks), E chosen environments, G ground users.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ _CENTRES = (0.15, 0.95)
 
 
 def place_users(scenario: Scenario, streams: Streams, rows: Array, xp: Library = NUMPY) -> Array:
-    """Positions of the users of K networks: ``(K, 2, M)`` float32 in m."""
+    """Positions of the users of E networks: ``(E, 2, G)`` float32 in m."""
     if scenario.placement == "uniform":
         users = anywhere(scenario, streams, rows)
     else:
@@ -21,7 +24,7 @@ def place_users(scenario: Scenario, streams: Streams, rows: Array, xp: Library =
 
 
 def anywhere(scenario: Scenario, streams: Streams, rows: Array) -> Array:
-    """M points in the area: ``(K, 2, M)``."""
+    """One point in the area for each user: ``(E, 2, G)``."""
     return _in_area(scenario, streams.uniform(rows, 2 * scenario.num_users))
 
 
@@ -33,7 +36,7 @@ def _clusters(scenario: Scenario, streams: Streams, rows: Array, xp: Library) ->
     """Each user belongs to one of 3 to 5 clusters, all equally likely."""
     num = xp.floor(_MIN_CLUSTERS + (_MAX_CLUSTERS + 1 - _MIN_CLUSTERS) * streams.uniform(rows, 1))
     centres = _centres(scenario, streams, rows, _MAX_CLUSTERS)
-    home = xp.astype(xp.floor(num * streams.uniform(rows, scenario.num_users)), xp.int64)  # (K, M)
+    home = xp.astype(xp.floor(num * streams.uniform(rows, scenario.num_users)), xp.int64)  # (E, G)
     return _around(scenario, streams, rows, xp.take_along_axis(centres, home[:, None], 2), xp)
 
 
@@ -58,8 +61,8 @@ def _around(scenario: Scenario, streams: Streams, rows: Array, centre: Array, xp
 def walk(
     scenario: Scenario,
     streams: Streams,
-    users_N2M: Array,
-    waypoints_N2M: Array,
+    users_N2G: Array,
+    waypoints_N2G: Array,
     xp: Library = NUMPY,
 ) -> None:
     """Walk one step of the random waypoint model (Johnson and Maltz 1996) without pauses, in place.
@@ -67,13 +70,13 @@ def walk(
     Who reaches a waypoint stays there for the rest of the step and draws the next one.
     """
     reach_m = scenario.walking_speed_m_s * scenario.step_s
-    way = waypoints_N2M - users_N2M
-    distance_NM = xp.hypot(way[:, 0], way[:, 1])
-    has_arrived = distance_NM <= reach_m
-    stride = xp.where(has_arrived, 1.0, reach_m / xp.maximum(distance_NM, reach_m))
-    users_N2M += way * xp.astype(stride, xp.float32)[:, None]
-    xp.clip(users_N2M, 0.0, scenario.area_m, out=users_N2M)
+    way = waypoints_N2G - users_N2G
+    distance_NG = xp.hypot(way[:, 0], way[:, 1])
+    has_arrived = distance_NG <= reach_m
+    stride = xp.where(has_arrived, 1.0, reach_m / xp.maximum(distance_NG, reach_m))
+    users_N2G += way * xp.astype(stride, xp.float32)[:, None]
+    xp.clip(users_N2G, 0.0, scenario.area_m, out=users_N2G)
     rows, chance = streams.uniform_where(has_arrived.any(1), 2 * scenario.num_users)
     if len(chance):
         fresh = xp.astype(_in_area(scenario, chance), xp.float32)
-        waypoints_N2M[rows] = xp.where(has_arrived[rows, None], fresh, waypoints_N2M[rows])
+        waypoints_N2G[rows] = xp.where(has_arrived[rows, None], fresh, waypoints_N2G[rows])

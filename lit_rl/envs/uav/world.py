@@ -1,4 +1,7 @@
-"""The moving parts of N networks: where UAVs and users are, and what the episode remembers."""
+"""The moving parts of N networks: where UAVs and users are, and what the episode remembers.
+
+Axes: N environments (networks), A agents (UAVs), G ground users.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,8 @@ class World(NamedTuple):
         velocity: ``(N, 3, A)`` float32, of the last step in m/s; less than was asked for at a border.
         power_w: ``(N, A)`` float32, propulsion in level flight during the last step.
         energy_j: ``(N, A)`` float32, used since the start of the episode.
-        users: ``(N, 2, M)`` float32 in m.
-        waypoints: ``(N, 2, M)`` float32, where the users walk to.
+        users: ``(N, 2, G)`` float32 in m.
+        waypoints: ``(N, 2, G)`` float32, where the users walk to.
         step_count: ``(N,)`` int64, since the start of the episode.
         streak: ``(N,)`` int64, steps for which the goal coverage has been held.
         reached: ``(N,)`` bool, the goal was reached in this episode.

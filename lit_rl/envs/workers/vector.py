@@ -1,4 +1,7 @@
-"""N environments divided over worker processes, for environments that are slow."""
+"""N environments divided over worker processes, for environments that are slow.
+
+Axes: N environments.
+"""
 
 from __future__ import annotations
 

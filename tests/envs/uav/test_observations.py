@@ -57,7 +57,7 @@ def test_nearest_users_equal_a_slow_twin() -> None:
     signals = env._evaluate(world)
     for n in range(4):
         for a in range(5):
-            way = (world.users[n] - world.position[n, :2, a, None]).T  # (M, 2)
+            way = (world.users[n] - world.position[n, :2, a, None]).T  # (G, 2)
             order = np.square(way).sum(1).argsort(kind="stable")[:10]
             mine = signals.serves[n, a, order]
             other = signals.serves[n][:, order].sum(0) - mine
