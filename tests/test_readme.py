@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
 import pytest
 
+from lit_rl.cli import main
 from lit_rl.metrics import METRICS, markdown_table
 
 ROOT = Path(__file__).parents[1]
@@ -29,3 +31,20 @@ def test_every_config_is_listed(config: Path):
 def test_every_file_it_names_exists():
     for name in re.findall(r"`((?:lit_rl|algos|notebooks|callbacks)/[\w./]+\.(?:py|ipynb))`", README):
         assert (ROOT / name).exists() or (ROOT / "lit_rl" / name).exists(), name
+
+
+FITS = [
+    line.partition("#")[0].split()[1:]
+    for line in README.splitlines()
+    if line.startswith("lit-rl fit ") and "runs/" not in line
+]
+
+
+@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
+@pytest.mark.parametrize("argv", FITS, ids=" ".join)
+def test_every_training_it_shows_is_understood(argv: list[str], capsys: pytest.CaptureFixture[str]):
+    """Configurations, layers and options of each command line exist."""
+    with contextlib.suppress(SystemExit):
+        main([*argv, "--print_config"])
+    printed = capsys.readouterr()
+    assert "class_path: lit_rl." in printed.out, printed.err
