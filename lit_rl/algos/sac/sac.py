@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from lit_rl import metrics
 from lit_rl.algos.action_box import ActionBox
+from lit_rl.algos.actor import Actor
 from lit_rl.algos.critics import Critics, target_of
 from lit_rl.algos.module import MatmulPrecision, RLModule
-from lit_rl.algos.sac.soft_actor import SoftActor
-from lit_rl.algos.sac.tanh_normal import TanhNormal
+from lit_rl.algos.sac.tanh_normal import TanhNormal, mean_and_log_std
 from lit_rl.checks import Count, Positive, Share, check_arguments
 from lit_rl.flat import FlatAdam, FlatParameters, Parameters, call_with
 from lit_rl.nested import map_nested
@@ -89,11 +89,12 @@ class SAC(RLModule):
     def build(self, spec: EnvSpec) -> None:
         """Create actor, critics, their targets and the temperature for ``spec``."""
         self.box = ActionBox(spec, "SAC")
-        self.actor = SoftActor(spec, self.hidden, self.encoder)
+        self.distribution = TanhNormal(spec.action.size)
+        outputs = self.distribution.num_outputs
+        self.actor = Actor(spec, self.hidden, self.encoder, outputs, mean_and_log_std)
         self.critics = Critics(spec, self.hidden, self.encoder, self.num_critics)
         self.targets = target_of(self.critics)
         self.log_temperature = nn.Parameter(torch.tensor([math.log(self.initial_temperature)]))
-        self.distribution = TanhNormal(spec.action.size)
         given = self._target_entropy
         self.target_entropy = -float(spec.action.size) if given == "auto" else float(given)
 

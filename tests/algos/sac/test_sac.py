@@ -12,7 +12,6 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from lit_rl import SAC, ReplayDataModule
-from lit_rl.algos.sac.soft_actor import SoftActor, default_init_mlp
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, ReplayBatch
@@ -215,24 +214,6 @@ def test_actions_are_in_the_units_of_the_environment():
     assert torch.allclose(greedy, torch.tensor([0.0, 5.0]))
 
 
-@torch.no_grad()
-def test_acting_in_numpy_equals_torch():
-    actor = SoftActor(SPEC, [8, 8], None)
-    obs = torch.randn(5, 3)
-    for fast, slow in zip(actor.fast(obs), actor(obs), strict=True):
-        torch.testing.assert_close(fast, slow)
-    double = actor.double().fast(obs)
-    assert double[0].dtype == torch.float64
-
-
-@torch.no_grad()
-def test_log_std_is_bounded():
-    actor = SoftActor(SPEC, [], None)
-    actor.network[-1].weight.zero_()
-    actor.network[-1].bias.copy_(torch.tensor([0.0, 0.0, 100.0, -100.0]))
-    assert actor(torch.zeros(1, 3))[1].tolist() == [[2.0, -20.0]]
-
-
 @pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])
 def test_trains_on_dict_observations_and_actions_of_two_axes(precision: str):
     data = ReplayDataModule(
@@ -312,9 +293,3 @@ def test_replay_data_for_a_learner_without_gamma():
     del module.gamma
     with pytest.raises(TypeError, match=r"ReplayDataModule needs a learner .* got SAC, which has no gamma"):
         fit(module, ReplayDataModule(ContinuousEpisodes57, warmup_steps=8))
-
-
-def test_default_init_mlp_ends_without_activation():
-    network = default_init_mlp([3, 4, 2], "relu")
-    assert [type(layer).__name__ for layer in network] == ["Linear", "ReLU", "Linear"]
-    assert network[0].weight.abs().max() <= 3**-0.5
