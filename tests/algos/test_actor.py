@@ -4,9 +4,7 @@ import torch
 
 from lit_rl.algos.actor import Actor, default_init_mlp
 from lit_rl.algos.critics import target_of
-from lit_rl.types import ActionSpec, EnvSpec, LeafSpec
-
-SPEC = EnvSpec("Toy-v0", LeafSpec([3]), ActionSpec("box", [2], low=[-2.0, 0.0], high=[2.0, 10.0]))
+from tests.replay_toys import SPEC
 
 
 @torch.no_grad()

@@ -9,61 +9,14 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Tensor
 
 from lit_rl import SAC, ReplayDataModule
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.envs.vector import make_vector_env
-from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, ReplayBatch
-from tests.toys import ContinuousEpisodes57, MatchingPair, Mixed, fit, make_trainer, parameters_of
-
-SPEC = EnvSpec("Toy-v0", LeafSpec([3]), ActionSpec("box", [2], low=[-2.0, 0.0], high=[2.0, 10.0]))
-
-
-def make_batch(num_updates: int = 1, batch_size: int = 16) -> ReplayBatch:
-    shape = (num_updates, batch_size)
-    none_ended = torch.empty(0)
-    return {
-        "obs": torch.randn(*shape, 3),
-        "action": torch.rand(*shape, 2) * torch.tensor([4.0, 10.0]) - torch.tensor([2.0, 0.0]),
-        "reward": torch.randn(shape),
-        "next_obs": torch.randn(*shape, 3),
-        "discount": torch.where(torch.rand(shape) < 0.3, 0.0, 0.9),
-        "new_steps": 8,
-        "num_envs": 1,
-        "random_steps": 0,
-        "replay_size": 100,
-        "metrics": {},
-        "episodes": {
-            "episode_return": none_ended,
-            "episode_length": none_ended,
-            "env_index": none_ended,
-            "end_step": none_ended,
-            "action_norm": none_ended,
-            "values": {},
-            "last_values": {},
-        },
-        "policy_version": 0,
-        "collect_s": 0.0,
-        "env_s": 0.0,
-        "sample_s": 0.0,
-    }
-
-
-class OneBatch:
-    def __init__(self, *batches: ReplayBatch) -> None:
-        self.batches = batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Any:
-        return iter(self.batches)
-
-
-def train(module: SAC, *batches: ReplayBatch) -> None:
-    torch.manual_seed(7)  # noise of the updates
-    make_trainer().fit(module, train_dataloaders=OneBatch(*batches), val_dataloaders=OneBatch())
+from lit_rl.types import ActionSpec, EnvSpec, LeafSpec
+from tests.replay_toys import SPEC, make_batch, train, unstacked
+from tests.toys import ContinuousEpisodes57, MatchingPair, Mixed, fit, parameters_of
 
 
 class Twin:
@@ -71,7 +24,7 @@ class Twin:
 
     def __init__(self, module: SAC, learning_rate: float, tau: float) -> None:
         self.actor = copy.deepcopy(module.actor.network)
-        self.critics = [self._unstack(module.critics.network, c) for c in range(module.num_critics)]
+        self.critics = [unstacked(module.critics.network, c) for c in range(module.num_critics)]
         self.targets = copy.deepcopy(self.critics)
         self.log_alpha = module.log_temperature.detach().clone().requires_grad_()
         critic_parameters = [p for critic in self.critics for p in critic.parameters()]
@@ -79,15 +32,6 @@ class Twin:
         self.critic_optimizer = torch.optim.Adam(critic_parameters, learning_rate)
         self.alpha_optimizer = torch.optim.Adam([self.log_alpha], learning_rate)
         self.tau = tau
-
-    @staticmethod
-    def _unstack(stacked: Any, c: int) -> nn.Sequential:
-        layers: list[nn.Module] = []
-        for weight, bias in zip(stacked.weights, stacked.biases, strict=True):
-            layer = nn.Linear(*weight.shape[1:])
-            layer.weight.data, layer.bias.data = weight[c].T.detach().clone(), bias[c, 0].detach().clone()
-            layers += [layer, nn.ReLU()]
-        return nn.Sequential(*layers[:-1])
 
     def sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_std = self.actor(obs).chunk(2, -1)
@@ -141,7 +85,7 @@ def check_against_twin(num_updates: int, num_critics: int, **arguments: Any) -> 
     close(module.log_temperature.detach(), twin.log_alpha.detach())
     for ours, theirs in ((module.critics, twin.critics), (module.targets, twin.targets)):
         for c in range(num_critics):
-            close(parameters_of(Twin._unstack(ours.network, c)), parameters_of(theirs[c]))
+            close(parameters_of(unstacked(ours.network, c)), parameters_of(theirs[c]))
     assert module.updates == num_updates
     assert module.env_steps == 8
 
