@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
+import numpy as np
 import torch
+from gymnasium import spaces
 from torch import nn
 
 from lit_rl.algos.critics import StackedMLP
@@ -44,6 +47,20 @@ def make_batch(num_updates: int = 1, batch_size: int = 16) -> ReplayBatch:
         "env_s": 0.0,
         "sample_s": 0.0,
     }
+
+
+class Line(gymnasium.Env):
+    """A bandit whose reward is the action, between 0 and 10."""
+
+    observation_space = spaces.Box(-1, 1, (1,), np.float32)
+    action_space = spaces.Box(0, 10, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        return np.zeros(1, np.float32), float(action[0]), True, False, {}
 
 
 class OneBatch:

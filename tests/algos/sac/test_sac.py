@@ -4,18 +4,15 @@ import copy
 from functools import partial
 from typing import Any
 
-import gymnasium
-import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
 from lit_rl import SAC, ReplayDataModule
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec
-from tests.replay_toys import SPEC, make_batch, train, unstacked
+from tests.replay_toys import SPEC, Line, make_batch, train, unstacked
 from tests.toys import ContinuousEpisodes57, MatchingPair, Mixed, fit, parameters_of
 
 
@@ -172,19 +169,6 @@ def test_trains_on_dict_observations_and_actions_of_two_axes(precision: str):
 
 
 def test_learns_the_better_of_two_ends():
-    """A bandit: the reward is the action, between 0 and 10."""
-
-    class Line(gymnasium.Env):
-        observation_space = spaces.Box(-1, 1, (1,), np.float32)
-        action_space = spaces.Box(0, 10, (1,), np.float32)
-
-        def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
-            super().reset(seed=seed)
-            return np.zeros(1, np.float32), {}
-
-        def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
-            return np.zeros(1, np.float32), float(action[0]), True, False, {}
-
     data = ReplayDataModule(Line, 4, steps_per_batch=16, batch_size=32, warmup_steps=64, batches_per_epoch=8)
     module = SAC(hidden=(16,), learning_rate=0.01, tau=0.05)
     logger = fit(module, data)
