@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lit_rl.algos.hmasd.hmasd import HMASD
     from lit_rl.algos.ppo.ppo import PPO
     from lit_rl.algos.sac.sac import SAC
+    from lit_rl.algos.td3.td3 import TD3
     from lit_rl.collect.evaluate import evaluate
     from lit_rl.collect.uniform import UniformPolicy
     from lit_rl.data.replay import ReplayDataModule
@@ -30,6 +31,7 @@ __all__ = [
     "HMASD",
     "PPO",
     "SAC",
+    "TD3",
     "Decision",
     "EnvSpec",
     "Policy",
@@ -49,6 +51,7 @@ _HOME = {
     "HMASD": "algos.hmasd.hmasd",
     "PPO": "algos.ppo.ppo",
     "SAC": "algos.sac.sac",
+    "TD3": "algos.td3.td3",
     "Decision": "types",
     "EnvSpec": "types",
     "Policy": "types",

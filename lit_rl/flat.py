@@ -6,7 +6,8 @@ the blending of targets are one operation each on a flat tensor. Axes: P paramet
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -19,8 +20,9 @@ Parameters: TypeAlias = dict[str, Tensor]
 """Parameters by their names in the module, as ``torch.func.functional_call`` takes them."""
 
 Loss: TypeAlias = Callable[..., tuple[Tensor, Any]]
-"""``loss(parameters, *inputs)`` returns a scalar loss and anything more, without gradient. ``parameters`` are
-to be used in place of the module's own; None means its own."""
+"""``loss(parameters, *inputs, *fixed)`` returns a scalar loss and anything more, without gradient.
+``parameters`` are to be used in place of the module's own, and each of ``fixed`` in place of those of another
+network that the loss uses without training it; None means its own."""
 
 
 class FlatParameters:
@@ -91,6 +93,24 @@ class FlatParameters:
         for parameter in self._parameters:
             parameter.requires_grad_(value)
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether gradients of the parameters are not computed, as those of targets."""
+        return not self._parameters[0].requires_grad
+
+
+@contextmanager
+def frozen(networks: Sequence[FlatParameters]) -> Iterator[None]:
+    """Freeze ``networks`` for as long as the context lasts; what was frozen before stays frozen."""
+    freed = [flat for flat in networks if not flat.is_frozen]
+    for flat in freed:
+        flat.requires_grad_(False)
+    try:
+        yield
+    finally:  # an update that breaks off must not leave them frozen
+        for flat in freed:
+            flat.requires_grad_(True)
+
 
 def call_with(parameters: Parameters | None, module: nn.Module, *inputs: Any) -> Any:
     """Call ``module`` with ``inputs``, and with ``parameters`` in place of its own unless they are None."""
@@ -131,20 +151,28 @@ class FlatAdam(torch.optim.Adam):
         self.flat.backward(loss)
         self._follow(self.flat.grad, self._max_grad_norm)
 
-    def minimize_fn(self, loss_fn: Loss, *inputs: Any) -> Any:
-        """Take one gradient step down ``loss_fn(parameters, *inputs)``, compiled where that was asked for.
+    def minimize_fn(self, loss_fn: Loss, *inputs: Any, fixed: Sequence[FlatParameters] = ()) -> Any:
+        """Take one gradient step down ``loss_fn(parameters, *inputs, *fixed)``, compiled where asked for.
+
+        Args:
+            loss_fn: The loss.
+            inputs: What it is given.
+            fixed: Other networks that the loss uses (critics, targets), the same ones at every step. They
+                are not trained by it: no gradient of their parameters is computed.
 
         Returns:
             What the function returned beside the loss.
         """
         if not self.is_compiled:
-            loss, more = loss_fn(None, *inputs)
-            self.minimize(loss)
+            with frozen(fixed):
+                loss, more = loss_fn(None, *inputs, *(None for _ in fixed))
+                self.minimize(loss)
             return more
         is_alone, clip = self._ranks.size == 1, self._max_grad_norm
         if loss_fn not in self._compiled:  # over several ranks the mean gradient is clipped, outside
-            self._compiled[loss_fn] = compile_gradient(loss_fn, self.flat, clip if is_alone else None)
-        grad, more = self._compiled[loss_fn](self.flat.tensor.detach(), *inputs)
+            self._compiled[loss_fn] = compile_gradient(loss_fn, self.flat, clip if is_alone else None, fixed)
+        constants = [flat.tensor.detach() for flat in fixed]
+        grad, more = self._compiled[loss_fn](self.flat.tensor.detach(), constants, *inputs)
         self._follow(grad, None if is_alone else clip)
         return more
 
@@ -213,7 +241,7 @@ def clip_factor(grad: Tensor, max_norm: float) -> Tensor:
 
 
 def compile_gradient(
-    loss: Loss, flat: FlatParameters, max_grad_norm: float | None
+    loss: Loss, flat: FlatParameters, max_grad_norm: float | None, fixed: Sequence[FlatParameters] = ()
 ) -> Callable[..., tuple[Tensor, Any]]:
     """Compile the gradient of ``loss`` over a flat parameter, clipped, as one graph.
 
@@ -221,17 +249,19 @@ def compile_gradient(
         loss: The loss of the module that became flat.
         flat: Its parameters.
         max_grad_norm: Largest norm of the gradient; None does not clip.
+        fixed: Parameters of the other networks that ``loss`` uses.
 
     Returns:
-        A function of parameters (P,) and the inputs of ``loss``, which returns the gradient (P,) and what
-        ``loss`` returned beside its value.
+        A function of parameters (P,), a list of the flat tensors of ``fixed``, and the inputs of ``loss``,
+        which returns the gradient (P,) and what ``loss`` returned beside its value.
     """
 
-    def of_flat(parameters_P: Tensor, *inputs: Any) -> tuple[Tensor, Any]:
-        return loss(flat.unflatten(parameters_P), *inputs)
+    def of_flat(parameters_P: Tensor, constants: list[Tensor], *inputs: Any) -> tuple[Tensor, Any]:
+        others = [other.unflatten(tensor) for other, tensor in zip(fixed, constants, strict=True)]
+        return loss(flat.unflatten(parameters_P), *inputs, *others)
 
-    def gradient(parameters_P: Tensor, *inputs: Any) -> tuple[Tensor, Any]:
-        grad_P, (_, more) = torch.func.grad_and_value(of_flat, has_aux=True)(parameters_P, *inputs)
+    def gradient(parameters_P: Tensor, constants: list[Tensor], *inputs: Any) -> tuple[Tensor, Any]:
+        grad_P, (_, more) = torch.func.grad_and_value(of_flat, has_aux=True)(parameters_P, constants, *inputs)
         if max_grad_norm is not None:
             grad_P = grad_P * clip_factor(grad_P, max_grad_norm)
         return grad_P, more

@@ -162,9 +162,9 @@ REPLAY_ERROR = "update/replay_error"
 REPLAY_ERROR_HIGH = "update/replay_error_coordinator"
 
 METRICS: dict[str, Metric] = {
-    LOSS_POLICY: Metric("PPO: Schulman 2017, eq. 7; SAC: Haarnoja 2018, eq. 7; mean over minibatches"),
+    LOSS_POLICY: Metric("PPO: Schulman 2017, eq. 7; SAC: Haarnoja 2018, eq. 7; TD3: -Q_1(s, pi(s)); mean"),
     LOSS_VALUE: Metric("Error of PPO's value as it is trained (squared or Huber), without value_coef; mean"),
-    LOSS_CRITIC: Metric("Sum over critics of the squared error against the soft target; mean"),
+    LOSS_CRITIC: Metric("Sum over critics of the squared error against the target; mean over minibatches"),
     LOSS_TEMPERATURE: Metric("-alpha * (mean log-probability + target entropy); mean over minibatches"),
     LOSS_TOTAL: Metric("What PPO back-propagates (Schulman 2017, eq. 9), mean; HMASD: sum over its networks"),
     ENTROPY: Metric("Entropy of the policy: PPO before the update, SAC the mean of -log-probability", "nat"),
@@ -175,7 +175,7 @@ METRICS: dict[str, Metric] = {
     EXPLAINED_VARIANCE: Metric("1 - Var(return - value) / Var(return) on the rollout, before the update"),
     Q_MEAN: Metric("Mean over critics and minibatches of Q(s, a) on replayed transitions"),
     EPOCHS: Metric("Epochs of the update that were done; fewer than asked when target_kl stopped it"),
-    GRADIENT_STEPS: Metric("Optimizer steps since the start of training (of the policy)"),
+    GRADIENT_STEPS: Metric("Optimizer steps so far, of the policy (TD3: of the critics)"),
     POLICY_VERSION: Metric("Batches trained on since the start of training"),
     UPDATE_SECONDS: Metric("Wall time of training_step, the device synchronised", "s"),
     COLLECT_SECONDS: Metric("Wall time of collecting the batch", "s"),
@@ -230,7 +230,7 @@ METRICS: dict[str, Metric] = {
     SAC_ENTROPY: Metric("Equal to `policy/entropy`, of SAC", "nat"),
     SAC_TEMPERATURE: Metric("Equal to `policy/temperature`"),
     SAC_TEMPERATURE_LOSS: Metric("Equal to `loss/temperature`"),
-    LEARNER_UPDATES: Metric("Optimizer steps of the policy; axis of `sac/*`, `learner/*`, `timer/*` in W&B"),
+    LEARNER_UPDATES: Metric("Equal to `update/gradient_steps`; axis of `sac/*`, `learner/*` and `timer/*`"),
     LEARNER_REPLAY_SIZE: Metric("Transitions in the replay ring of this rank"),
     TIMER_ACT: Metric("Collection of the batch outside `VectorEnv.step`: policy and storage", "s"),
     TIMER_ENV: Metric("Collection of the batch inside `VectorEnv.step`", "s"),

@@ -1,6 +1,9 @@
-"""Losses of learners with critics Q(s, a), as SAC has them (Haarnoja 2018, arXiv:1812.05905); pure functions.
+"""Losses of learners with critics Q(s, a), as pure functions.
 
-Axes: C critics, B samples (transitions). Everything runs inside ``torch.compile(fullgraph=True)``.
+They are those of SAC (Haarnoja 2018, arXiv:1812.05905) and of TD3 (Fujimoto 2018, arXiv:1802.09477).
+Everything runs inside ``torch.compile(fullgraph=True)``.
+
+Axes: C critics, B samples (transitions), U action dimensions.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ def critic_loss(q_CB: Tensor, target_B: Tensor) -> Tensor:
 
     Args:
         q_CB: Values of the stored actions by each critic, (C, B).
-        target_B: Targets, for SAC from :func:`soft_target`, (B,).
+        target_B: Targets (B,), of SAC from :func:`soft_target`, of TD3 from :func:`clipped_double_q_target`.
     """
     check_shapes(q_CB=q_CB, target_B=target_B)
     return (q_CB - target_B).square().mean(1).sum()
@@ -74,3 +77,43 @@ def temperature_gradient(log_alpha: Tensor, mean_log_prob: Tensor, target_entrop
         above its target.
     """
     return -log_alpha.detach().exp() * (mean_log_prob.detach() + target_entropy)
+
+
+def smoothed_action(action_BU: Tensor, noise_BU: Tensor, std: float, clip: float) -> Tensor:
+    """Compute clip(a + clip(std * noise, -c, c), -1, 1), which targets look at (Fujimoto 2018, alg. 1).
+
+    Args:
+        action_BU: Actions of the *target* actor in [-1, 1], (B, U).
+        noise_BU: Standard normal, (B, U); the caller draws it, so that compiled code can be replayed.
+        std: Standard deviation of what is added.
+        clip: Largest absolute value c of what is added.
+    """
+    check_shapes(action_BU=action_BU, noise_BU=noise_BU)
+    return (action_BU + (std * noise_BU).clamp(-clip, clip)).clamp(-1.0, 1.0)
+
+
+def clipped_double_q_target(reward_B: Tensor, discount_B: Tensor, next_q_CB: Tensor) -> Tensor:
+    """Compute the target r + discount * min over critics of Q'(s', a') (Fujimoto 2018, eq. 10).
+
+    Args:
+        reward_B: Reward, or the discounted sum of n rewards, (B,).
+        discount_B: Factor of what follows, gamma^n, and 0 where the task ended, (B,).
+        next_q_CB: Values by the *target* critics of the next observation and :func:`smoothed_action`, (C, B).
+
+    Returns:
+        Targets (B,), without gradient.
+    """
+    check_shapes(next_q_CB=next_q_CB, reward_B=reward_B, discount_B=discount_B)
+    with torch.no_grad():
+        return reward_B + discount_B * next_q_CB.amin(0)
+
+
+def deterministic_policy_loss(q_CB: Tensor) -> Tensor:
+    """Average -Q_1(s, a) over samples, by the first critic alone (Fujimoto 2018, algorithm 1).
+
+    Args:
+        q_CB: Values by each critic of the policy's own actions, (C, B); gradients must reach the actions, not
+            the critics.
+    """
+    check_shapes(q_CB=q_CB)
+    return -q_CB[0].mean()

@@ -19,7 +19,7 @@ import lit_rl
 import lit_rl.algos
 import lit_rl.collect
 import lit_rl.data
-from lit_rl import HMASD, PPO, SAC, ReplayDataModule, RolloutDataModule
+from lit_rl import HMASD, PPO, SAC, TD3, ReplayDataModule, RolloutDataModule
 from lit_rl.algos.module import RLModule
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.envs.vector import make_vector_env
@@ -96,6 +96,17 @@ def sac_pendulum(batches: int) -> tuple[RLModule, LightningDataModule]:
     )  # fmt: skip
 
 
+def td3_pendulum(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """A policy that moves at every third update, which batches of 16 updates do not divide."""
+    return (
+        TD3(hidden=(16, 16), learning_rate=1e-3, policy_delay=3, max_grad_norm=5.0),
+        ReplayDataModule(
+            "Pendulum-v1", 2, steps_per_batch=16, batch_size=16, warmup_steps=50, capacity=150,
+            batches_per_epoch=batches, eval_episodes=2, seed=8, check=False,
+        ),
+    )  # fmt: skip
+
+
 def hmasd(batches: int) -> tuple[RLModule, LightningDataModule]:
     """Memory, skills beside the observations, both levels normalised."""
     return (
@@ -134,6 +145,7 @@ CASES: dict[str, Make] = {
         ppo_halfcheetah,
         mappo,
         sac_pendulum,
+        td3_pendulum,
         hmasd,
         hmasd_last_layer,
     )

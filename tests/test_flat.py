@@ -149,6 +149,34 @@ def test_frozen_parameters_get_no_gradient_and_pass_it_on():
     assert flat.grad.norm() > 0
 
 
+def test_fixed_networks_pass_gradients_on_get_none_and_are_freed_again():
+    trained, critic, target = network(), nn.Linear(2, 1), nn.Linear(2, 1).requires_grad_(False)
+    adam = FlatAdam(trained, 0.1)
+    fixed = FlatParameters(critic), FlatParameters(target, ["weight", "bias"])
+    before, seen = adam.flat.tensor.detach().clone(), []
+
+    def loss_fn(
+        parameters: Parameters | None, x: Tensor, of_critic: Parameters | None, of_target: Parameters | None
+    ) -> tuple[Tensor, int]:
+        seen.append((parameters, of_critic, of_target, critic.weight.requires_grad))
+        hidden = call_with(parameters, trained, x)
+        loss = call_with(of_critic, critic, hidden) + call_with(of_target, target, hidden)
+        return loss.sum(), 7
+
+    assert adam.minimize_fn(loss_fn, torch.ones(1, 3), fixed=fixed) == 7
+    assert seen == [(None, None, None, False)]
+    assert (adam.flat.tensor - before).norm() > 0
+    assert critic.weight.grad is None
+    assert [flat.is_frozen for flat in fixed] == [False, True]
+
+    def broken(*_: object) -> tuple[Tensor, int]:
+        raise ConnectionError("it breaks off")
+
+    with pytest.raises(ConnectionError):
+        adam.minimize_fn(broken, fixed=fixed)
+    assert [flat.is_frozen for flat in fixed] == [False, True]
+
+
 def test_parameters_without_gradient_are_left_out():
     module = network()
     module[0].weight.requires_grad_(False)

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
-from lit_rl import HMASD, PPO, SAC, ReplayDataModule, RolloutDataModule
+from lit_rl import HMASD, PPO, SAC, TD3, ReplayDataModule, RolloutDataModule
 from lit_rl.algos.export import example_observation, export_policy, load_policy
 from lit_rl.algos.module import RLModule
 from lit_rl.nested import map_nested
@@ -26,7 +26,7 @@ from tests.toys import ContinuousEpisodes57, Episodes57, MatchingPair, Mixed, ma
 
 def trained(folder: Path, module: RLModule, env: Any) -> Path:
     """A checkpoint of a short training."""
-    if isinstance(module, SAC):
+    if isinstance(module, SAC | TD3):
         data: Any = ReplayDataModule(
             env, warmup_steps=8, steps_per_batch=8, batch_size=8, batches_per_epoch=1
         )
@@ -65,8 +65,9 @@ def observations(spec: EnvSpec, num_envs: int) -> Any:
         ),
         (SAC(hidden=(8,)), ContinuousEpisodes57),
         (SAC(hidden=(8,)), partial(Mixed, "box")),
+        (TD3(hidden=(8,)), ContinuousEpisodes57),
     ],
-    ids=["ppo", "ppo-box", "ppo-dict", "ppo-agents", "ppo-numbers", "ppo-state", "sac", "sac-dict"],
+    ids=["ppo", "ppo-box", "ppo-dict", "ppo-agents", "ppo-numbers", "ppo-state", "sac", "sac-dict", "td3"],
 )
 def test_exported_file_acts_like_the_learner(tmp_path: Path, module: RLModule, env: Any):
     checkpoint = trained(tmp_path, module, env)

@@ -7,25 +7,23 @@ targets. Axes: M minibatches, B samples (transitions), C critics, U action dimen
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from lit_rl import metrics
 from lit_rl.algos.action_box import ActionBox
+from lit_rl.algos.actor import Actor
 from lit_rl.algos.critics import Critics, target_of
+from lit_rl.algos.minibatches import Minibatch, minibatches
 from lit_rl.algos.module import MatmulPrecision, RLModule
-from lit_rl.algos.sac.soft_actor import SoftActor
-from lit_rl.algos.sac.tanh_normal import TanhNormal
+from lit_rl.algos.sac.tanh_normal import TanhNormal, mean_and_log_std
 from lit_rl.checks import Count, Positive, Share, check_arguments
-from lit_rl.flat import FlatAdam, FlatParameters, Parameters, call_with
-from lit_rl.nested import map_nested
+from lit_rl.flat import FlatParameters, Parameters, call_with
 from lit_rl.nets import EncoderFactory
 from lit_rl.q_losses import critic_loss, soft_policy_loss, soft_target, temperature_gradient
 from lit_rl.types import Decision, EnvSpec, Nested, ReplayBatch
-
-Minibatch = dict[str, Any]
 
 
 class SAC(RLModule):
@@ -89,11 +87,12 @@ class SAC(RLModule):
     def build(self, spec: EnvSpec) -> None:
         """Create actor, critics, their targets and the temperature for ``spec``."""
         self.box = ActionBox(spec, "SAC")
-        self.actor = SoftActor(spec, self.hidden, self.encoder)
+        self.distribution = TanhNormal(spec.action.size)
+        outputs = self.distribution.num_outputs
+        self.actor = Actor(spec, self.hidden, self.encoder, outputs, mean_and_log_std)
         self.critics = Critics(spec, self.hidden, self.encoder, self.num_critics)
         self.targets = target_of(self.critics)
         self.log_temperature = nn.Parameter(torch.tensor([math.log(self.initial_temperature)]))
-        self.distribution = TanhNormal(spec.action.size)
         given = self._target_entropy
         self.target_entropy = -float(spec.action.size) if given == "auto" else float(given)
 
@@ -119,22 +118,18 @@ class SAC(RLModule):
         """Make M updates, one after the other (Haarnoja 2018, algorithm 1)."""
         self.begin_batch(batch, is_on_policy=False)
         actor_optimizer, critic_optimizer, temperature_optimizer = self.raw_optimizers()
-        obs, next_obs, action = batch["obs"], batch["next_obs"], self.box.from_env(batch["action"])
-        num_updates, batch_size, size = action.shape
-        dtype = self.log_temperature.dtype
-        noise = torch.randn(2, num_updates, batch_size, size, device=action.device, dtype=dtype)
+        num_updates, batch_size = batch["reward"].shape
+        shape = (2, num_updates, batch_size, self.distribution.size)
+        noise = torch.randn(shape, device=self.device, dtype=self.log_temperature.dtype)
         logged = []
-        for m in range(num_updates):
-            minibatch = {
-                "obs": map_nested(lambda leaf: leaf[m], obs),  # noqa: B023
-                "next_obs": map_nested(lambda leaf: leaf[m], next_obs),  # noqa: B023
-                "action": action[m],
-                "reward": batch["reward"][m],
-                "discount": batch["discount"][m],
-                "temperature": self.log_temperature.detach().exp(),
-            }
-            loss_of_critics, q_mean = self._critic_step(critic_optimizer, minibatch, noise[0, m])
-            loss_of_actor, log_prob = self._actor_step(actor_optimizer, minibatch, noise[1, m])
+        for m, minibatch in enumerate(minibatches(batch, self.box)):
+            minibatch["temperature"] = self.log_temperature.detach().exp()
+            loss_of_critics, q_mean = critic_optimizer.minimize_fn(
+                self._critic_loss, minibatch, noise[0, m], fixed=(self._flat_actor, self._flat_targets)
+            )
+            loss_of_actor, log_prob = actor_optimizer.minimize_fn(
+                self._actor_loss, minibatch, noise[1, m], fixed=(self._flat_critics,)
+            )
             if self.learn_temperature:
                 gradient = temperature_gradient(self.log_temperature.detach(), log_prob, self.target_entropy)
                 self.log_temperature.grad = self.ranks.mean(gradient.view(1))
@@ -158,36 +153,15 @@ class SAC(RLModule):
             values[metrics.LOSS_TEMPERATURE] = -temperature * (log_prob + self.target_entropy)
         return values
 
-    def _critic_step(
-        self, optimizer: FlatAdam, minibatch: Minibatch, noise_BU: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        others = (self._flat_actor, self._flat_targets) if optimizer.is_compiled else ()
-        detached = (flat.tensor.detach() for flat in others)
-        return optimizer.minimize_fn(self._critic_loss, minibatch, noise_BU, *detached)
-
-    def _actor_step(
-        self, optimizer: FlatAdam, minibatch: Minibatch, noise_BU: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        if optimizer.is_compiled:
-            critics_P = self._flat_critics.tensor.detach()
-            return optimizer.minimize_fn(self._actor_loss, minibatch, noise_BU, critics_P)
-        self._flat_critics.requires_grad_(False)  # their weight gradients would be computed and thrown away
-        try:
-            return optimizer.minimize_fn(self._actor_loss, minibatch, noise_BU)
-        finally:  # an update that breaks off here must not leave them frozen
-            self._flat_critics.requires_grad_(True)
-
     def _critic_loss(
         self,
         parameters: Parameters | None,
         minibatch: Minibatch,
         noise_BU: Tensor,
-        actor_P: Tensor | None = None,
-        targets_P: Tensor | None = None,
+        actor: Parameters | None,
+        targets: Parameters | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Compute the loss of the critics (Haarnoja 2018, eqs. 5, 6), and, to log, it and the mean Q."""
-        actor = None if actor_P is None else self._flat_actor.unflatten(actor_P)
-        targets = None if targets_P is None else self._flat_targets.unflatten(targets_P)
         with torch.no_grad():
             mean, log_std = call_with(actor, self.actor, minibatch["next_obs"])
             next_action, log_prob = self.distribution.sample_with_log_prob(mean, log_std, noise_BU)
@@ -204,10 +178,9 @@ class SAC(RLModule):
         parameters: Parameters | None,
         minibatch: Minibatch,
         noise_BU: Tensor,
-        critics_P: Tensor | None = None,
+        critics: Parameters | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Compute the loss of the policy (Haarnoja 2018, eq. 7), and, to log, it and the mean log pi."""
-        critics = None if critics_P is None else self._flat_critics.unflatten(critics_P)
         mean, log_std = call_with(parameters, self.actor, minibatch["obs"])
         action, log_prob_B = self.distribution.sample_with_log_prob(mean, log_std, noise_BU)
         q_CB = call_with(critics, self.critics, minibatch["obs"], action)

@@ -11,6 +11,14 @@ from torch.nn import functional as F
 
 from lit_rl.distributions import HALF_LOG_2PI, precise
 
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+
+
+def mean_and_log_std(outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Split the last layer of an actor (..., 2 * U) into means and bounded log standard deviations."""
+    mean, log_std = outputs.chunk(2, -1)
+    return mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+
 
 @dataclass(frozen=True)
 class TanhNormal:

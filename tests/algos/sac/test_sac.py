@@ -4,67 +4,16 @@ import copy
 from functools import partial
 from typing import Any
 
-import gymnasium
-import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Tensor
 
 from lit_rl import SAC, ReplayDataModule
-from lit_rl.algos.sac.soft_actor import SoftActor, default_init_mlp
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.envs.vector import make_vector_env
-from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, ReplayBatch
-from tests.toys import ContinuousEpisodes57, MatchingPair, Mixed, fit, make_trainer, parameters_of
-
-SPEC = EnvSpec("Toy-v0", LeafSpec([3]), ActionSpec("box", [2], low=[-2.0, 0.0], high=[2.0, 10.0]))
-
-
-def make_batch(num_updates: int = 1, batch_size: int = 16) -> ReplayBatch:
-    shape = (num_updates, batch_size)
-    none_ended = torch.empty(0)
-    return {
-        "obs": torch.randn(*shape, 3),
-        "action": torch.rand(*shape, 2) * torch.tensor([4.0, 10.0]) - torch.tensor([2.0, 0.0]),
-        "reward": torch.randn(shape),
-        "next_obs": torch.randn(*shape, 3),
-        "discount": torch.where(torch.rand(shape) < 0.3, 0.0, 0.9),
-        "new_steps": 8,
-        "num_envs": 1,
-        "random_steps": 0,
-        "replay_size": 100,
-        "metrics": {},
-        "episodes": {
-            "episode_return": none_ended,
-            "episode_length": none_ended,
-            "env_index": none_ended,
-            "end_step": none_ended,
-            "action_norm": none_ended,
-            "values": {},
-            "last_values": {},
-        },
-        "policy_version": 0,
-        "collect_s": 0.0,
-        "env_s": 0.0,
-        "sample_s": 0.0,
-    }
-
-
-class OneBatch:
-    def __init__(self, *batches: ReplayBatch) -> None:
-        self.batches = batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Any:
-        return iter(self.batches)
-
-
-def train(module: SAC, *batches: ReplayBatch) -> None:
-    torch.manual_seed(7)  # noise of the updates
-    make_trainer().fit(module, train_dataloaders=OneBatch(*batches), val_dataloaders=OneBatch())
+from lit_rl.types import ActionSpec, EnvSpec, LeafSpec
+from tests.replay_toys import SPEC, Line, make_batch, train, unstacked
+from tests.toys import ContinuousEpisodes57, MatchingPair, Mixed, fit, parameters_of
 
 
 class Twin:
@@ -72,7 +21,7 @@ class Twin:
 
     def __init__(self, module: SAC, learning_rate: float, tau: float) -> None:
         self.actor = copy.deepcopy(module.actor.network)
-        self.critics = [self._unstack(module.critics.network, c) for c in range(module.num_critics)]
+        self.critics = [unstacked(module.critics.network, c) for c in range(module.num_critics)]
         self.targets = copy.deepcopy(self.critics)
         self.log_alpha = module.log_temperature.detach().clone().requires_grad_()
         critic_parameters = [p for critic in self.critics for p in critic.parameters()]
@@ -80,15 +29,6 @@ class Twin:
         self.critic_optimizer = torch.optim.Adam(critic_parameters, learning_rate)
         self.alpha_optimizer = torch.optim.Adam([self.log_alpha], learning_rate)
         self.tau = tau
-
-    @staticmethod
-    def _unstack(stacked: Any, c: int) -> nn.Sequential:
-        layers: list[nn.Module] = []
-        for weight, bias in zip(stacked.weights, stacked.biases, strict=True):
-            layer = nn.Linear(*weight.shape[1:])
-            layer.weight.data, layer.bias.data = weight[c].T.detach().clone(), bias[c, 0].detach().clone()
-            layers += [layer, nn.ReLU()]
-        return nn.Sequential(*layers[:-1])
 
     def sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_std = self.actor(obs).chunk(2, -1)
@@ -142,7 +82,7 @@ def check_against_twin(num_updates: int, num_critics: int, **arguments: Any) -> 
     close(module.log_temperature.detach(), twin.log_alpha.detach())
     for ours, theirs in ((module.critics, twin.critics), (module.targets, twin.targets)):
         for c in range(num_critics):
-            close(parameters_of(Twin._unstack(ours.network, c)), parameters_of(theirs[c]))
+            close(parameters_of(unstacked(ours.network, c)), parameters_of(theirs[c]))
     assert module.updates == num_updates
     assert module.env_steps == 8
 
@@ -215,24 +155,6 @@ def test_actions_are_in_the_units_of_the_environment():
     assert torch.allclose(greedy, torch.tensor([0.0, 5.0]))
 
 
-@torch.no_grad()
-def test_acting_in_numpy_equals_torch():
-    actor = SoftActor(SPEC, [8, 8], None)
-    obs = torch.randn(5, 3)
-    for fast, slow in zip(actor.fast(obs), actor(obs), strict=True):
-        torch.testing.assert_close(fast, slow)
-    double = actor.double().fast(obs)
-    assert double[0].dtype == torch.float64
-
-
-@torch.no_grad()
-def test_log_std_is_bounded():
-    actor = SoftActor(SPEC, [], None)
-    actor.network[-1].weight.zero_()
-    actor.network[-1].bias.copy_(torch.tensor([0.0, 0.0, 100.0, -100.0]))
-    assert actor(torch.zeros(1, 3))[1].tolist() == [[2.0, -20.0]]
-
-
 @pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])
 def test_trains_on_dict_observations_and_actions_of_two_axes(precision: str):
     data = ReplayDataModule(
@@ -247,19 +169,6 @@ def test_trains_on_dict_observations_and_actions_of_two_axes(precision: str):
 
 
 def test_learns_the_better_of_two_ends():
-    """A bandit: the reward is the action, between 0 and 10."""
-
-    class Line(gymnasium.Env):
-        observation_space = spaces.Box(-1, 1, (1,), np.float32)
-        action_space = spaces.Box(0, 10, (1,), np.float32)
-
-        def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
-            super().reset(seed=seed)
-            return np.zeros(1, np.float32), {}
-
-        def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
-            return np.zeros(1, np.float32), float(action[0]), True, False, {}
-
     data = ReplayDataModule(Line, 4, steps_per_batch=16, batch_size=32, warmup_steps=64, batches_per_epoch=8)
     module = SAC(hidden=(16,), learning_rate=0.01, tau=0.05)
     logger = fit(module, data)
@@ -312,9 +221,3 @@ def test_replay_data_for_a_learner_without_gamma():
     del module.gamma
     with pytest.raises(TypeError, match=r"ReplayDataModule needs a learner .* got SAC, which has no gamma"):
         fit(module, ReplayDataModule(ContinuousEpisodes57, warmup_steps=8))
-
-
-def test_default_init_mlp_ends_without_activation():
-    network = default_init_mlp([3, 4, 2], "relu")
-    assert [type(layer).__name__ for layer in network] == ["Linear", "ReLU", "Linear"]
-    assert network[0].weight.abs().max() <= 3**-0.5

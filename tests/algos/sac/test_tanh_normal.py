@@ -6,7 +6,7 @@ import torch
 from torch import distributions as slow
 from torch.testing import assert_close
 
-from lit_rl.algos.sac.tanh_normal import TanhNormal
+from lit_rl.algos.sac.tanh_normal import TanhNormal, mean_and_log_std
 
 
 def test_tanh_normal_agrees_with_its_slow_twin():
@@ -36,3 +36,9 @@ def test_tanh_normal_compiles_into_one_graph():
     compiled = torch.compile(sample, fullgraph=True, backend="eager")
     for ours, eager in zip(compiled(mean, log_std, noise), sample(mean, log_std, noise), strict=True):
         assert_close(ours, eager)
+
+
+def test_log_std_is_bounded():
+    mean, log_std = mean_and_log_std(torch.tensor([[1.0, 2.0, 100.0, -100.0]]))
+    assert mean.tolist() == [[1.0, 2.0]]
+    assert log_std.tolist() == [[2.0, -20.0]]

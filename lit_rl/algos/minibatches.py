@@ -1,0 +1,35 @@
+"""The minibatches of off-policy learners.
+
+Axes: M minibatches, B samples (transitions), U action dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from operator import itemgetter
+from typing import Any, TypeAlias
+
+from lit_rl.algos.action_box import ActionBox
+from lit_rl.nested import map_nested
+from lit_rl.types import ReplayBatch
+
+Minibatch: TypeAlias = dict[str, Any]
+"""``obs`` and ``next_obs`` (B, ...), ``action`` (B, U) in [-1, 1], ``reward`` and ``discount`` (B,)."""
+
+
+def minibatches(batch: ReplayBatch, box: ActionBox) -> Iterator[Minibatch]:
+    """Yield the M minibatches of ``batch`` one after the other, with actions scaled to [-1, 1].
+
+    Args:
+        batch: What ``training_step`` was given.
+        box: Bounds of the actions.
+    """
+    transitions = {
+        "obs": batch["obs"],
+        "next_obs": batch["next_obs"],
+        "action": box.from_env(batch["action"]),
+        "reward": batch["reward"],
+        "discount": batch["discount"],
+    }
+    for m in range(len(batch["reward"])):
+        yield map_nested(itemgetter(m), transitions)
