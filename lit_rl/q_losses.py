@@ -93,7 +93,7 @@ def smoothed_action(action_BU: Tensor, noise_BU: Tensor, std: float, clip: float
 
 
 def clipped_double_q_target(reward_B: Tensor, discount_B: Tensor, next_q_CB: Tensor) -> Tensor:
-    """Compute the target r + discount * min over critics of Q'(s', a') (Fujimoto 2018, eq. 10).
+    """Compute the target r + discount * min over critics of Q'(s', a') (Fujimoto 2018, algorithm 1).
 
     Args:
         reward_B: Reward, or the discounted sum of n rewards, (B,).

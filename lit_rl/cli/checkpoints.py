@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pickle
 import re
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lit_rl.algos.names import find_class
 from lit_rl.cli.errors import CommandError
 
 
@@ -96,7 +96,7 @@ def merge(
         CommandError: The checkpoint holds another class of module.
     """
     trained = content["lit_rl"].get("class_path", config["class_path"])
-    if _find_class(trained) is not _find_class(config["class_path"]):
+    if _known(trained) != _known(config["class_path"]):
         raise CommandError(
             f"checkpoint {path} holds a {trained}, but the configuration asks for {config['class_path']}"
         )
@@ -117,13 +117,9 @@ def merge(
     return merged, notes
 
 
-def _find_class(path: str) -> object:
-    """Import the class that a path names: ``lit_rl.PPO`` and ``lit_rl.algos.ppo.PPO`` are one."""
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        return path
+def _known(name: str) -> object:
+    """Find the class that a path names; ``lit_rl.PPO`` and ``lit_rl.algos.ppo.PPO`` are one."""
+    return find_class(name) or name
 
 
 def describe_mismatch(error: RuntimeError, path: Path) -> str:
