@@ -7,12 +7,11 @@ the blending of targets are one operation each on a flat tensor. Axes: P paramet
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adam import adam
 
 from lit_rl.ranks import Ranks
 
@@ -38,6 +37,7 @@ class FlatParameters:
     Attributes:
         names: Names of the parameters in the order of the flat tensor.
         tensor: Parameter of shape (P,) to give to the optimizer.
+        values: Its values (P,), which can be written to without a gradient.
         grad: Gradient of shape (P,), filled by :meth:`backward`.
     """
 
@@ -48,9 +48,10 @@ class FlatParameters:
         self._parameters = [named[name] for name in self.names]
         flat = torch.cat([p.detach().reshape(-1) for p in self._parameters])
         self.tensor = nn.Parameter(flat)
+        self.values = self.tensor.data
         self.grad = torch.zeros_like(flat)
         self._grads = list(self.unflatten(self.grad).values())
-        for parameter, view in zip(self._parameters, self.unflatten(self.tensor.data).values(), strict=True):
+        for parameter, view in zip(self._parameters, self.unflatten(self.values).values(), strict=True):
             parameter.data = view
 
     def backward(self, loss: Tensor) -> None:
@@ -63,14 +64,14 @@ class FlatParameters:
             RuntimeError: The module's parameters were exchanged (say, moved to another device) since they
                 became flat.
         """
-        first = self._parameters[0]
+        first, last = self._parameters[0], self._parameters[-1]
         if first.data_ptr() != self.tensor.data_ptr():
             raise RuntimeError(
                 f"the parameters of {type(self._module).__name__} were moved or replaced after their "
                 "optimizer was made, which would train nothing; move the module first"
             )
-        for parameter, grad in zip(self._parameters, self._grads, strict=True):
-            if parameter.grad is not grad:
+        if first.grad is not self._grads[0] or last.grad is not self._grads[-1]:
+            for parameter, grad in zip(self._parameters, self._grads, strict=True):
                 parameter.grad = grad
         self.grad.zero_()
         loss.backward()
@@ -86,7 +87,7 @@ class FlatParameters:
 
     def blend_(self, other: FlatParameters, share: float) -> None:
         """Replace a share of these parameters by those of ``other``: x <- (1 - share) * x + share * other."""
-        self.tensor.data.lerp_(other.tensor.data, share)
+        self.values.lerp_(other.values, share)
 
     def requires_grad_(self, value: bool) -> None:
         """Freeze or free the parameters: a frozen critic saves its weight gradients in the policy loss."""
@@ -110,6 +111,10 @@ def frozen(networks: Sequence[FlatParameters]) -> Iterator[None]:
     finally:  # an update that breaks off must not leave them frozen
         for flat in freed:
             flat.requires_grad_(True)
+
+
+_NOTHING = nullcontext()
+"""Stands in for :func:`frozen` where nothing is to be frozen: making that context costs in a small step."""
 
 
 def call_with(parameters: Parameters | None, module: nn.Module, *inputs: Any) -> Any:
@@ -164,7 +169,7 @@ class FlatAdam(torch.optim.Adam):
             What the function returned beside the loss.
         """
         if not self.is_compiled:
-            with frozen(fixed):
+            with frozen(fixed) if fixed else _NOTHING:
                 loss, more = loss_fn(None, *inputs, *(None for _ in fixed))
                 self.minimize(loss)
             return more
@@ -180,25 +185,26 @@ class FlatAdam(torch.optim.Adam):
         grad_P = self._ranks.mean(grad_P)
         if clip is not None:
             grad_P.mul_(clip_factor(grad_P, clip))
-        parameter = self.flat.tensor
-        parameter.grad = grad_P
-        state = self.state[parameter]
+        state = self.state[self.flat.tensor]
         if state:
-            self._advance(parameter, grad_P, state)
+            self._advance(self.flat.values, grad_P, state)
         else:
+            self.flat.tensor.grad = grad_P
             self.step()  # PyTorch creates the state
-        parameter.grad = None
+            self.flat.tensor.grad = None
 
-    @torch.no_grad()
-    def _advance(self, parameter_P: Tensor, grad_P: Tensor, state: dict[str, Tensor]) -> None:
+    def _advance(self, values_P: Tensor, grad_P: Tensor, state: dict[str, Tensor]) -> None:
         """Step as the parent class does, but without its bookkeeping: a tenth of a small gradient step.
 
-        ``tests/benchmarks/bench_adam.py`` measures it.
+        The operator has a private name. ``tests/benchmarks/bench_adam.py`` prints how much slower runs are
+        with PyTorch's public function ``torch.optim.adam.adam`` and with its class ``Adam(fused=True)``, and
+        ``tests/test_flat.py`` holds the numbers equal.
         """
         group = self.param_groups[0]
-        adam(
-            [parameter_P], [grad_P], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]],
-            fused=True, amsgrad=False, beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"],
+        state["step"] += 1
+        torch.ops.aten._fused_adam_(
+            [values_P], [grad_P], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]],
+            amsgrad=False, lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1],
             weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
         )  # fmt: skip
 

@@ -38,6 +38,7 @@ class Environments:
 
     def __init__(self, arguments: EnvironmentArguments, owner: str) -> None:
         self._arguments, self._owner = arguments, owner
+        self._checked: Any = None
         self._env = factory(arguments.env, "env")
         self._wrappers = [factory(wrapper, "wrappers") for wrapper in arguments.wrappers or ()]
         self.num_envs = arguments.num_envs
@@ -81,7 +82,10 @@ class Environments:
             raise RuntimeError(
                 "experience is collected while a Trainer runs: call trainer.fit(module, datamodule=...)"
             )
-        return as_learner(self.trainer.lightning_module, self._owner)
+        module = self.trainer.lightning_module
+        if module is not self._checked:  # asked for in every batch, checked once
+            self._checked = as_learner(module, self._owner)
+        return self._checked
 
     @property
     def is_fitting(self) -> bool:

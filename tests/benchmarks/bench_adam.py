@@ -1,9 +1,9 @@
 """What FlatAdam saves: of one optimizer step, of one gradient step of PPO, and of a whole run.
 
-``python tests/benchmarks/bench_adam.py`` compares three ways to step the same numbers, the first two equal
-to the bit: ``flat`` (``FlatAdam``: it calls the function ``torch.optim.adam.adam`` over one flat parameter),
-``fused`` (the class ``torch.optim.Adam(fused=True)`` over it) and ``separate`` (that class over the module's
-own parameters).
+``python tests/benchmarks/bench_adam.py`` compares four ways to step the same numbers, the first three equal
+to the bit: ``flat`` (``FlatAdam``: it calls torch's fused kernel by a private name), ``function`` (the public
+function ``torch.optim.adam.adam`` over the same flat parameter), ``fused`` (the public class
+``torch.optim.Adam(fused=True)`` over it) and ``separate`` (that class over the module's own parameters).
 First come microseconds of one optimizer step, called in a loop, for networks of several sizes. Then come
 gradient steps and env steps per second of PPO on CartPole, trained as users train it, by default and
 compiled: there more is saved than in the loop, because what runs between two steps evicts the optimizer's
@@ -31,19 +31,41 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from measure import fit
 from peers import PPO_CARTPOLE
 from scipy.stats import bootstrap
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from lit_rl import PPO, RolloutDataModule
 from lit_rl.flat import FlatAdam
 from lit_rl.metrics import UPDATE_SECONDS
 from lit_rl.types import Rollout
 
-WAYS = ("flat", "fused", "separate")
+WAYS = ("flat", "function", "fused", "separate")
 LEARNING_RATE, EPSILON = 1e-3, 1e-5
 CALLS = 400
 """Optimizer steps between two readings of the clock."""
 WARM_UP = 4
 """Batches of a training that do not count; compilation falls into them."""
+
+
+class FunctionAdam(torch.optim.Adam):
+    """Adam whose steps call the public function of PyTorch with one tensor of each kind."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """One step; the first one lets PyTorch create the state."""
+        group = self.param_groups[0]
+        (parameter,) = group["params"]
+        state = self.state[parameter]
+        if not state:
+            super().step()
+            return
+        adam(
+            [parameter], [parameter.grad], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]],
+            fused=True, amsgrad=False, beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"],
+            weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
+        )  # fmt: skip
+
+    step.hooked = True  # PyTorch would wrap it in a profiler range otherwise
 
 
 def flat_adam(module: nn.Module) -> FlatAdam:
@@ -53,8 +75,8 @@ def flat_adam(module: nn.Module) -> FlatAdam:
 
 def public(way: str, flat: nn.Parameter, separate: list[nn.Parameter]) -> torch.optim.Optimizer:
     """Adam of PyTorch over the flat parameter, or over the parameters that are views of it."""
-    parameters = separate if way == "separate" else [flat]
-    return torch.optim.Adam(parameters, LEARNING_RATE, eps=EPSILON, fused=True)
+    kind = FunctionAdam if way == "function" else torch.optim.Adam
+    return kind(separate if way == "separate" else [flat], LEARNING_RATE, eps=EPSILON, fused=True)
 
 
 def networks() -> dict[str, nn.Module]:
@@ -85,7 +107,7 @@ def step_microseconds(rounds: int) -> dict[str, dict[str, list[float]]]:
         own.step()  # PyTorch creates the state
         grad, state = flat.grad, own.state[flat]
         steps: dict[str, Callable[[], object]] = {way: public(way, flat, parameters).step for way in WAYS[1:]}
-        steps["flat"] = lambda: own._advance(flat, grad, state)  # noqa: B023  # called in this round only
+        steps["flat"] = lambda: own._advance(own.flat.values, grad, state)  # noqa: B023  # in this round only
         times: dict[str, list[float]] = {way: [] for way in WAYS}
         for number in range(-2, rounds):  # two rounds warm up
             for way in WAYS if number % 2 else reversed(WAYS):
@@ -96,6 +118,17 @@ def step_microseconds(rounds: int) -> dict[str, dict[str, list[float]]]:
                     times[way].append(1e6 * (time.perf_counter() - start) / CALLS)
         result[f"{name}, {flat.numel():,} parameters"] = times
     return result
+
+
+def _stepping(adam: torch.optim.Optimizer, flat: nn.Parameter) -> Callable[..., object]:
+    """Step ``adam`` where ``FlatAdam`` would advance."""
+
+    def step(values_P: Tensor, grad_P: Tensor, state: object) -> None:
+        flat.grad = grad_P
+        adam.step()
+        flat.grad = None
+
+    return step
 
 
 class Rotation(Callback):
@@ -120,8 +153,7 @@ class Rotation(Callback):
         if not self._steps:
             (flat,) = own.param_groups[0]["params"]
             trained = [parameter for parameter in pl_module.parameters() if parameter is not flat]
-            others = {way: public(way, flat, trained) for way in WAYS[1:]}
-            self._steps = {way: lambda *_, adam=adam: adam.step() for way, adam in others.items()}
+            self._steps = {way: _stepping(public(way, flat, trained), flat) for way in WAYS[1:]}
             self._steps["flat"] = own._advance
             for parameter in trained:  # a compiled gradient need not be handed to them
                 if parameter.grad is None:

@@ -132,16 +132,15 @@ class ProximalPolicy(nn.Module):
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
         """Sample the policy, or take its mode; a recurrent one records the hidden states before the step."""
-        is_recurrent = self.network.gru is not None
+        network, records = self.network, self.records_log_prob  # looked up once: it is a module's attribute
+        is_recurrent = network.gru is not None
         seen = self._normalized(self.views(obs, with_critic=is_recurrent))
         if not is_recurrent:
-            action, log_prob = self.network.act(seen, greedy, self.records_log_prob)
+            action, log_prob = network.act(seen, greedy, records)
             after, extras = carry, {}
         else:
             kept = map_nested(lambda hidden: zero_where(reset, hidden), carry)
-            action, log_prob, after = self.network.act_recurrent(
-                seen, kept, reset, greedy, self.records_log_prob
-            )
+            action, log_prob, after = network.act_recurrent(seen, kept, reset, greedy, records)
             extras = {"hidden_actor": kept["actor"], "hidden_critic": kept["critic"]}
         return Decision(action, after, extras if log_prob is None else extras | {LOG_PROB: log_prob})
 
