@@ -27,6 +27,13 @@ def test_the_mathematics_of_ppo_is_ten_files_and_two_thousand_lines_at_most():
     assert sum(map(lines, mathematics)) <= 2000
 
 
+def test_readme_says_how_much_that_is():
+    told = (ROOT / "README.md").read_text()
+    mathematics, base, _ = groups("lit_rl.algos.ppo.ppo").values()
+    assert f"{len(mathematics)} files of mathematics with {sum(map(lines, mathematics)):,} lines" in told
+    assert f"{len(base)} files with {sum(map(lines, base)):,} lines for `RLModule`" in told
+
+
 def test_no_two_files_import_each_other():
     imports = {module: set(imported(module, with_types=True)) for module in modules()}
     assert "lit_rl.algos.module" in imports["lit_rl.algos.ppo.ppo"]
