@@ -17,7 +17,7 @@ COMMAND_LINE = [
     (["--model.encoder", "nowhere.Encoder"], "No module named 'nowhere'"),
     (
         ["--model", "PPOO"],
-        "model: unknown class 'PPOO'; did you mean PPO?; known: HMASD, PPO, SAC; others as module.Class",
+        "model: unknown class 'PPOO'; did you mean PPO?; known: HMASD, PPO, SAC, TD3; others as module.Class",
     ),
     (["--data", "Foo"], "data: unknown class 'Foo'; known: ReplayDataModule, RolloutDataModule; others as"),
     (["--model", "torch.nn.Linear"], "model: Import path does not correspond to a subclass of RLModule"),
