@@ -46,7 +46,7 @@ def draw(content: dict[str, Any], path: Path) -> None:
     """Write the figure as PNG.
 
     Args:
-        content: What ``Session`` collects: panels, missing networks, counts.
+        content: Panels, missing networks and counts, as ``Session`` collects them.
         path: The file to write, whatever its suffix.
     """
     panels = content["panels"]

@@ -17,7 +17,7 @@ class ActionBox(nn.Module):
     """Scales actions from [-1, 1] to the bounds of the environment, and back.
 
     Args:
-        spec: What the environment shows and takes.
+        spec: Observation and action of the environment.
         learner: Name of the learner, for messages.
 
     Raises:

@@ -29,7 +29,7 @@ class Actor(nn.Module):
     """Turns an observation into what a policy acts by.
 
     Args:
-        spec: What the environment shows and takes.
+        spec: Observation and action of the environment.
         hidden: Widths of the hidden layers.
         encoder: Makes the network in front of the perceptron; None flattens observations.
         num_outputs: Size F of the last layer.

@@ -57,7 +57,7 @@ def refuse_not_finite(values: Mapping[str, float], env_steps: int, policy_versio
     """Stop training when a loss is NaN or infinite, which no further update repairs.
 
     Args:
-        values: What the update is about to log.
+        values: Values that the update is about to log.
         env_steps: How long the policy was trained, for the message.
         policy_version: Number of batches trained on, for the message.
 

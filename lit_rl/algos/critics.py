@@ -49,7 +49,7 @@ class Critics(nn.Module):
     """C critics of (observation, action) with one encoder, evaluated in one batched product per layer.
 
     Args:
-        spec: What the environment shows and takes.
+        spec: Observation and action of the environment.
         hidden: Widths of the hidden layers.
         encoder: Makes the network in front of the critics; None flattens observations.
         num_critics: Number of critics C.

@@ -51,7 +51,7 @@ class Views:
     state nor who is alive. A dict in which only ``observation`` is left is replaced by that entry.
 
     Args:
-        spec: What the environment shows.
+        spec: Observation and action of the environment.
         agent_ids: Whether the number of the agent is appended to what networks see.
         central_critic: Whether the critic sees the global state instead. Each state has one value, which all
             agents share; with ``agent_ids`` true it has one for each agent, whose number the critic sees.

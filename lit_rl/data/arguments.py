@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 from lit_rl.envs.vector import Vectorization
@@ -46,6 +46,11 @@ class EnvironmentArguments:
     check: bool = True
     eval_episodes: int = 10
     playback: bool = False
+
+    @classmethod
+    def among(cls, given: Mapping[str, Any]) -> EnvironmentArguments:
+        """Take those arguments of a data module that concern its environments, such as from ``locals()``."""
+        return cls(**{field.name: given[field.name] for field in fields(cls)})
 
     def __post_init__(self) -> None:
         if self.num_workers is not None and self.num_workers > self.num_envs:

@@ -80,22 +80,9 @@ class ReplayDataModule(RLDataModule):
         playback: bool = False,
         num_workers: Count | None = None,
     ) -> None:
-        check_arguments(ReplayDataModule, locals())
-        super().__init__(
-            EnvironmentArguments(
-                env=env,
-                num_envs=num_envs,
-                vectorization=vectorization,
-                env_kwargs=env_kwargs,
-                wrappers=wrappers,
-                record=record,
-                num_workers=num_workers,
-                seed=seed,
-                check=check,
-                eval_episodes=eval_episodes,
-                playback=playback,
-            )
-        )
+        given = dict(locals())
+        check_arguments(ReplayDataModule, given)
+        super().__init__(EnvironmentArguments.among(given))
         self.steps_per_batch, self.batch_size = steps_per_batch, batch_size
         self.capacity, self.warmup_steps, self.n_step = capacity, warmup_steps, n_step
         self.batches_per_epoch, self.memmap = batches_per_epoch, memmap

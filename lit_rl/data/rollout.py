@@ -55,24 +55,11 @@ class RolloutDataModule(RLDataModule):
         playback: bool = False,
         num_workers: Count | None = None,
     ) -> None:
-        check_arguments(RolloutDataModule, locals())
+        given = dict(locals())
+        check_arguments(RolloutDataModule, given)
         if batch_env_steps is not None:
             rollout_steps = _steps_of_each(batch_env_steps, num_envs)
-        super().__init__(
-            EnvironmentArguments(
-                env=env,
-                num_envs=num_envs,
-                vectorization=vectorization,
-                env_kwargs=env_kwargs,
-                wrappers=wrappers,
-                record=record,
-                num_workers=num_workers,
-                seed=seed,
-                check=check,
-                eval_episodes=eval_episodes,
-                playback=playback,
-            )
-        )
+        super().__init__(EnvironmentArguments.among(given))
         self.rollout_steps, self.rollouts_per_epoch = rollout_steps, rollouts_per_epoch
 
     @property

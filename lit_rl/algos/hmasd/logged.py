@@ -13,8 +13,8 @@ def named_losses(
     """Name the losses of each network, and their sum ``loss/total`` (Eqs. 6 to 8).
 
     Args:
-        coordinator: What ``SkillCoordinator.learn`` returned.
-        discoverer: What the update of the skill discoverer logs.
+        coordinator: Losses that ``SkillCoordinator.learn`` returned.
+        discoverer: Values that the update of the skill discoverer logs.
         discriminators: Sum of the losses of both discriminators.
     """
     total = coordinator["total"] + discoverer[metrics.LOSS_TOTAL] + discriminators

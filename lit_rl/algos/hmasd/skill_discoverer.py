@@ -28,7 +28,7 @@ class SkillViews(Views):
     there is only one skill it is not shown, because it says nothing.
 
     Args:
-        spec: What the environment shows.
+        spec: Observation and action of the environment.
         n_Z: Number of team skills.
         n_z: Number of skills of an agent.
         is_last: Whether skills join after encoder and GRU instead of before them.
