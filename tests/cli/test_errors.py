@@ -3,8 +3,12 @@
 import pytest
 import torch
 
+from lit_rl.algos.module import RLModule
+from lit_rl.cli.command import SHORT_NAMES
 from lit_rl.cli.errors import CommandError, describe, exit_code
 from lit_rl.cli.parser import strip_frame
+
+LEARNERS = ", ".join(sorted(kind.__name__ for kind in SHORT_NAMES if issubclass(kind, RLModule)))
 
 COMMAND_LINE = [
     (["--model.clpi", "0.1"], "model.clpi: PPO has no argument 'clpi'; did you mean clip?"),
@@ -17,7 +21,7 @@ COMMAND_LINE = [
     (["--model.encoder", "nowhere.Encoder"], "No module named 'nowhere'"),
     (
         ["--model", "PPOO"],
-        "model: unknown class 'PPOO'; did you mean PPO?; known: HMASD, PPO, SAC, TD3; others as module.Class",
+        f"model: unknown class 'PPOO'; did you mean PPO?; known: {LEARNERS}; others as module.Class",
     ),
     (["--data", "Foo"], "data: unknown class 'Foo'; known: ReplayDataModule, RolloutDataModule; others as"),
     (["--model", "torch.nn.Linear"], "model: Import path does not correspond to a subclass of RLModule"),
