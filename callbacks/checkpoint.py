@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_rl.callbacks.trainer.attributes import data_module, exit_code_of_signal, is_dry_run
@@ -40,9 +41,10 @@ class RolloutCheckpoint(Checkpoint):
     There ``env_steps`` is the multiple of ``every_env_steps`` that was passed, a name known beforehand: with
     1,024 env steps per batch ``step_320512.ckpt`` is also ``<models>_320000.pt``.
 
-    Lightning's ``ModelCheckpoint`` skips saves under manual optimization. Being a ``Checkpoint``, this
-    callback runs after all others, and Lightning adds none of its own. A save that falls on the last batch of
-    an epoch waits for the validation, because resuming at that batch would skip it.
+    Being a ``Checkpoint``, this callback runs after all others, and Lightning adds none of its own. A save
+    that falls on the last batch of an epoch waits for the validation, because resuming at that batch would
+    skip it. Where nothing is evaluated (``limit_val_batches`` is 0), what is best is decided at the end of
+    each epoch, by a value of training.
 
     Args:
         every_batches: Batches between two ``last.ckpt``. Fewer lose less when the machine dies and cost more
@@ -56,8 +58,8 @@ class RolloutCheckpoint(Checkpoint):
         models: How the second names begin; None gives none.
 
     Raises:
-        MisconfigurationException: A number is not positive, ``models`` is no file name, or the validation
-            did not log ``monitor``.
+        MisconfigurationException: A number is not positive, ``models`` is no file name, a plugin of the
+            trainer saves in the background, or an evaluation did not log the ``eval/...`` to ``monitor``.
         TypeError: The module is no learner.
     """
 
@@ -95,14 +97,20 @@ class RolloutCheckpoint(Checkpoint):
         self.models = models
         self.best_value: float | None = None
         self.best_model_path = ""
-        self._env_steps = 0  # env steps of the checkpoint being written
         self._periods = 0  # multiples of every_env_steps behind us
         self._has_trained = False
         self._due: list[str] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a module that is no learner."""
+        """Refuse a module that is no learner, and a plugin that would write files later."""
         self._learner = as_learner(pl_module, "RolloutCheckpoint")
+        if isinstance(trainer.strategy.checkpoint_io, AsyncCheckpointIO):
+            raise MisconfigurationException(
+                "RolloutCheckpoint gives a checkpoint its name once it is complete, which AsyncCheckpointIO "
+                "does not tell; leave that plugin out."
+            )
+        if self.save_best and not trainer.enable_validation and self.monitor.startswith("eval/"):
+            _log.info("best.ckpt is not kept: nothing is evaluated (limit_val_batches is 0)")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget a best value whose file is elsewhere, as after resuming into another directory."""
@@ -131,18 +139,30 @@ class RolloutCheckpoint(Checkpoint):
             self._save_due(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what the last batch of the epoch made due."""
+        """Save what the last batch made due; where nothing is evaluated, decide here what is best."""
         self._save_due(trainer)
+        if not trainer.enable_validation:
+            self._save_if_best(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save ``best.ckpt`` if the monitored value is the best so far."""
-        if not self.save_best or trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+        """Save ``best.ckpt`` if the monitored value is the best so far.
+
+        Raises:
+            MisconfigurationException: The evaluation did not log what is to be watched.
+        """
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
-        if self.monitor not in trainer.callback_metrics:
+        is_missing = self.save_best and self.monitor not in trainer.callback_metrics
+        if is_missing and self.monitor.startswith("eval/"):
             raise MisconfigurationException(
-                f"RolloutCheckpoint watches {self.monitor!r}, but the validation logged "
-                f"{sorted(trainer.callback_metrics)}: change monitor, or set save_best to false."
+                f"RolloutCheckpoint watches {self.monitor!r}, but the evaluation logged "
+                f"{', '.join(sorted(trainer.callback_metrics))}: change monitor, or set save_best to false."
             )
+        self._save_if_best(trainer)
+
+    def _save_if_best(self, trainer: Trainer) -> None:
+        if not self.save_best or self.monitor not in trainer.callback_metrics:
+            return
         value = float(trainer.callback_metrics[self.monitor])
         if trainer.strategy.broadcast(self._is_best(value)):
             self.best_value = value
@@ -170,8 +190,8 @@ class RolloutCheckpoint(Checkpoint):
             _log.warning("%s could not be saved: %s: %s", INTERRUPTED, type(error).__name__, error)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far, and the env steps of this checkpoint."""
-        return {"best_value": self.best_value, "env_steps": self._env_steps}
+        """The best value so far."""
+        return {"best_value": self.best_value}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict`."""
@@ -196,10 +216,6 @@ class RolloutCheckpoint(Checkpoint):
             return
         path = _directory(trainer) / name
         beside = unfinished(path)
-        self._env_steps = self._learner.env_steps
-        self._learner.write_row()
-        for logger in trainer.loggers:
-            logger.save()  # a run that is killed later keeps its curves up to this checkpoint
         try:
             trainer.save_checkpoint(beside, weights_only=False)  # the whole state, not only weights
             if trainer.is_global_zero:
@@ -207,7 +223,7 @@ class RolloutCheckpoint(Checkpoint):
                 if name == BEST:
                     self._keep_model(trainer, path, "")
                 if name.startswith("step_") and self.every_env_steps:
-                    passed = self._env_steps - self._env_steps % self.every_env_steps
+                    passed = self._periods * self.every_env_steps
                     self._keep_model(trainer, path, f"_{passed}")
                     self._drop_old(trainer)
         except BaseException:

@@ -16,8 +16,8 @@ _log = logging.getLogger("lit_rl")
 class EnvStepBudget(Callback):
     """Stops after the first batch with which ``pl_module.env_steps`` reaches the budget.
 
-    Lightning's ``max_steps`` counts optimizer steps of all optimizers, so it means something else for every
-    learner. The final validation still runs, because the stop is asked for, not forced.
+    Lightning's ``max_steps`` counts env steps, too, and ends training at once. With a budget the final
+    validation still runs, because the stop is asked for, not forced.
 
     Args:
         total_env_steps: Env steps of all environments and ranks together, counted from the very start of the

@@ -22,10 +22,10 @@ _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
 class EnvStepsProgressBar(ProgressBar):
     """Shows how many env steps are done, the return of recent training episodes, env steps/s, and time left.
 
-    The total is ``total_env_steps`` of ``EnvStepBudget``. On a terminal this is a
-    bar, redrawn at most five times a second. Into a file or a pipe it writes one line each ten percent of the
-    total or ``line_interval_s``, whichever comes first. The time left supposes the speed of about the last
-    half of the time so far, so that a quick start (random actions) is soon forgotten.
+    The total is ``total_env_steps`` of ``EnvStepBudget``, or the trainer's ``max_steps`` where that is less.
+    On a terminal this is a bar, redrawn at most five times a second. Into a file or a pipe it writes one line
+    each ten percent of the total or ``line_interval_s``, whichever comes first. The time left supposes the
+    speed of about the last half of the time so far, so that a quick start (random actions) is soon forgotten.
 
     Args:
         line_interval_s: Longest time in seconds between two lines where there is no terminal.

@@ -33,9 +33,12 @@ def data_module(trainer: Trainer) -> LightningDataModule | None:
 
 
 def total_env_steps(trainer: Trainer) -> int | None:
-    """Env steps after which ``EnvStepBudget`` ends this run; None when it has no such budget."""
-    budgets = (callback for callback in _attributes(trainer).callbacks if isinstance(callback, EnvStepBudget))
-    return next((budget.total_env_steps for budget in budgets), None)
+    """Env steps after which ``EnvStepBudget`` or ``max_steps`` ends this run; None without either."""
+    callbacks = _attributes(trainer).callbacks
+    limits = [callback.total_env_steps for callback in callbacks if isinstance(callback, EnvStepBudget)]
+    if trainer.max_steps >= 0:
+        limits.append(trainer.max_steps)
+    return min(limits, default=None)
 
 
 def exit_code_of_signal(trainer: Trainer) -> int | None:

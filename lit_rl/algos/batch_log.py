@@ -16,11 +16,14 @@ class BatchLog:
     """Gathers the scalars that are logged for one batch, and writes them to the loggers as one row.
 
     One write per batch suffices, and a write costs more than all values in it. Loggers count in env steps.
+
+    Attributes:
+        points: Newest values of names that were logged at steps inside the batch.
     """
 
     def __init__(self) -> None:
         self._row: dict[str, float] | None = None  # None between two batches
-        self._points: dict[str, float] = {}  # newest values of names logged at steps inside the batch
+        self.points: dict[str, float] = {}
 
     def begin(self, values: Mapping[str, float]) -> None:
         """Start the row of a batch with ``values``, scalars by their names."""
@@ -39,14 +42,14 @@ class BatchLog:
 
         A logger with ``is_row_per_batch`` gets only the newest of them, in its row.
         """
-        self._points.update(values)
+        self.points.update(values)
         for logger in loggers:
             if not getattr(logger, "is_row_per_batch", False):
                 logger.log_metrics(dict(values), step=env_steps)
 
     def write(self, loggers: Iterable[Logger], env_steps: int) -> None:
         """Write the row, if there is one, at step ``env_steps``, and forget it."""
-        row, points, self._row, self._points = self._row or {}, self._points, None, {}
+        row, points, self._row, self.points = self._row or {}, self.points, None, {}
         for logger in loggers:
             values = {**row, **points} if getattr(logger, "is_row_per_batch", False) else row
             if values:

@@ -2,12 +2,13 @@
 
 Lightning's Trainer has traps for reinforcement learning, which this class keeps away from learners:
 
-- ``global_step`` counts every step of every optimizer, so ``env_steps``, ``policy_version`` and ``updates``
-  are counted here.
+- ``global_step`` counts calls of Lightning's own optimizer wrappers, so ``env_steps``, ``policy_version`` and
+  ``updates`` are counted here, and Lightning's counter is made to follow ``env_steps``.
+- Flags and callbacks that suppose one optimizer step per batch would silently do nothing: they are refused.
 - Under ``ddp`` Lightning's own path fails or silently does not synchronise with several losses, so
   :meth:`RLModule.adam` makes optimizers that average the flat gradient over ranks themselves.
 - ``self.log`` is slow for every key, so a batch is logged by one host synchronisation and one ``log_metrics``
-  per logger.
+  per logger, and put into ``trainer.callback_metrics`` at once.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from collections import deque
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from lit_rl import metrics
 from lit_rl.algos.batch_log import BatchLog, fetch, refuse_not_finite
+from lit_rl.algos.env_step_loop import count_env_steps, is_row_due, publish
 from lit_rl.algos.evaluation import EvalResult, summarize
+from lit_rl.algos.monitors import check_monitors, report_waiting
 from lit_rl.algos.names import public_name
-from lit_rl.algos.requirements import check_trainer
+from lit_rl.algos.requirements import check_schedulers, check_trainer
 from lit_rl.checks import is_plain
 from lit_rl.compute import MatmulPrecision, ProcessSettings, choose_settings
 from lit_rl.flat import FlatAdam, descend
@@ -45,6 +48,11 @@ class RLModule(LightningModule):
     A subclass writes ``build`` (networks), ``act``, ``configure_optimizers`` (one :meth:`adam` for each
     network that is trained) and ``training_step``, which begins with :meth:`begin_batch` and ends with
     :meth:`finish_batch`; a policy with memory also writes ``initial_carry``.
+
+    Logs: ``time/update_s``, ``time/collect_s``, ``time/env_steps_per_s``, ``update/gradient_steps``,
+    ``update/policy_version``, ``episode/return_mean``, ``episode/length_mean``, ``episode/count``, ``env/*``,
+    ``eval/return_mean``, ``eval/return_std``, ``eval/return_min``, ``eval/return_max``, ``eval/length_mean``,
+    ``eval/episodes``, ``eval/success_rate`` and ``eval/env/*``.
 
     Args:
         spec: Observation and action of the environment. None takes them from the trainer's data module.
@@ -87,6 +95,7 @@ class RLModule(LightningModule):
         self._update_began: float | None = None
         self._log = BatchLog()
         self._pending_local_state: dict[str, Any] | None = None
+        self._waited_for: set[str] = set()
 
     # What a learner implements
 
@@ -124,6 +133,18 @@ class RLModule(LightningModule):
 
     # Life cycle
 
+    def configure_callbacks(self) -> list[Callback]:
+        """Refuse a trainer with which the learner does not work, and let it count env steps.
+
+        This is the first hook that Lightning calls, before environments and networks are made. A subclass
+        that returns callbacks calls it, too.
+        """
+        check_trainer(self.trainer, self)
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            check_monitors(self.trainer, self)
+        count_env_steps(self.trainer)
+        return []
+
     def configure_model(self) -> None:
         """Build the networks, from the given spec or from the data module's environments."""
         if not self._built:
@@ -141,8 +162,8 @@ class RLModule(LightningModule):
             self._built = True
 
     def on_fit_start(self) -> None:
-        """Refuse sharded strategies, set threads and matmul route, give each rank its own random numbers."""
-        check_trainer(self.trainer)
+        """Set threads and matmul route, give each rank its own random numbers."""
+        check_schedulers(self.trainer, self)
         self._apply_settings()
         self.ranks.part_random_streams()  # Lightning gives all ranks the same
 
@@ -163,6 +184,10 @@ class RLModule(LightningModule):
             self._pending_local_state = None
         self.is_updating = False
         self._last_log_time = time.perf_counter()
+
+    def on_train_epoch_end(self) -> None:
+        """Say what callbacks watch in vain so far."""
+        report_waiting(self.trainer, self._waited_for)
 
     def teardown(self, stage: str) -> None:
         """Put threads and matmul precision back."""
@@ -269,6 +294,7 @@ class RLModule(LightningModule):
         fetched[metrics.GRADIENT_STEPS] = float(self.updates)
         fetched[metrics.POLICY_VERSION] = float(self.policy_version)
         self._log.begin(fetched)
+        publish(self.trainer, fetched)
 
     def _fetch(self, values: dict[str, Tensor | float], num_ended: int) -> dict[str, float]:
         """Average ``values`` over all ranks, and add statistics of the latest episodes."""
@@ -288,14 +314,17 @@ class RLModule(LightningModule):
     def log_values(self, values: dict[str, float]) -> None:
         """Log ``values`` over env steps; while a batch ends they become part of its row."""
         self._log.add(values, self.trainer.loggers, self.env_steps)
+        publish(self.trainer, values)
 
     def log_point(self, values: dict[str, float], env_steps: int) -> None:
         """Log ``values`` at a step inside the batch; a logger with one row per batch gets only the last."""
         self._log.add_point(values, self.trainer.loggers, env_steps)
 
-    def write_row(self) -> None:
-        """Write what was logged for the batch so far; this is called at its end, and before a checkpoint."""
-        self._log.write(self.trainer.loggers, self.env_steps)
+    def _write_row(self) -> None:
+        """Write what was logged for the batch so far, in every ``log_every_n_steps``-th batch."""
+        if self._log.points:
+            publish(self.trainer, self._log.points)
+        self._log.write(self.trainer.loggers if is_row_due(self.trainer) else [], self.env_steps)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Write the row of the batch, after all callbacks.
@@ -307,20 +336,21 @@ class RLModule(LightningModule):
             raise RuntimeError(
                 f"{type(self).__name__}.training_step must end with finish_batch(values, batch)"
             )
-        self.write_row()
+        self._write_row()
 
     # Evaluation
 
     def validation_step(self, batch: EvalEpisodes, batch_idx: int) -> None:
-        """Log statistics of evaluation episodes over ranks; callbacks may monitor ``eval/return_mean``."""
+        """Log statistics of evaluation episodes over ranks; callbacks may monitor each of them."""
         self.eval_seconds = batch["seconds"]
         self.eval_result, values = summarize(batch, self.ranks, self.env_steps)
-        # equal on all ranks already; sync_dist only keeps Lightning from warning
-        synced = {"batch_size": 1, "sync_dist": self._world_size > 1}
+        if self.trainer.sanity_checking:
+            return  # Lightning logs nothing of it either
         if self.trainer.state.fn == TrainerFn.FITTING:
-            self.log(metrics.EVAL_RETURN, values[metrics.EVAL_RETURN], logger=False, **synced)
             self.log_values(values)
         else:  # what trainer.test returns; the key `step` is Lightning's way to set the axis
+            # equal on all ranks already; sync_dist only keeps Lightning from warning
+            synced = {"batch_size": 1, "sync_dist": self._world_size > 1}
             self.log_dict(values | {"step": float(self.env_steps)}, **synced)
         self._last_log_time = None  # evaluation is outside every timer
 
@@ -349,15 +379,20 @@ class RLModule(LightningModule):
             setattr(self, name, value)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the environment's spec, recent episodes and every rank's own state.
+        """Add the environment's spec, recent episodes and every rank's own state; write what was logged.
 
         Hyper-parameters that are not plain data (an encoder given as a Python object) are left out, so that
         the checkpoint loads with ``weights_only=True``; pass them again to ``load_from_checkpoint``.
         """
+        if self._trainer is not None:  # a run that is killed later keeps its curves up to this checkpoint
+            self._write_row()
+            for logger in self.trainer.loggers:
+                logger.save()
+        checkpoint["state_dict"]["_extra_state"] = self.get_extra_state()  # averaged weights lack counters
         given = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {k: v for k, v in given.items() if is_plain(v)}
         local = {
-            "state": self.local_state(),
+            "state": self.local_state() if self._built else {},  # an exception may come before it is built
             "returns": list(self._recent_returns),
             "lengths": list(self._recent_lengths),
         }

@@ -67,9 +67,9 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def env_steps(content: dict[str, Any]) -> int | None:
-    """Return the env steps at which ``RolloutCheckpoint`` saved a checkpoint; None when another saved it."""
-    return content.get("callbacks", {}).get("RolloutCheckpoint", {}).get("env_steps")
+def env_steps(content: dict[str, Any]) -> int:
+    """Return the env steps for which the policy of a checkpoint was trained."""
+    return content["state_dict"]["_extra_state"]["env_steps"]
 
 
 def explicit_keys(argv: list[str]) -> set[str]:

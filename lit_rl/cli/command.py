@@ -184,8 +184,18 @@ class CommandLine(LightningCLI):
             raise CommandError(strip_frame(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add the run directory with its loggers, and the callbacks of every run unless configured."""
+        """Add the run directory with its loggers, and the callbacks of every run unless configured.
+
+        Raises:
+            CommandError: Nothing would be kept of the run, by ``--trainer.barebones``.
+        """
         settings = self._get(self.config_init, "trainer")
+        if settings["barebones"]:
+            raise CommandError(
+                "--trainer.barebones true would keep nothing of a run: no log, no checkpoint, no progress; "
+                "use Trainer(barebones=True) in Python, or give --trainer.logger false "
+                "--trainer.enable_checkpointing false --trainer.enable_progress_bar false"
+            )
         if self.subcommand != "fit":
             kwargs["logger"] = (
                 False  # an evaluation prints its result and leaves the curves of training alone
@@ -199,6 +209,12 @@ class CommandLine(LightningCLI):
                     MetricsCSV(path, self.checkpoint_env_steps),
                 ]
         return super().instantiate_trainer(callbacks=_with_default_callbacks(settings), **kwargs)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Leave out the checkpoints that every run has, where ``enable_checkpointing`` is false."""
+        if config["enable_checkpointing"] is False:
+            callbacks = [callback for callback in callbacks if not isinstance(callback, RolloutCheckpoint)]
+        return super()._instantiate_trainer(config, callbacks)
 
     def _open_run_directory(self, root: str | None) -> Path:
         config = self.chosen
@@ -290,6 +306,7 @@ class CommandLine(LightningCLI):
         if self.trainer.world_size > 1:
             raise CommandError("lit-rl predict runs in one process: give --trainer.devices 1")
         checkpoint = self._require_checkpoint()
+        self._require_batches(self.trainer.limit_predict_batches, "limit_predict_batches")
         trajectories = self._call(self.trainer.predict, **{**kwargs, "return_predictions": True})
         path = (checkpoints.run_of(checkpoint) or checkpoint.parent) / "trajectories.pt"
         torch.save(trajectories, unfinished(path))
@@ -298,6 +315,8 @@ class CommandLine(LightningCLI):
 
     def _evaluate(self, function: Callable[..., Any], **kwargs: Any) -> tuple[Path, Mapping[str, float]]:
         checkpoint = self._require_checkpoint()
+        limit = {"validate": "limit_val_batches", "test": "limit_test_batches"}[str(self.subcommand)]
+        self._require_batches(getattr(self.trainer, limit), limit)
         self._call(function, **{**kwargs, "verbose": False})
         result = self.model.eval_result
         if self.trainer.is_global_zero:
@@ -308,6 +327,10 @@ class CommandLine(LightningCLI):
         if self.checkpoint is None:
             raise CommandError(f"lit-rl {self.subcommand} expects --ckpt_path")
         return self.checkpoint
+
+    def _require_batches(self, limit: float, name: str) -> None:
+        if limit == 0:
+            raise CommandError(f"lit-rl {self.subcommand} has nothing to play: trainer.{name} is 0")
 
     def _call(self, function: Callable[..., Any], **kwargs: Any) -> Any:
         """Call a method of the trainer; leave no rank running, whatever happens."""

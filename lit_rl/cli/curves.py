@@ -37,6 +37,10 @@ class Curves(TensorBoardLogger):
         self._written_at = time.monotonic()
 
     @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: hyper-parameters are in ``config.yaml``."""
+
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write ``metrics`` at the axis of env steps."""
         self._waiting.append((time.time(), step, dict(metrics)))

@@ -43,7 +43,8 @@ class MetricsCSV(Logger):
         self._resume_step = resume_step
         self._columns: list[str] | None = None  # None until the file was looked at
         self._rows: list[dict[str, Any]] = []
-        self._newest_step: int | None = None  # that of the last row in the file
+        self._newest: dict[str, Any] = {}  # the last row in the file, which may still grow
+        self._newest_at = 0  # where it begins, in bytes
         self._written_at = time.monotonic()
 
     @property
@@ -94,16 +95,27 @@ class MetricsCSV(Logger):
         columns = self._open() if self._columns is None else self._columns
         new = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in columns]
         self._columns = columns + new
-        is_continued = rows[0][STEP] == self._newest_step  # that row was saved before it was complete
-        self._newest_step = rows[-1][STEP]
-        if new or is_continued:
+        is_continued = rows[0][STEP] == self._newest.get(STEP)
+        if is_continued:
+            rows = [{**self._newest, **rows[0]}, *rows[1:]]
+        if new:
             written = _read(self._path)
-            if is_continued:
-                rows = [{**written.pop(), **rows[0]}, *rows[1:]]
-            self._replace(written + rows)
-        else:
-            with self._path.open("a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, self._columns).writerows(rows)
+            self._replace((written[:-1] if is_continued else written) + rows[:-1])
+        self._append(rows[-1:] if new else rows, self._newest_at if is_continued and not new else None)
+
+    def _append(self, rows: list[dict[str, Any]], at: int | None) -> None:
+        """Write rows at the end of the file, or from byte ``at`` on in place of what stands there."""
+        with self._path.open("r+b") as file:
+            file.seek(0 if at is None else at, io.SEEK_END if at is None else io.SEEK_SET)
+            file.write(self._render(rows[:-1]))
+            self._newest, self._newest_at = rows[-1], file.tell()
+            file.write(self._render(rows[-1:]))
+            file.truncate()
+
+    def _render(self, rows: list[dict[str, Any]]) -> bytes:
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self._columns or []).writerows(rows)
+        return text.getvalue().encode()
 
     def _open(self) -> list[str]:
         """Read the columns that an earlier part of this run wrote, and remove rows that are trained again."""

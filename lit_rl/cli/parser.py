@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any, NoReturn
 
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning_utilities.core.enums import StrEnum
 
 import lit_rl
 from lit_rl.cli import renamed, shipped
@@ -24,6 +26,9 @@ _log = logging.getLogger("lit_rl")
 _KEY = re.compile(r'Parser key "([^"]+)":\s*')
 _FRAME = ("Does not validate against any", "Subtypes:", "Errors:", "Given value", "Expected a path but")
 """Lines in which jsonargparse explains a union of types; what is left names the mistake."""
+
+# some defaults of Lightning's callbacks (`interval` of Timer), which could otherwise not be saved as YAML
+yaml.SafeDumper.add_multi_representer(StrEnum, lambda dumper, member: dumper.represent_str(member.value))
 
 
 class Parser(LightningArgumentParser):

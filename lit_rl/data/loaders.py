@@ -22,3 +22,13 @@ class Batches:
 
     def __iter__(self) -> Iterator[Any]:
         return self._make()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: the state of the data module holds where batches go on.
+
+        Lightning warns about loaders without this method when a run is resumed within an epoch.
+        """
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Do nothing, as :meth:`state_dict` explains."""

@@ -68,6 +68,10 @@ class RLDataModule(LightningDataModule):
         """Number of training environments of each rank."""
         return self.environments.num_envs
 
+    def env_steps_after(self, batches: int) -> int:
+        """Return the env steps of this rank after so many batches of a new run."""
+        return batches * self.collect_steps * self.num_envs
+
     def setup(self, stage: str) -> None:
         """Bind the environments to the trainer, whose rank offsets their seeds."""
         if not self.environments.bind(self.trainer):

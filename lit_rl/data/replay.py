@@ -110,6 +110,14 @@ class ReplayDataModule(RLDataModule):
         """Steps of every environment between two batches."""
         return self.steps_per_batch
 
+    def env_steps_after(self, batches: int) -> int:
+        """Return the env steps of this rank after so many batches of a new run, with its warm-up."""
+        return super().env_steps_after(batches) + self._warmup_per_env * self.num_envs
+
+    @property
+    def _warmup_per_env(self) -> int:
+        return -(-self.warmup_steps // self.num_envs)
+
     @property
     def ring(self) -> ReplayRing:
         """The replay ring of this rank."""
@@ -135,8 +143,7 @@ class ReplayDataModule(RLDataModule):
         """Play, store, sample. The first block of a run plays the warm-up before."""
         environments, played = self.environments, []
         if len(self.ring) == 0 and self.warmup_steps:
-            steps = -(-self.warmup_steps // self.num_envs)
-            played.append(environments.collect(UniformPolicy(self.spec), steps))
+            played.append(environments.collect(UniformPolicy(self.spec), self._warmup_per_env))
             self.ring.add(transitions(played[-1]))
         played.append(environments.collect(environments.learner, self.steps_per_batch))
         self.ring.add(transitions(played[-1]))

@@ -118,10 +118,6 @@ class Learner(Policy, Protocol):
         """Log ``values`` at a step inside the batch."""
         ...
 
-    def write_row(self) -> None:
-        """Write what was logged of the batch so far, as before a checkpoint."""
-        ...
-
 
 def as_learner(module: object, asked_by: str) -> Learner:
     """Return ``module`` if it is a learner, and refuse it otherwise.
@@ -135,7 +131,7 @@ def as_learner(module: object, asked_by: str) -> Learner:
     """
     if isinstance(module, Learner):
         return module
-    methods = ["device", "log_values", "log_point", "write_row", "initial_carry", "act"]
+    methods = ["device", "log_values", "log_point", "initial_carry", "act"]
     names = [*Learner.__annotations__, *methods]
     missing = [name for name in names if not hasattr(module, name)]
     raise TypeError(

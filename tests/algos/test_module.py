@@ -132,7 +132,7 @@ def test_sharded_strategies_are_refused(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(
         ValueError, match=r"strategy must keep all parameters on each rank \(auto, ddp\), got FSDPStrategy"
     ):
-        RLModule().on_fit_start()
+        RLModule().configure_callbacks()
 
 
 def test_a_learner_must_know_its_environment():

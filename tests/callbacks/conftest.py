@@ -50,9 +50,6 @@ class Counts(LightningModule):
     def log_point(self, values: dict[str, float], env_steps: int) -> None:
         pass
 
-    def write_row(self) -> None:
-        pass
-
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
 

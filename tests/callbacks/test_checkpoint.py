@@ -49,7 +49,7 @@ def test_best_is_the_best_validation_and_holds_no_replay(fit):
     best = fit.load("best.ckpt")
     assert best["state_dict"]["weight"].item() == 8
     assert best["Stream"]["replay"] is None
-    assert best["callbacks"]["RolloutCheckpoint"] == {"best_value": 3.0, "env_steps": 80}
+    assert best["callbacks"]["RolloutCheckpoint"] == {"best_value": 3.0}
     assert fit.load("last.ckpt")["Stream"]["replay"] == [1, 2, 3]
     assert trainer.datamodule.save_replay is True
     assert Path(checkpoint.best_model_path).name == "best.ckpt"
@@ -148,7 +148,7 @@ def test_fast_dev_run_writes_nothing(fit, tmp_path):
 def test_unknown_monitor_is_named(fit):
     with pytest.raises(
         MisconfigurationException,
-        match=r"watches 'eval/foo', but the validation logged \['eval/return_mean'\]",
+        match="watches 'eval/foo', but the evaluation logged eval/return_mean: change monitor",
     ):
         fit(EnvStepBudget(50), RolloutCheckpoint(monitor="eval/foo"))
 

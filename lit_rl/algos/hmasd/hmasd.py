@@ -169,7 +169,7 @@ class HMASD(RLModule):
     ) -> None:
         check_arguments(HMASD, locals())
         super().__init__(spec, threads, matmul_precision, gamma)
-        self.save_hyperparameters(ignore=["spec"], logger=False)
+        self.save_hyperparameters(ignore=["spec"])
         self.register_load_state_dict_pre_hook(_drop_nested_counters)
         check_heads(heads, embedding)
         self.n_Z, self.n_z, self.k = n_Z, n_z, k

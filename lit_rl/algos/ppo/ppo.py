@@ -114,7 +114,7 @@ class PPO(RLModule):
         for problem in _contradictions(given):
             raise ValueError(f"PPO: {problem}")
         super().__init__(spec, threads, matmul_precision, gamma)
-        self.save_hyperparameters(ignore=["spec"], logger=False)
+        self.save_hyperparameters(ignore=["spec"])
         self.register_load_state_dict_pre_hook(_rename_parts)
         self.batch_size, self.anneal_env_steps = batch_size, anneal_env_steps
         self.central_critic = central_critic

@@ -76,7 +76,7 @@ class SAC(RLModule):
     ) -> None:
         check_arguments(SAC, locals())
         super().__init__(spec, threads, matmul_precision, gamma)
-        self.save_hyperparameters(ignore=["spec"], logger=False)
+        self.save_hyperparameters(ignore=["spec"])
         self.hidden, self.learning_rate, self.tau = list(hidden), learning_rate, tau
         self.initial_temperature, self.learn_temperature = initial_temperature, learn_temperature
         self._target_entropy, self.num_critics = target_entropy, num_critics

@@ -86,7 +86,7 @@ class TD3(RLModule):
     ) -> None:
         check_arguments(TD3, locals())
         super().__init__(spec, threads, matmul_precision, gamma)
-        self.save_hyperparameters(ignore=["spec"], logger=False)
+        self.save_hyperparameters(ignore=["spec"])
         self.hidden, self.learning_rate, self.tau = list(hidden), learning_rate, tau
         self.policy_delay, self.exploration_noise = policy_delay, exploration_noise
         self.target_policy_noise, self.target_noise_clip = target_policy_noise, target_noise_clip
