@@ -152,7 +152,7 @@ class NumpyMLP:
             raise TypeError(f"NumpyMLP evaluates Linear, Tanh and ReLU layers, got {network}")
         self._network = network
         self._first = cast("nn.Linear", network[0])
-        self._refresh()
+        self._pointer = 0  # of the weights that were read; Lightning makes networks on a GPU at once
 
     @staticmethod
     def supports(network: nn.Sequential) -> bool:

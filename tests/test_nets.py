@@ -192,3 +192,14 @@ def test_layers_without_a_numpy_twin():
     assert not NumpyMLP.supports(module)
     with pytest.raises(TypeError, match="NumpyMLP evaluates Linear, Tanh and ReLU layers, got Sequential"):
         NumpyMLP(module)
+
+
+def test_weights_may_be_made_on_a_device_that_numpy_cannot_read():
+    with torch.device("meta"):
+        network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+        fast = NumpyMLP(network)  # Lightning builds networks on a GPU where there is one
+    network.to_empty(device="cpu")
+    for parameter in network.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(torch.from_numpy(fast(x.numpy())), network(x))

@@ -8,13 +8,13 @@ import inspect
 import logging
 import re
 from collections.abc import Iterable, Iterator
+from enum import Enum
 from importlib import import_module
 from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
-from lightning_utilities.core.enums import StrEnum
 
 import lit_rl
 from lit_rl.cli import renamed, shipped
@@ -28,7 +28,7 @@ _FRAME = ("Does not validate against any", "Subtypes:", "Errors:", "Given value"
 """Lines in which jsonargparse explains a union of types; what is left names the mistake."""
 
 # some defaults of Lightning's callbacks (`interval` of Timer), which could otherwise not be saved as YAML
-yaml.SafeDumper.add_multi_representer(StrEnum, lambda dumper, member: dumper.represent_str(member.value))
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
 
 
 class Parser(LightningArgumentParser):

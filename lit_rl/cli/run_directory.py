@@ -112,7 +112,7 @@ class RunDirectory:
             else:
                 _set_link(latest, self._previous_latest)
         for parent in (path.parent, path.parent.parent):
-            if parent != Path.cwd() and parent.is_dir() and not any(parent.iterdir()):
+            if parent.resolve() != Path.cwd() and parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
 
 

@@ -477,6 +477,17 @@ def test_acting_and_learning_compute_the_same_log_probability():
     env.close()
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_networks_may_be_made_on_another_device(name: str):
+    """Lightning makes them on the accelerator at once: ``meta`` stands for one that numpy cannot read."""
+    module, data = CASES[name](1)
+    module.spec = data.spec
+    with torch.device("meta"):
+        module.configure_model()
+    assert {parameter.device.type for parameter in module.parameters()} == {"meta"}
+    data.teardown("fit")
+
+
 def test_counters_are_exact():
     module = PPO(hidden=(8,), batch_size=16, update_epochs=2)
     logger = fit(module, cartpole(), max_epochs=2)
@@ -486,7 +497,7 @@ def test_counters_are_exact():
     assert [step for step, _ in logger.rows] == [64, 128, 192, 256, 320, 384]
     assert logger.column("update/gradient_steps") == [8, 16, 24, 32, 40, 48]
     assert logger.column("update/policy_version") == [1, 2, 3, 4, 5, 6]
-    assert module.trainer.global_step == 0  # ours are the counters, not Lightning's
+    assert module.trainer.global_step == 6 * 16 * 4  # Lightning's own counter follows
 
 
 def collect(
