@@ -39,7 +39,8 @@ class RolloutCheckpoint(Checkpoint):
     ``<default_root_dir>/models``: ``<models>.pt`` is the best, ``<models>_final.pt`` what training ended with
     (not written when a signal or an exception ended it), and ``<models>_<env_steps>.pt`` the periodic ones.
     There ``env_steps`` is the multiple of ``every_env_steps`` that was passed, a name known beforehand: with
-    1,024 env steps per batch ``step_320512.ckpt`` is also ``<models>_320000.pt``.
+    1,024 env steps per batch ``step_320512.ckpt`` is also ``<models>_320000.pt``. Where ``models`` ends in
+    ``.pth``, so do all of these.
 
     Being a ``Checkpoint``, this callback runs after all others, and Lightning adds none of its own. A save
     that falls on the last batch of an epoch waits for the validation, because resuming at that batch would
@@ -55,7 +56,7 @@ class RolloutCheckpoint(Checkpoint):
         save_best: Whether to keep ``best.ckpt``.
         keep_periodic: How many ``step_*.ckpt`` to keep, the newest; None keeps all. Holds for their second
             names, too.
-        models: How the second names begin; None gives none.
+        models: How the second names begin, and, after a ``.pt`` or ``.pth``, how they end; None gives none.
 
     Raises:
         MisconfigurationException: A number is not positive, ``models`` is no file name, a plugin of the
@@ -84,7 +85,8 @@ class RolloutCheckpoint(Checkpoint):
         for name, value in given.items():
             if value is not None and value <= 0:
                 raise MisconfigurationException(f"RolloutCheckpoint: {name} must be positive, got {value}.")
-        if models is not None and (not models or Path(models).name != models):
+        stem, ending = _split_name(models or "")
+        if models is not None and (not stem or Path(models).name != models):
             raise MisconfigurationException(
                 f"RolloutCheckpoint: models must be the beginning of file names, no folder, got {models!r}"
             )
@@ -95,6 +97,7 @@ class RolloutCheckpoint(Checkpoint):
         self.save_best = save_best
         self.keep_periodic = keep_periodic
         self.models = models
+        self._model_stem, self._model_ending = stem, ending
         self.best_value: float | None = None
         self.best_model_path = ""
         self._periods = 0  # multiples of every_env_steps behind us
@@ -234,13 +237,20 @@ class RolloutCheckpoint(Checkpoint):
     def _keep_model(self, trainer: Trainer, path: Path, suffix: str) -> None:
         """Give a checkpoint its second name."""
         if self.models is not None and trainer.is_global_zero and not is_dry_run(trainer):
-            keep_as(path, _models(trainer) / f"{self.models}{suffix}.pt")
+            keep_as(path, _models(trainer) / f"{self._model_stem}{suffix}{self._model_ending}")
 
     def _drop_old(self, trainer: Trainer) -> None:
         """Remove all periodic files but the newest."""
         _keep_newest(_directory(trainer), r"step_(\d+)\.ckpt", self.keep_periodic)
         if self.models is not None:
-            _keep_newest(_models(trainer), rf"{re.escape(self.models)}_(\d+)\.pt", self.keep_periodic)
+            stem, ending = re.escape(self._model_stem), re.escape(self._model_ending)
+            _keep_newest(_models(trainer), rf"{stem}_(\d+){ending}", self.keep_periodic)
+
+
+def _split_name(models: str) -> tuple[str, str]:
+    """Split a name of models into how the files begin and how they end: ``.pt`` unless it says ``.pth``."""
+    stem, dot, ending = models.rpartition(".")
+    return (stem, dot + ending) if ending in ("pt", "pth") and dot else (models, ".pt")
 
 
 def _directory(trainer: Trainer) -> Path:

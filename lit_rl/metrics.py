@@ -184,7 +184,7 @@ METRICS: dict[str, Metric] = {
     EPISODE_LENGTH: Metric("Mean length of the same episodes", "env steps"),
     EPISODES: Metric("Training episodes that ended since the start of training, over all ranks"),
     ENV_PREFIX: Metric("Prefix of the values the data module records (`record`); mean over the batch"),
-    EVAL_RETURN: Metric("Mean undiscounted return of the greedy policy on the evaluation environments"),
+    EVAL_RETURN: Metric("Mean undiscounted return of the evaluation episodes, played as `eval_policy` says"),
     EVAL_RETURN_STD: Metric("Sample standard deviation of those returns"),
     EVAL_RETURN_MIN: Metric("Lowest of those returns"),
     EVAL_RETURN_MAX: Metric("Highest of those returns"),

@@ -1,4 +1,4 @@
-"""Every shipped configuration runs: alone, or, as a layer, on top of an experiment."""
+"""Every shipped configuration runs: experiments and systems alone, layers on top of an experiment."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from lit_rl.cli import main
 pytestmark = pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
 
 ROOT = Path(__file__).parents[1] / "configs"
-EXPERIMENTS = sorted(path.stem for path in ROOT.glob("*.yaml"))
-LAYERS = sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.glob("*/*.yaml"))
+NAMES = sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.rglob("*.yaml"))
+EXPERIMENTS = [name for name in NAMES if "/" not in name or name.startswith("systems/")]
+LAYERS = [name for name in NAMES if name not in EXPERIMENTS]
 BASE = "ppo_cartpole_fast"
 BASES = {"presets/hmasd_paper": "hmasd_uav", "presets/hmasd_sync": "hmasd_alice_bob"}
 """Experiments of the learner that a layer is made for; other layers fit any."""
@@ -55,7 +56,7 @@ def test_begins_with_one_line_that_describes_it(name: str):
 def test_experiment_runs(cwd: Path, capsys: pytest.CaptureFixture[str], name: str):
     main(arguments(name))
     assert "env steps" in capsys.readouterr().out
-    assert not (cwd / "runs").exists()
+    assert not any((cwd / folder).exists() for folder in ("runs", "tf-logs"))
 
 
 IN_PROCESS = [name for name in LAYERS if name not in ("trainer/gpu", "trainer/two_processes", *BASES)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_rl.cli import main
+from lit_rl.cli import main, shipped
 from lit_rl.metrics import METRICS, markdown_table
 
 ROOT = Path(__file__).parents[1]
@@ -23,9 +23,12 @@ def test_every_logged_name_has_a_definition():
     assert all(metric.definition for metric in METRICS.values())
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_config_is_listed(config: Path):
-    assert f"| `{config.stem}` |" in README
+CONFIGS = sorted(name for name in shipped.names() if "/" not in name or name.startswith("systems/"))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_is_listed(name: str):
+    assert f"| `{name}` |" in README
 
 
 def test_every_file_it_names_exists():
@@ -36,7 +39,7 @@ def test_every_file_it_names_exists():
 FITS = [
     line.partition("#")[0].split()[1:]
     for line in README.splitlines()
-    if line.startswith("lit-rl fit ") and "runs/" not in line
+    if line.startswith("lit-rl fit ") and not re.search(r"(runs|tf-logs)/", line)
 ]
 
 

@@ -5,8 +5,9 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -109,9 +110,15 @@ EVERY = ("ppo_annealed", "sac_pendulum")
 """Cases that are resumed at every batch, one of each kind of data; the others at an early and a late one."""
 
 
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
+    """``whole_run("mappo")`` is that case without a break; each runs once."""
+    return cache(lambda name: Run(tmp_path_factory.mktemp(name), CASES[name]))
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_resume_is_exact(name: str, tmp_path: Path):
-    whole = Run(tmp_path / "whole", CASES[name])
+def test_resume_is_exact(name: str, tmp_path: Path, whole_run: Callable[[str], Run]):
+    whole = whole_run(name)
     *earlier, last = whole.step_checkpoints()
     assert len(earlier) == BATCHES_PER_EPOCH * EPOCHS - 1, name
     for path in earlier if name in EVERY else (earlier[0], earlier[-1]):
@@ -121,6 +128,36 @@ def test_resume_is_exact(name: str, tmp_path: Path):
         assert resumed.rows == rest, where
         assert any("eval/return_mean" in values for _, values in rest), where
         assert_identical(learned(load(resumed.checkpoints / last.name)), learned(load(last)), where)
+
+
+def sampled(make: Make) -> Make:
+    """The case with evaluations of the sampled policy."""
+
+    def made(batches: int) -> tuple[RLModule, LightningDataModule]:
+        module, data = make(batches)
+        cast(Any, data).evaluation.policy = "sample"
+        return module, data
+
+    return made
+
+
+def without_evaluations(run: Run) -> list[dict[str, float]]:
+    """What was logged of training."""
+    rows = [{key: x for key, x in values.items() if not key.startswith("eval/")} for _, values in run.rows]
+    return [row for row in rows if row]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_sampled_evaluations_change_nothing_that_is_learned_and_resume_exactly(
+    name: str, tmp_path: Path, whole_run: Callable[[str], Run]
+):
+    greedy, whole = whole_run(name), Run(tmp_path / "whole", sampled(CASES[name]))
+    assert without_evaluations(whole) == without_evaluations(greedy), name
+    first, *_, last = whole.step_checkpoints()
+    assert_identical(learned(load(last)), learned(load(greedy.checkpoints / last.name)), name)
+    resumed = Run(tmp_path / "resumed", sampled(CASES[name]), seed=99, resume=first)
+    rest = [row for row in whole.rows if row[0] > env_steps_of(first)]  # type: ignore[operator]
+    assert resumed.rows == rest, name
 
 
 @pytest.mark.parametrize("name", EVERY)

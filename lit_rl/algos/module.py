@@ -359,7 +359,7 @@ class RLModule(LightningModule):
         self.validation_step(batch, batch_idx)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
-        """Return trajectories of the greedy policy, as the data module recorded them."""
+        """Return trajectories of the policy, as the data module recorded them."""
         return batch
 
     # State

@@ -41,8 +41,9 @@ def resolve(given: str, configs: list[Path]) -> Path:
     else:
         path = Path(given)
     if not path.is_file():
-        ending = "*.pt" if path.parent.name == "models" else "*.ckpt"
-        there = sorted(file.name for file in path.parent.glob(ending)) if path.parent.is_dir() else []
+        endings = (".pt", ".pth") if path.parent.name == "models" else (".ckpt",)
+        files = path.parent.iterdir() if path.parent.is_dir() else ()
+        there = sorted(file.name for file in files if file.suffix in endings)
         hint = f"{path.parent} holds {', '.join(there)}" if there else f"{path.parent} holds no checkpoint"
         raise CommandError(f"checkpoint {path} does not exist; {hint}")
     real = path.resolve()  # `latest` may point elsewhere by the time something is written beside it

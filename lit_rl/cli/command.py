@@ -279,7 +279,8 @@ class CommandLine(LightningCLI):
     def _report_fit(self) -> None:
         path, result = self.run_directory.path, self.model.eval_result
         if path is not None and result is not None and result["env_steps"] == self.model.env_steps:
-            sys.stdout.write(evaluation.summary(result, path / "checkpoints" / "last.ckpt") + "\n")
+            last = path / "checkpoints" / "last.ckpt"
+            sys.stdout.write(evaluation.summary(result, last, self._eval_policy) + "\n")
         else:
             sys.stdout.write(f"env steps {self.model.env_steps}\n")
 
@@ -297,7 +298,8 @@ class CommandLine(LightningCLI):
             return
         directory = checkpoints.run_of(checkpoint)
         if directory is not None:
-            sys.stdout.write(f"written {evaluation.write_json(result, checkpoint, directory)}\n")
+            path = evaluation.write_json(result, checkpoint, directory, self._eval_policy)
+            sys.stdout.write(f"written {path}\n")
         if video is not None:
             sys.stdout.write(f"written {video}\n")
 
@@ -320,8 +322,13 @@ class CommandLine(LightningCLI):
         self._call(function, **{**kwargs, "verbose": False})
         result = self.model.eval_result
         if self.trainer.is_global_zero:
-            sys.stdout.write(evaluation.summary(result, checkpoint) + "\n")
+            sys.stdout.write(evaluation.summary(result, checkpoint, self._eval_policy) + "\n")
         return checkpoint, result
+
+    @property
+    def _eval_policy(self) -> str | None:
+        """What evaluations play; None where a data module of a user does not say."""
+        return getattr(self.datamodule, "eval_policy", None)
 
     def _require_checkpoint(self) -> Path:
         if self.checkpoint is None:

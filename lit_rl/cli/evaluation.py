@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lit_rl import files
 from lit_rl.report.statistics import student_t
+from lit_rl.report.words import PLAYED
 
 
 def confidence_interval(mean: float, std: float, count: int) -> tuple[float, float] | None:
@@ -23,20 +24,29 @@ def confidence_interval(mean: float, std: float, count: int) -> tuple[float, flo
     return mean - half, mean + half
 
 
-def summary(result: Mapping[str, float], checkpoint: Path) -> str:
-    """Write the line that ``lit-rl test`` prints."""
+def summary(result: Mapping[str, float], checkpoint: Path, policy: str | None = None) -> str:
+    """Write the line that ``lit-rl test`` prints.
+
+    Args:
+        result: Statistics of the episodes.
+        checkpoint: Where the policy is from.
+        policy: What was played, ``greedy`` or ``sample``; None where the data module does not say.
+    """
     mean, count = result["return_mean"], int(result["episodes"])
     interval = confidence_interval(mean, result["return_std"], count)
     within = f" (95 % interval {interval[0]:.1f} to {interval[1]:.1f})" if interval else ""
+    of_what = f" of the {PLAYED[policy]}" if policy in PLAYED else ""
     episodes = "episodes" if count > 1 else "episode, too few for an interval"
     return (
-        f"return {mean:.1f}{within} over {count} {episodes}, length {result['length_mean']:.1f}, "
+        f"return {mean:.1f}{within}{of_what} over {count} {episodes}, length {result['length_mean']:.1f}, "
         f"env steps {int(result['env_steps'])}, checkpoint {checkpoint}"
     )
 
 
-def write_json(result: Mapping[str, float], checkpoint: Path, directory: Path) -> Path:
-    """Write ``eval.json`` into the run directory."""
+def write_json(
+    result: Mapping[str, float], checkpoint: Path, directory: Path, policy: str | None = None
+) -> Path:
+    """Write ``eval.json`` into the run directory; it also says what was played, as ``eval_policy``."""
     path = directory / "eval.json"
-    files.write_json(path, {**result, "checkpoint": str(checkpoint)})
+    files.write_json(path, {**result, "eval_policy": policy, "checkpoint": str(checkpoint)})
     return path

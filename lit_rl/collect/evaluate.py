@@ -1,4 +1,4 @@
-"""Episodes of the greedy policy on environments of their own."""
+"""Episodes of a policy on environments of their own, one in each."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ def evaluate(
     device: torch.device | str = "cpu",
     on_step: Callable[[bool], None] | None = None,
     on_transition: Callable[[Decision, Step], None] | None = None,
+    greedy: bool = True,
 ) -> Episodes:
     """Play exactly one episode in each of the N environments: no episode is preferred for being short.
 
     Args:
-        policy: Policy that acts greedily.
+        policy: Policy that acts.
         env: Evaluation environments; N is the number of episodes.
         seed: Environment i is seeded with ``seed + i``, so equal policies meet equal episodes.
         device: Device of the policy.
@@ -32,6 +33,8 @@ def evaluate(
             episode still runs (for video).
         on_transition: Function that is called after every step, before ``on_step``, with what the policy
             decided and what came of it (for playbacks).
+        greedy: Whether the policy takes its most likely actions; otherwise it draws them, from the global
+            generators, as it does to explore.
 
     Returns:
         Episodes in the order of the environments.
@@ -47,7 +50,7 @@ def evaluate(
     if on_step:
         on_step(True)
     while running.any():
-        decision = policy.act(map_nested(send, obs), carry, send(reset), greedy=True)
+        decision = policy.act(map_nested(send, obs), carry, send(reset), greedy=greedy)
         carry = decision.carry
         action = decision.action.cpu().numpy()
         step = env.step(action)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
+from lit_rl.checks import nearest
 from lit_rl.envs.vector import Vectorization
 
 EnvFactory: TypeAlias = dict[str, Any] | Callable[..., Any]
 """Makes a ``gymnasium.Env``, or (with the keyword ``num_envs``) a native ``VectorEnv``; a dict names a
 callable by ``class_path`` and ``init_args``."""
+EvalPolicy: TypeAlias = Literal["greedy", "sample"]
+"""Evaluations play ``greedy`` (the most likely actions) or ``sample`` (actions drawn as in training)."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,11 @@ class EnvironmentArguments:
         check: Whether a user's environment is tried once before it is used, to say in plain words what is
             wrong with it.
         eval_episodes: Episodes of one evaluation over all ranks.
+        eval_policy: What evaluations, predictions, videos and playbacks play.
         playback: Whether evaluations of a training run write their first episode into ``playback.json``.
 
     Raises:
-        ValueError: More workers are asked for than there are environments.
+        ValueError: More workers are asked for than there are environments, or ``eval_policy`` is neither.
     """
 
     env: str | EnvFactory
@@ -45,6 +49,7 @@ class EnvironmentArguments:
     seed: int | None = None
     check: bool = True
     eval_episodes: int = 10
+    eval_policy: EvalPolicy = "greedy"
     playback: bool = False
 
     @classmethod
@@ -57,4 +62,10 @@ class EnvironmentArguments:
             raise ValueError(
                 f"num_workers = {self.num_workers} is more than num_envs = {self.num_envs}; each needs "
                 "an environment"
+            )
+        if self.eval_policy not in get_args(EvalPolicy):
+            known = get_args(EvalPolicy)
+            raise ValueError(
+                f"eval_policy = {self.eval_policy!r}, expected {' or '.join(known)}: evaluations play the "
+                f"most likely actions, or draw them as in training.{nearest(str(self.eval_policy), known)}"
             )

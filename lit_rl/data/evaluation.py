@@ -1,4 +1,4 @@
-"""Episodes of the greedy policy on environments of their own: the batch of the validation loop."""
+"""Episodes of the policy on environments of their own: the batch of the validation loop."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 
 from lit_rl.collect.evaluate import evaluate
+from lit_rl.data.arguments import EvalPolicy
 from lit_rl.data.environments import Environments
 from lit_rl.data.playback import PlaybackRecorder, as_drawable
+from lit_rl.data.random_state import seeded_apart
 from lit_rl.data.video import VideoWriter
-from lit_rl.types import EvalEpisodes, VectorEnv
+from lit_rl.types import EvalEpisodes, Rollout, VectorEnv
 
 SEED_OFFSET = 500_009  # evaluation episodes never share a seed with training ones
 
@@ -20,15 +22,22 @@ SEED_OFFSET = 500_009  # evaluation episodes never share a seed with training on
 class Evaluation:
     """Evaluation episodes of one rank, on environments that are made for the first evaluation.
 
+    All that is drawn at random meanwhile, by the policy or by environments, comes from a seed of its own:
+    equal policies are evaluated equally, and training draws the same numbers as without evaluation.
+
     Args:
         environments: Training environments of the rank, which know the trainer, the seeds and how to make
             further environments.
         num_episodes: Episodes of one evaluation over all ranks.
         playback: Whether evaluations of a training run write their first episode into ``playback.json``.
+        policy: ``greedy`` plays the most likely actions, ``sample`` draws actions as training does.
     """
 
-    def __init__(self, environments: Environments, num_episodes: int, playback: bool) -> None:
+    def __init__(
+        self, environments: Environments, num_episodes: int, playback: bool, policy: EvalPolicy = "greedy"
+    ) -> None:
         self._environments, self._num_episodes, self._playback = environments, num_episodes, playback
+        self.policy: EvalPolicy = policy
         self._env: VectorEnv | None = None
 
     def episodes(self, video: Path | None) -> Iterator[EvalEpisodes]:
@@ -40,21 +49,34 @@ class Evaluation:
         start = time.perf_counter()
         environments = self._environments
         share = -(-self._num_episodes // environments.world_size)
-        if self._env is None:
-            self._env = environments.make(share)
-        seed = environments.seed + SEED_OFFSET + environments.rank * share
-        learner = environments.learner
-        with torch.no_grad(), environments.precision():
+        seed = self._seed(share)
+        with torch.no_grad(), environments.precision(), seeded_apart(seed):
+            if self._env is None:
+                self._env = environments.make(share)
+            learner, is_greedy = environments.learner, self.policy == "greedy"
             recorder = self._recorder(self._env)
             if recorder is None:
-                episodes = evaluate(learner, self._env, seed, learner.device)
+                episodes = evaluate(learner, self._env, seed, learner.device, greedy=is_greedy)
             else:
-                on_step, on_transition = recorder.on_step, recorder.on_transition
-                episodes = evaluate(learner, self._env, seed, learner.device, on_step, on_transition)
+                watch = recorder.on_step, recorder.on_transition
+                episodes = evaluate(learner, self._env, seed, learner.device, *watch, is_greedy)
                 recorder.save()
             if video is not None and environments.rank == 0:
                 self._film(video, seed)
         yield {"episodes": episodes, "seconds": time.perf_counter() - start}
+
+    def rollout(self, num_steps: int) -> Rollout:
+        """Play the training environments for ``num_steps`` steps more, with the policy of evaluations."""
+        environments = self._environments
+        with seeded_apart(self._seed(environments.num_envs)):
+            if self.policy == "greedy":
+                return environments.collect_greedy(num_steps)
+            return environments.collect(environments.learner, num_steps)
+
+    def _seed(self, num_envs: int) -> int:
+        """Return the seed of the first of so many environments of this rank."""
+        environments = self._environments
+        return environments.seed + SEED_OFFSET + environments.rank * num_envs
 
     def _recorder(self, env: VectorEnv) -> PlaybackRecorder | None:
         """Return what records the first episode while training goes on; None where nothing does."""
@@ -65,14 +87,14 @@ class Evaluation:
         if trainer.sanity_checking or is_short:
             return None
         path = Path(trainer.default_root_dir) / "playback.json"
-        return PlaybackRecorder(as_drawable(env), path, environments.learner.env_steps)
+        return PlaybackRecorder(as_drawable(env), path, environments.learner.env_steps, self.policy)
 
     def _film(self, video: Path, seed: int) -> None:
-        """Play one more greedy episode, on a single environment that renders."""
+        """Play one more episode, on a single environment that renders."""
         env, learner = self._environments.make(1, render=True), self._environments.learner
         try:
             writer = VideoWriter(env, video)
-            evaluate(learner, env, seed, learner.device, writer.on_step)
+            evaluate(learner, env, seed, learner.device, writer.on_step, greedy=self.policy == "greedy")
             writer.save()
         finally:
             env.close()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 
-from lit_rl.data.arguments import EnvironmentArguments
+from lit_rl.data.arguments import EnvironmentArguments, EvalPolicy
 from lit_rl.data.environments import Environments
 from lit_rl.data.evaluation import Evaluation
 from lit_rl.data.loaders import Batches
@@ -32,7 +32,9 @@ class RLDataModule(LightningDataModule):
     def __init__(self, arguments: EnvironmentArguments) -> None:
         super().__init__()
         self.environments = Environments(arguments, type(self).__name__)
-        self.evaluation = Evaluation(self.environments, arguments.eval_episodes, arguments.playback)
+        self.evaluation = Evaluation(
+            self.environments, arguments.eval_episodes, arguments.playback, arguments.eval_policy
+        )
         self.video: Path | None = None
 
     # What a data module implements
@@ -72,6 +74,11 @@ class RLDataModule(LightningDataModule):
         """Return the env steps of this rank after so many batches of a new run."""
         return batches * self.collect_steps * self.num_envs
 
+    @property
+    def eval_policy(self) -> EvalPolicy:
+        """Which policy evaluations play: ``greedy`` or ``sample``."""
+        return self.evaluation.policy
+
     def setup(self, stage: str) -> None:
         """Bind the environments to the trainer, whose rank offsets their seeds."""
         if not self.environments.bind(self.trainer):
@@ -91,14 +98,14 @@ class RLDataModule(LightningDataModule):
         return Batches(self._evaluations, 1)
 
     def predict_dataloader(self) -> Batches:
-        """Return one rollout of the greedy policy, of ``collect_steps`` steps."""
-        return Batches(self._greedy_rollout, 1)
+        """Return one rollout of ``collect_steps`` steps, of the policy that evaluations play."""
+        return Batches(self._predictions, 1)
 
     def _evaluations(self) -> Iterator[EvalEpisodes]:
         return self.evaluation.episodes(self.video)
 
-    def _greedy_rollout(self) -> Iterator[Rollout]:
-        yield self.environments.collect_greedy(self.collect_steps)
+    def _predictions(self) -> Iterator[Rollout]:
+        yield self.evaluation.rollout(self.collect_steps)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches are made on the CPU: there is nothing to visit when the learner is there too."""

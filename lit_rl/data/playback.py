@@ -1,4 +1,4 @@
-"""The playback of a run, ``playback.json``: one episode of the greedy policy, step by step."""
+"""The playback of a run, ``playback.json``: one evaluation episode, step by step."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lit_rl.data.arguments import EvalPolicy
 from lit_rl.files import write_json
 from lit_rl.types import AGENT_SKILLS, SKILL_START, TEAM_SKILL, Decision, Drawable, Step, VectorEnv
 
@@ -42,11 +43,17 @@ class PlaybackRecorder:
         env: Environments with a method ``picture``.
         path: File to write; the newest episode replaces the one before.
         env_steps: Env steps of the training so far.
+        policy: What is played, ``greedy`` or ``sample``.
     """
 
-    def __init__(self, env: Drawable, path: Path, env_steps: int) -> None:
+    def __init__(self, env: Drawable, path: Path, env_steps: int, policy: EvalPolicy) -> None:
         self._env, self._path = env, path
-        self._about = {"env": env.spec.name, "agents": list(env.spec.agents), "env_steps": env_steps}
+        self._about = {
+            "env": env.spec.name,
+            "agents": list(env.spec.agents),
+            "env_steps": env_steps,
+            "eval_policy": policy,
+        }
         self._now: dict[str, Any] | None = None  # the frame of the step that comes next
         self._pictures: list[dict[str, Any]] = []
         self._of_steps: dict[str, list[Any]] = {"reward": []}

@@ -1,8 +1,10 @@
-"""Save and restore the global random generators, which policies and environments of users draw from."""
+"""Save, restore and lend the global random generators, which policies and users' environments draw from."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -36,3 +38,21 @@ def set_rng_state(state: dict[str, Any]) -> None:
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
+
+
+@contextmanager
+def seeded_apart(seed: int) -> Iterator[None]:
+    """Let the block draw from ``seed``; afterwards all generators go on as if nothing had been drawn.
+
+    What is drawn in the block depends on ``seed`` alone, and what is drawn later does not depend on it.
+    """
+    before = get_rng_state()
+    try:
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed_all(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        random.seed(seed)
+        yield
+    finally:
+        set_rng_state(before)

@@ -16,7 +16,7 @@ from torch import Tensor
 from lit_rl.buffers import ReplayRing
 from lit_rl.checks import Count, Positive, Range, check_arguments
 from lit_rl.collect.uniform import UniformPolicy
-from lit_rl.data.arguments import EnvFactory, EnvironmentArguments
+from lit_rl.data.arguments import EnvFactory, EnvironmentArguments, EvalPolicy
 from lit_rl.data.loaders import Batches
 from lit_rl.data.module import RLDataModule
 from lit_rl.envs.vector import Vectorization
@@ -50,7 +50,9 @@ class ReplayDataModule(RLDataModule):
         env_kwargs: Keyword arguments of the environment.
         wrappers: ``class_path`` of Gymnasium wrappers, applied in order.
         record: Names of values in ``info`` to record.
-        eval_episodes: Greedy episodes per evaluation, over all ranks.
+        eval_episodes: Episodes per evaluation, over all ranks.
+        eval_policy: ``greedy`` plays the most likely actions in evaluations; ``sample`` draws them (SAC), or
+            adds the noise of exploration (TD3), as of ``RolloutDataModule``.
         seed: Seed of the first environment; None takes the run's seed.
         check: Whether the environment is tried once, to say in plain words what is wrong with it.
         playback: Write the first episode of each evaluation into ``playback.json`` of the run directory, for
@@ -75,6 +77,7 @@ class ReplayDataModule(RLDataModule):
         wrappers: list[EnvFactory] | None = None,
         record: list[str] | None = None,
         eval_episodes: Count = 10,
+        eval_policy: EvalPolicy = "greedy",
         seed: int | None = None,
         check: bool = True,
         playback: bool = False,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lit_rl.checks import Count, check_arguments
-from lit_rl.data.arguments import EnvFactory, EnvironmentArguments
+from lit_rl.data.arguments import EnvFactory, EnvironmentArguments, EvalPolicy
 from lit_rl.data.loaders import Batches
 from lit_rl.data.module import RLDataModule
 from lit_rl.envs.vector import Vectorization
@@ -27,7 +27,11 @@ class RolloutDataModule(RLDataModule):
         env_kwargs: Keyword arguments of the environment.
         wrappers: ``class_path`` of Gymnasium wrappers, applied in order.
         record: Names of values in ``info`` that rollouts record (reward terms, positions).
-        eval_episodes: Greedy episodes per evaluation, on environments of their own; over all ranks.
+        eval_episodes: Episodes per evaluation, on environments of their own; over all ranks.
+        eval_policy: ``greedy``: evaluations, predictions, videos and playbacks play the most likely actions.
+            ``sample``: they draw actions (HMASD: skills, too) as training does, from a seed of their own, so
+            that they can be repeated and training does not notice. A policy that must mix its actions is only
+            seen so.
         seed: Seed of the first environment; None takes the run's seed.
         check: Whether the environment is tried once, to say in plain words what is wrong with it.
         batch_env_steps: Env steps per rollout over all environments of a rank, in place of ``rollout_steps``;
@@ -49,6 +53,7 @@ class RolloutDataModule(RLDataModule):
         wrappers: list[EnvFactory] | None = None,
         record: list[str] | None = None,
         eval_episodes: Count = 10,
+        eval_policy: EvalPolicy = "greedy",
         seed: int | None = None,
         check: bool = True,
         batch_env_steps: Count | None = None,

@@ -49,14 +49,13 @@ class Row(NamedTuple):
     env_steps: list[int]
 
 
-def latex_table(rows: Sequence[Row], is_greedy: bool) -> str:
+def latex_table(rows: Sequence[Row], of_what: str) -> str:
     """Write a ``table`` environment with a rule between environments.
 
     Args:
         rows: One for each configuration.
-        is_greedy: Whether the scores are returns of the greedy policy or of the last training episodes.
+        of_what: Continues the word return: ``of the greedy policy``.
     """
-    of_what = "of the greedy policy" if is_greedy else "of the last 100 training episodes"
     caption = (
         f"Return {of_what} at the end of training: interquartile mean (IQM) over runs with different seeds, "
         r"95\,\% percentile interval of the stratified bootstrap, and mean."

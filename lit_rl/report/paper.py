@@ -16,7 +16,7 @@ from lit_rl.report.curves import on_grid
 from lit_rl.report.latex import Row, latex_table
 from lit_rl.report.runs import Group, Run, group_runs, read_run
 from lit_rl.report.statistics import stratified_bootstrap
-from lit_rl.report.words import plural
+from lit_rl.report.words import PLAYED, plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,10 +46,8 @@ STYLE: dict[str, Any] = {
 WIDTH_IN, HEIGHT_IN = 3.4, 2.2
 """One column of a two-column page, in inches."""
 
-CURVES = {
-    metrics.EPISODE_RETURN: ("training_return", "Return (training)"),
-    metrics.EVAL_RETURN: ("evaluation_return", "Return (greedy policy)"),
-}
+CURVES = {metrics.EPISODE_RETURN: "training_return", metrics.EVAL_RETURN: "evaluation_return"}
+"""What is drawn, and how the names of its files begin."""
 
 
 def write_paper(runs: Sequence[Path], out: Path) -> list[Path]:
@@ -74,15 +72,26 @@ def write_paper(runs: Sequence[Path], out: Path) -> list[Path]:
     for environment in dict.fromkeys(group.environment for group in groups):
         members = [group for group in groups if group.environment == environment]
         end = re.sub(r"[^\w.-]+", "_", environment)
-        for metric, (stem, label) in CURVES.items():
+        for metric, stem in CURVES.items():
             if any(run.series(metric) for group in members for run in group.runs):
+                label = f"Return ({_whose(metric, members)})"
                 written += _draw_curves(out / f"{stem}_{end}", members, metric, label)
         if len(members) > 1:
             own = [row for row in rows if row.environment == environment]
-            written += _draw_final(out / f"final_return_{end}", own, CURVES[name][1])
+            written += _draw_final(out / f"final_return_{end}", own, f"Return ({_whose(name, members)})")
     table = out / "table.tex"
-    table.write_text(latex_table(rows, is_greedy=name == metrics.EVAL_RETURN), encoding="utf-8")
+    episodes = "last 100 training episodes"
+    of_what = f"of the {_whose(name, groups) if name == metrics.EVAL_RETURN else episodes}"
+    table.write_text(latex_table(rows, of_what), encoding="utf-8")
     return [*written, table]
+
+
+def _whose(metric: str, groups: Sequence[Group]) -> str:
+    """Say whose return it is: ``training``, or which policy the evaluations of all these runs played."""
+    if metric == metrics.EPISODE_RETURN:
+        return "training"
+    played = {PLAYED.get(run.eval_policy, run.eval_policy) for group in groups for run in group.runs}
+    return played.pop() if len(played) == 1 else "policy evaluated"
 
 
 def refuse_equal_seeds(groups: Sequence[Group]) -> None:
@@ -103,7 +112,7 @@ def refuse_equal_seeds(groups: Sequence[Group]) -> None:
 
 
 def _score_name(groups: Sequence[Group]) -> str:
-    """Choose what is compared: the return of the greedy policy where every run has it, else that of training.
+    """Choose what is compared: the return in evaluations where every run has it, else that of training.
 
     Raises:
         ValueError: A run has neither.

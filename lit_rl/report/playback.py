@@ -18,7 +18,7 @@ from lit_rl.report.markup import render
 from lit_rl.report.runs import Group
 from lit_rl.report.section import Section
 from lit_rl.report.uav_drawing import draw_uav
-from lit_rl.report.words import number, plural
+from lit_rl.report.words import PLAYED, number, plural
 
 FILE = "playback.json"
 FORMER_FILE = "replay.json"
@@ -62,7 +62,7 @@ def playback(groups: Sequence[Group]) -> Section | None:
             size += len(figure)
     if not parts:
         return None
-    note = "The first episode of the newest evaluation, by the greedy policy."
+    note = "The first episode of the newest evaluation."
     note += f" Not shown, to keep the page small: {'; '.join(left_out)}." if left_out else ""
     return Section("Playback", Markup().join(parts), note=note)
 
@@ -93,9 +93,9 @@ def _figure(name: str, content: Mapping[str, Any], stride: int) -> Markup:
     title = animation.element("p", {"class": "now"}, {TEXT: drawing.title}) if drawing.title else ""
     bands = _bands(content, drawing.curves, rewards, kept, animation)
     frame_ms = round(min(max(EPISODE_MS / len(kept), FRAME_MS[0]), FRAME_MS[1]))
-    about = (
-        f"{name}, after {content['env_steps']} env steps: {plural(last + 1, 'step')}, {_ENDS[content['end']]}"
-    )
+    played = PLAYED[content.get("eval_policy", "greedy")]  # older files do not say: it was greedy
+    about = f"{name}, {played} after {content['env_steps']} env steps: {plural(last + 1, 'step')}, "
+    about += _ENDS[content["end"]]
     about += f"; one step of {stride} is shown" if stride > 1 else ""
     return render(
         "playback.html",

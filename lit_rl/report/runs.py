@@ -31,6 +31,9 @@ _NOT_LEARNING = (
 _NOT_LEARNING_DATA = ("seed", "playback", "replay")
 """Arguments of the data module that neither do; ``replay`` is what earlier versions called ``playback``."""
 
+_ADDED_LATER = {"eval_policy": "greedy"}
+"""Arguments of the data module that older configurations lack, with what those runs did."""
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -83,6 +86,11 @@ class Run:
     def environment(self) -> str:
         """Id or class of the environment."""
         return _class_name(_arguments(self.config, "data").get("env"))
+
+    @property
+    def eval_policy(self) -> str:
+        """What the evaluations of the run played, ``greedy`` or ``sample``."""
+        return str((_ADDED_LATER | _arguments(self.config, "data"))["eval_policy"])
 
     @property
     def env_steps(self) -> int:
@@ -216,7 +224,7 @@ def _learning_part(config: Mapping[str, Any]) -> dict[str, Any]:
         part["trainer"] = {k: v for k, v in part["trainer"].items() if k not in _NOT_LEARNING}
     if arguments := _arguments(config, "data"):
         kept = {key: value for key, value in arguments.items() if key not in _NOT_LEARNING_DATA}
-        part["data"] = {**part["data"], "init_args": kept}
+        part["data"] = {**part["data"], "init_args": _ADDED_LATER | kept}
     return part
 
 

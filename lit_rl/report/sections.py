@@ -19,7 +19,7 @@ from lit_rl.report.section import Section
 from lit_rl.report.skills import skills
 from lit_rl.report.statistics import mean_interval
 from lit_rl.report.tables import Series
-from lit_rl.report.words import duration, number, plural
+from lit_rl.report.words import PLAYED, duration, number, plural
 
 LEARNING = {metrics.EPISODE_RETURN: "Training return", metrics.EVAL_RETURN: "Evaluation return"}
 POLICY = {
@@ -85,9 +85,17 @@ def evaluation(groups: Sequence[Group]) -> Section | None:
         if last:
             mean, low, high = (float(x) for x in mean_interval(np.array(last)))
             interval = f"{number(low)} to {number(high)}" if len(last) > 1 else "one run gives none"
-            rows.append([group.label, str(len(last)), number(mean), interval])
+            played = PLAYED.get(group.runs[0].eval_policy, "")
+            rows.append([group.label, played, str(len(last)), number(mean), interval])
     tested = [
-        [run.name, number(e["return_mean"]), number(e["return_std"]), str(e["episodes"]), str(e["env_steps"])]
+        [
+            run.name,
+            PLAYED.get(str(e.get("eval_policy", "greedy")), ""),  # older files do not say: it was greedy
+            number(e["return_mean"]),
+            number(e["return_std"]),
+            str(e["episodes"]),
+            str(e["env_steps"]),
+        ]
         for group in groups
         for run in group.runs
         if _is_result(e := run.evaluation)
@@ -96,10 +104,13 @@ def evaluation(groups: Sequence[Group]) -> Section | None:
         return None
     html = Markup()
     if rows:
-        head = ["configuration", "runs", "last evaluation return, mean of runs", "95 % interval"]
+        head = ["configuration", "played", "runs", "last evaluation return, mean of runs", "95 % interval"]
         html += render("table.html", head=head, rows=rows)
     if tested:
-        head = ["run, by lit-rl test", "return", "standard deviation", "episodes", "env steps of the policy"]
+        head = [
+            "run, by lit-rl test", "played", "return", "standard deviation", "episodes",
+            "env steps of the policy",
+        ]  # fmt: skip
         html += render("table.html", head=head, rows=tested)
     return Section("Evaluation", html)
 

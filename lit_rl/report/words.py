@@ -6,6 +6,9 @@ import math
 
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
+PLAYED = {"greedy": "greedy policy", "sample": "sampled policy"}
+"""What evaluations may play (``eval_policy`` of the data module), as people read it."""
+
 
 def duration(seconds: float) -> str:
     """Write a time span: ``12 s``, ``3.5 min``, ``2.0 h``, ``4.1 d``."""

@@ -159,7 +159,7 @@ class ReplayBatch(Batch):
 
 
 class EvalEpisodes(TypedDict):
-    """Episodes played by the greedy policy on the evaluation environments.
+    """Episodes that the policy played on the evaluation environments, greedily or as it explores.
 
     One batch of the validation loop.
     """

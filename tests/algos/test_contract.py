@@ -29,7 +29,16 @@ from lit_rl.envs.vector import Autoreset, make_vector_env
 from lit_rl.nested import map_nested, named_leaves
 from lit_rl.normalize import ObservationNorm, ReturnScale
 from lit_rl.ranks import Ranks
-from lit_rl.types import EnvSpec, Episodes, ReplayBatch, Rollout, as_learner
+from lit_rl.types import (
+    AGENT_SKILLS,
+    TEAM_SKILL,
+    Decision,
+    EnvSpec,
+    Episodes,
+    ReplayBatch,
+    Rollout,
+    as_learner,
+)
 from tests.cases import CASES
 from tests.toys import (
     ContinuousEpisodes57,
@@ -211,6 +220,45 @@ def test_evaluation_of_every_learner(name: str, trained: Callable[[str], Trained
     assert result["return_min"] <= result["return_mean"] <= result["return_max"], name
     assert result["length_mean"] >= 1, name
     assert result["env_steps"] == run.learner.env_steps, name
+
+
+class Spy:
+    """Stands in for a learner's ``act``, and notes what was asked and decided."""
+
+    def __init__(self, learner: RLModule) -> None:
+        self._act = learner.act
+        self.asked: list[bool] = []
+        self.decisions: list[Decision] = []
+
+    def __call__(self, *args: Any, greedy: bool = False) -> Decision:
+        self.asked.append(greedy)
+        self.decisions.append(self._act(*args, greedy=greedy))
+        return self.decisions[-1]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_evaluation_of_the_sampled_policy_is_repeatable_and_unnoticed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+):
+    """It decides as the learner does to explore, skills included, and draws from a seed of its own."""
+    learner, data = CASES[name](1)
+    trainer, played = make_trainer(limit_val_batches=1.0), []
+    for seed, policy in enumerate(("greedy", "sample", "sample")):
+        cast(Any, data).evaluation.policy = policy
+        monkeypatch.setattr(learner, "act", spy := Spy(learner))
+        torch.manual_seed(seed)
+        expected = torch.rand(3)
+        torch.manual_seed(seed)
+        trainer.validate(learner, datamodule=data, verbose=False)
+        assert torch.equal(torch.rand(3), expected) or not played, name  # the first one makes the networks
+        assert set(spy.asked) == {policy == "greedy"}, name
+        played.append(spy.decisions)
+        monkeypatch.undo()
+    actions = [torch.cat([d.action.flatten() for d in decisions]) for decisions in played]
+    assert torch.equal(actions[1], actions[2]), name
+    assert not torch.equal(actions[0], actions[1]), name
+    for skill in {TEAM_SKILL, AGENT_SKILLS} & played[0][0].extras.keys():  # where all see the same
+        assert not torch.equal(played[0][0].extras[skill], played[1][0].extras[skill]), f"{name}, {skill}"
 
 
 # Acting

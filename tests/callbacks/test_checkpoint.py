@@ -184,6 +184,23 @@ def test_best_final_and_periodic_models_are_the_checkpoints_under_a_second_name(
         assert (tmp_path / "models" / model).samefile(tmp_path / "checkpoints" / f"{saved}.ckpt")
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("m.pt", {"m.pt", "m_final.pt", "m_75.pt"}),
+        ("m.pth", {"m.pth", "m_final.pth", "m_75.pth"}),
+        ("v1.2", {"v1.2.pt", "v1.2_final.pt", "v1.2_75.pt"}),
+    ],
+)
+def test_a_name_may_say_how_the_files_end(fit, tmp_path, name, expected):
+    others = {"m_10.ckpt", "m_25.pth" if name == "m.pt" else "m_25.pt"}
+    (tmp_path / "models").mkdir()
+    for other in others:
+        (tmp_path / "models" / other).touch()
+    fit(EnvStepBudget(80), RolloutCheckpoint(every_env_steps=25, keep_periodic=1, models=name))
+    assert {path.name for path in (tmp_path / "models").iterdir()} == expected | others
+
+
 def test_no_models_without_a_name(fit, tmp_path):
     fit(EnvStepBudget(50), RolloutCheckpoint(every_env_steps=25))
     assert not (tmp_path / "models").exists()
@@ -284,7 +301,7 @@ def test_fast_dev_run_writes_no_models(fit, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "models/", "."])
+@pytest.mark.parametrize("name", ["", "a/b", "models/", ".", ".pt", ".pth", "a/b.pth"])
 def test_refuses_names_of_models_that_are_no_file_names(name):
     with pytest.raises(MisconfigurationException, match="models must be the beginning of file names"):
         RolloutCheckpoint(models=name)

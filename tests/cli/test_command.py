@@ -187,12 +187,52 @@ def test_test_reports_and_writes_json(run, fitted, capsys):
     best = f"{fitted}/checkpoints/best.ckpt"
     result = json.loads((fitted / "eval.json").read_text())
     of_returns = {"return_mean", "return_std", "return_min", "return_max"}
-    assert set(result) == {*of_returns, "length_mean", "episodes", "env_steps", "checkpoint"}
-    assert (result["episodes"], result["checkpoint"]) == (2, best)
+    others = {"length_mean", "episodes", "env_steps", "eval_policy", "checkpoint"}
+    assert set(result) == of_returns | others
+    assert (result["episodes"], result["eval_policy"], result["checkpoint"]) == (2, "greedy", best)
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith(f"return {result['return_mean']:.1f} (95 % interval ")
     assert first.endswith(f"env steps {result['env_steps']}, checkpoint {best}")
     assert second == f"written {fitted}/eval.json"
+
+
+def test_a_sampled_evaluation_says_so_and_can_be_repeated(run, fitted, capsys):
+    capsys.readouterr()
+    arguments = ["--config", fitted / "config.yaml", "--ckpt_path", "last", "--data.eval_episodes", "8"]
+    results = []
+    for policy, words in (("greedy", "greedy"), ("sample", "sampled"), ("sample", "sampled")):
+        for command in ("test", "validate"):
+            assert run(command, *arguments, "--data.eval_policy", policy) == 0
+            assert f" of the {words} policy over 8 episodes, length " in capsys.readouterr().out
+        results.append(json.loads((fitted / "eval.json").read_text()))
+    greedy, sampled, again = results
+    assert (greedy["eval_policy"], sampled["eval_policy"]) == ("greedy", "sample")
+    assert greedy["return_mean"] != sampled["return_mean"]
+    assert sampled == again
+
+
+def test_training_may_be_evaluated_by_the_sampled_policy(run, fitted, cwd, capsys):
+    """It is told at the end, kept in the configuration, and changes no weight."""
+    capsys.readouterr()
+    arguments = ["--config", "tiny.yaml", "--seed_everything", "7", "--run_dir", "sampled"]
+    assert run("fit", *arguments, "--data.eval_policy", "sample") == 0
+    assert " of the sampled policy over 2 episodes, length " in capsys.readouterr().out
+    config = yaml.safe_load(Path("sampled/config.yaml").read_text())
+    assert config["data"]["init_args"]["eval_policy"] == "sample"
+    greedy, sampled = (
+        torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for path in (fitted, Path("sampled"))
+    )
+    tensors = [name for name, value in greedy.items() if isinstance(value, torch.Tensor)]
+    assert tensors
+    assert all(torch.equal(greedy[name], sampled[name]) for name in tensors)
+
+
+def test_an_unknown_evaluation_policy_is_refused(error, fitted):
+    arguments = ["--config", fitted / "config.yaml", "--ckpt_path", "last", "--data.eval_policy", "random"]
+    message = error(2, "test", *arguments)
+    assert "eval_policy" in message
+    assert "'greedy', 'sample'" in message
 
 
 def test_validate_writes_nothing(run, fitted, capsys):

@@ -19,14 +19,18 @@ def test_one_episode_has_no_interval():
     assert text.startswith("return 200.0 over 1 episode, too few for an interval, length 200.0")
 
 
-def test_summary():
-    assert summary(RESULT, Path("runs/a/checkpoints/best.ckpt")) == (
-        "return 200.0 (95 % interval 178.7 to 221.3) over 16 episodes, length 200.0, env steps 5000, "
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [("greedy", " of the greedy policy"), ("sample", " of the sampled policy"), (None, "")],
+)
+def test_summary(policy, words):
+    assert summary(RESULT, Path("runs/a/checkpoints/best.ckpt"), policy) == (
+        f"return 200.0 (95 % interval 178.7 to 221.3){words} over 16 episodes, length 200.0, env steps 5000, "
         "checkpoint runs/a/checkpoints/best.ckpt"
     )
 
 
 def test_json(tmp_path):
-    path = write_json(RESULT, Path("best.ckpt"), tmp_path)
-    assert json.loads(path.read_text()) == {**RESULT, "checkpoint": "best.ckpt"}
+    path = write_json(RESULT, Path("best.ckpt"), tmp_path, "sample")
+    assert json.loads(path.read_text()) == {**RESULT, "eval_policy": "sample", "checkpoint": "best.ckpt"}
     assert [file.name for file in tmp_path.iterdir()] == ["eval.json"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from tests.cli.conftest import the_run
+from tests.cli.conftest import Run, the_run
 from tests.test_resume import assert_identical, learned
 
 NAME = "hmasd_sync_enhanced_tracking"
@@ -33,10 +33,14 @@ budget: {total_env_steps: 128}
 
 @pytest.fixture
 def fitted(run, cwd: Path) -> Path:
-    """A finished run with the layer, whose period is cut to 50 env steps: passed after 64 and 128."""
+    """A finished run with models every 50 env steps: these are passed after 64 and 128."""
+    return fit(run, cwd, NAME)
+
+
+def fit(run: Run, cwd: Path, models: str) -> Path:
     (cwd / "hmasd.yaml").write_text(HMASD)
-    layers = ["--config", "hmasd.yaml", "--config", "callbacks/hmasd_models"]
-    assert run("fit", *layers, "--checkpoint.every_env_steps", "50", "--seed_everything", "7") == 0
+    options = ["--checkpoint.models", models, "--checkpoint.every_env_steps", "50", "--seed_everything", "7"]
+    assert run("fit", "--config", "hmasd.yaml", *options) == 0
     return the_run(cwd, "hmasd").relative_to(cwd)
 
 
@@ -82,3 +86,19 @@ def test_missing_model_names_those_there(error, fitted):
     message = error(2, "test", "--config", fitted / "config.yaml", "--ckpt_path", path)
     there = ", ".join(sorted([f"{NAME}.pt", f"{NAME}_100.pt", f"{NAME}_50.pt", f"{NAME}_final.pt"]))
     assert message == f"checkpoint {path} does not exist; {fitted}/models holds {there}"
+
+
+def test_the_other_ending_of_the_documents(run, error, cwd, capsys):
+    """The quick start calls its models .pth; they are found, evaluated and resumed from like the others."""
+    fitted = fit(run, cwd, "hmasd_sync_enhanced.pth")
+    names = [f"hmasd_sync_enhanced{suffix}.pth" for suffix in ("", "_100", "_50", "_final")]
+    assert sorted(path.name for path in (fitted / "models").iterdir()) == names
+    whole = learned(load(fitted / "checkpoints" / "last.ckpt"))
+    model = fitted / "models" / "hmasd_sync_enhanced_50.pth"
+    assert run("test", "--config", fitted / "config.yaml", "--ckpt_path", model) == 0
+    assert f"checkpoint {model}" in capsys.readouterr().out
+    assert run("fit", "--config", fitted / "config.yaml", "--ckpt_path", model) == 0
+    assert_identical(learned(load(fitted / "checkpoints" / "last.ckpt")), whole)
+    missing = fitted / "models" / "hmasd_sync_enhanced_320000.pth"
+    message = error(2, "test", "--config", fitted / "config.yaml", "--ckpt_path", missing)
+    assert message == f"checkpoint {missing} does not exist; {fitted}/models holds {', '.join(names)}"

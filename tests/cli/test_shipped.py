@@ -7,6 +7,7 @@ from lit_rl.cli.errors import CommandError
 def test_every_shipped_configuration_has_a_description():
     names = shipped.names()
     assert {"ppo_cartpole", "ppo_cartpole_fast", "sac_pendulum", "trainer/two_processes"} <= set(names)
+    assert {"systems/hmasd_sync", "systems/hmasd_quickstart"} <= set(names)
     for name, description in names.items():
         assert len(description) > 10, name
         text = (shipped.directory() / f"{name}.yaml").read_text()

@@ -29,17 +29,18 @@ class Counting(UniformPolicy):
         return super().act(obs, {}, reset)._replace(carry=steps + 1)
 
 
+@pytest.mark.parametrize("is_greedy", [True, False])
 @pytest.mark.parametrize("mode", ["same_step", "next_step", "disabled"])
-def test_one_episode_in_each_environment(mode: Autoreset):
+def test_one_episode_in_each_environment(mode: Autoreset, is_greedy: bool):
     """The short ones are not played again while the long ones run."""
     env = make_vector_env(Episodes57, 4, autoreset=mode)
     policy = Counting(env.spec)
-    episodes = evaluate(policy, env, seed=3)
+    episodes = evaluate(policy, env, seed=3, greedy=is_greedy)
     assert episodes["episode_length"].tolist() == [5, 7, 5, 5]  # seeds 3 to 6 begin with episodes 0, 1, 2, 0
     assert episodes["episode_return"].tolist() == [10, 91, 110, 10]
     assert episodes["env_index"].tolist() == [0, 1, 2, 3]
     assert len(policy.asked) == 7
-    assert all(greedy and not has_grad for greedy, has_grad, _, _ in policy.asked)
+    assert all(greedy == is_greedy and not has_grad for greedy, has_grad, _, _ in policy.asked)
     assert [reset for _, _, reset, _ in policy.asked[:5]] == [[True] * 4] + [[False] * 4] * 4
     assert [steps[1] for _, _, _, steps in policy.asked] == list(range(7))
     restarted = 6 if mode == "next_step" else 5

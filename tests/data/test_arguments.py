@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,18 @@ def test_a_wrong_number_of_workers():
     ):
         with pytest.raises(ValueError, match=expected):
             RolloutDataModule(Uneven, vectorization="async", num_workers=num_workers)
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"), [("sampled", " Did you mean sample?"), ("stochastic", ""), (None, "")]
+)
+def test_what_evaluations_cannot_play(given: Any, hint: str):
+    for kind in (RolloutDataModule, ReplayDataModule):
+        expected = f"^eval_policy = {given!r}, expected greedy or sample: "
+        with pytest.raises(ValueError, match=expected) as caught:
+            kind("CartPole-v1", eval_policy=given)
+        assert str(caught.value).endswith(f"or draw them as in training.{hint}")
+        assert kind("CartPole-v1").eval_policy == "greedy"
 
 
 def test_they_cannot_be_changed():

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import random
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from lit_rl import PPO, RolloutDataModule
 from lit_rl.data.evaluation import Evaluation
+from lit_rl.types import Step
 from tests.data.test_environments import environments, on_rank
-from tests.toys import Episodes57, fit, parameters_of
+from tests.team_toys import Roles
+from tests.toys import Episodes57, fit, make_trainer, parameters_of
 
 
 class SeedLog(Episodes57):
@@ -60,16 +65,53 @@ def test_evaluation_plays_every_environment_once_and_is_reported():
     assert module.eval_result["env_steps"] == 16
 
 
-def test_evaluation_does_not_change_what_is_learned():
-    finals = []
-    for limit in (0, 1.0):
+class DrawsGlobally(Episodes57):
+    """Draws from the generators that all share, as environments of users do."""
+
+    def _obs(self) -> np.ndarray:
+        return super()._obs() * np.float32(np.random.rand() + random.random())  # noqa: NPY002
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", DrawsGlobally])
+def test_evaluation_does_not_change_what_is_learned(env: Any):
+    finals: list[torch.Tensor] = []
+    ways: list[Any] = [(0, "greedy"), (1.0, "greedy"), (1.0, "sample")]
+    for limit, policy in ways:
         torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        random.seed(0)
         module = PPO(hidden=(4,), batch_size=16)
-        fit(
-            module,
-            RolloutDataModule("CartPole-v1", 2, 16, rollouts_per_epoch=2),
-            max_epochs=2,
-            limit_val_batches=limit,
-        )
+        data = RolloutDataModule(env, 2, 16, rollouts_per_epoch=2, eval_policy=policy, check=False)
+        fit(module, data, max_epochs=2, limit_val_batches=limit)
         finals.append(parameters_of(module))
-    assert torch.equal(*finals)
+    assert torch.equal(finals[0], finals[1])
+    assert torch.equal(finals[0], finals[2])
+
+
+class Apart(Roles):
+    """The team earns 1 when its two agents, who see the same, choose differently."""
+
+    def step(self, action: np.ndarray) -> Step:
+        return super().step(action)._replace(reward=(action[:, 0] != action[:, 1]).astype(np.float32))
+
+
+def test_a_policy_that_must_mix_its_actions_is_only_seen_when_it_is_sampled():
+    """Greedily both agents choose the likelier action: 0. Sampled they differ with 2 * 0.25 * 0.75."""
+    data = RolloutDataModule(Apart, 2, 4, eval_episodes=400, seed=0)
+    module = PPO(hidden=(4,), spec=data.spec)
+    module.configure_model()
+    last: Any = module.policy.network.actor[-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([0.25, 0.75]).log())
+    trainer = make_trainer(limit_val_batches=1.0)
+    returns: dict[Any, set[float]] = {"greedy": set(), "sample": set()}
+    for policy in returns:
+        data = RolloutDataModule(Apart, 2, 4, eval_episodes=400, seed=0, eval_policy=policy)
+        for play in (trainer.validate, trainer.test):
+            play(module, datamodule=data, verbose=False)
+            assert module.eval_result is not None
+            returns[policy].add(module.eval_result["return_mean"])
+    assert returns["greedy"] == {0.0}
+    (sampled,) = returns["sample"]  # the same episodes each time
+    assert sampled == pytest.approx(0.375, abs=4 * (0.375 * 0.625 / 400) ** 0.5)

@@ -53,6 +53,7 @@ def test_frames_come_before_their_steps(tmp_path: Path):
         "env": "MatchingPair",
         "agents": ["left", "right"],
         "env_steps": 16,
+        "eval_policy": "greedy",
         "end": "truncated",
         "fixed": {"kind": "pair", "length": 4},
         "frames": [{"t": 0}, {"t": 1}, {"t": 2}, {"t": 3}],
@@ -66,6 +67,12 @@ def test_skills_go_with_the_steps_they_decide(tmp_path: Path):
     assert content["team_skill"] == [1, 0, 0, 0]
     assert content["agent_skills"] == [[0, 3]] * 4
     assert content["skill_start"] == [True, False, False, False]
+
+
+def test_it_says_which_policy_was_played(tmp_path: Path):
+    data = RolloutDataModule(Seen, 2, 4, 2, eval_episodes=3, playback=True, eval_policy="sample")
+    fit(ppo(), data, default_root_dir=tmp_path, limit_val_batches=1.0)
+    assert json.loads((tmp_path / "playback.json").read_text())["eval_policy"] == "sample"
 
 
 def test_the_newest_evaluation_replaces_the_older(tmp_path: Path):

@@ -91,6 +91,25 @@ def test_prediction_is_a_rollout_of_the_greedy_policy():
     assert torch.equal(rollout["action"], greedy)
 
 
+def test_prediction_of_the_sampled_policy_is_repeatable_and_unnoticed():
+    actions = []
+    for seed in (1, 2):
+        data = RolloutDataModule(Episodes57, 2, 20, seed=3, eval_policy="sample")
+        torch.manual_seed(0)
+        module = PPO(hidden=(4,), batch_size=8, spec=data.spec)
+        module.configure_model()
+        torch.manual_seed(seed)
+        expected = torch.rand(2)
+        torch.manual_seed(seed)
+        (rollout,) = make_trainer().predict(module, datamodule=data)  # type: ignore[misc]
+        assert torch.equal(torch.rand(2), expected)
+        actions.append(rollout["action"])
+        with torch.no_grad():
+            greedy = module.act(rollout["obs"][:-1], {}, rollout["reset"][:-1], greedy=True).action
+        assert not torch.equal(actions[-1], greedy)
+    assert torch.equal(*actions)
+
+
 def test_validation_and_test_alone():
     module = PPO(hidden=(4,))
     data = RolloutDataModule(Episodes57, eval_episodes=3, seed=1)

@@ -38,7 +38,15 @@ def test_a_gif_of_the_first_episode(tmp_path: Path):
         assert image.info["duration"] == 100
 
 
-def test_a_video_of_the_evaluation(tmp_path: Path):
+@pytest.mark.parametrize("policy", ["greedy", "sample"])
+def test_a_video_of_the_evaluation(tmp_path: Path, policy: Any):
+    asked = []
+
+    class Asked(PPO):
+        def act(self, obs: Any, carry: Any, reset: Any, *, greedy: bool = False) -> Any:
+            asked.append(greedy)
+            return super().act(obs, carry, reset, greedy=greedy)
+
     class Rendering(Episodes57):
         metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012
 
@@ -49,9 +57,11 @@ def test_a_video_of_the_evaluation(tmp_path: Path):
         def render(self) -> np.ndarray:  # type: ignore[override]
             return np.full((8, 8, 3), 30 * self.t, np.uint8)
 
-    data = RolloutDataModule(Rendering, eval_episodes=2, seed=2)  # its first evaluation episode has 7 steps
+    # the first evaluation episode has 7 steps
+    data = RolloutDataModule(Rendering, eval_episodes=2, seed=2, eval_policy=policy)
     data.video = tmp_path / "eval.gif"
-    make_trainer(limit_val_batches=1.0).validate(PPO(hidden=(4,)), datamodule=data, verbose=False)
+    make_trainer(limit_val_batches=1.0).validate(Asked(hidden=(4,)), datamodule=data, verbose=False)
+    assert asked == [policy == "greedy"] * 14  # the evaluation, and the film
     with Image.open(tmp_path / "eval.gif") as image:
         assert image.n_frames == 7  # type: ignore[attr-defined]
 

@@ -192,7 +192,10 @@ def test_evaluation_by_lit_rl_test(make_run):
     run = make_run("a")
     result = {"return_mean": 123.456, "return_std": 7.0, "episodes": 20, "env_steps": 400}
     (run / "eval.json").write_text(json.dumps(result))
-    assert "a123.5720400" in page(run)[1].data["td"]
+    assert "agreedy policy123.5720400" in page(run)[1].data["td"]  # older files do not say
+    for policy, words in (("greedy", "greedy policy"), ("sample", "sampled policy"), (None, "")):
+        (run / "eval.json").write_text(json.dumps({**result, "eval_policy": policy}))
+        assert f"a{words}123.5720400" in page(run)[1].data["td"]
     (run / "eval.json").write_text('{"return_mean": "torn"}')
     assert "torn" not in page(run)[1].data["td"]
 

@@ -15,7 +15,7 @@ def test_rows_stand_by_environment():
         row("Pendulum-v1", "SAC", [-163.96], np.nan, np.nan, [10216]),
         row("CartPole-v1", "PPO", [0.0, 0.0], 0.0, 0.0, [500, 500]),
     ]
-    text = latex_table(rows, is_greedy=True)
+    text = latex_table(rows, "of the greedy policy")
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
     assert [line.strip() for line in body.strip().splitlines()] == [
         r"\midrule",
@@ -31,7 +31,7 @@ def test_rows_stand_by_environment():
 
 
 def test_caption_says_what_is_compared():
-    text = latex_table([row("E", "M", [1.0] * 4, 1.0, 1.0, [1])], is_greedy=False)
+    text = latex_table([row("E", "M", [1.0] * 4, 1.0, 1.0, [1])], "of the last 100 training episodes")
     assert "Return of the last 100 training episodes" in text
     assert "fewer than four" not in text
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import yaml
 from matplotlib.image import imread
 
 from lit_rl.report import paper
@@ -77,6 +78,29 @@ def test_training_returns_are_compared_where_a_run_has_no_evaluation(make_run, t
     table = (tmp_path / "out" / "table.tex").read_text()
     assert "Return of the last 100 training episodes" in table
     assert r"PPO & 2 & 200--400 & 8.00 & [2.00, 14.00] & 8.00" in table
+
+
+def test_it_says_which_policy_was_evaluated(make_run, tmp_path, undrawn):
+    old, greedy, sample, other = (make_run(name, seed) for seed, name in enumerate("abcd", 1))
+    evaluated_by("greedy", greedy)
+    evaluated_by("sample", sample, other)
+    for runs, caption, row in (
+        ([old, greedy], "Return of the greedy policy", "PPO & 2 &"),  # older runs did not say
+        ([sample, other], "Return of the sampled policy", "PPO & 2 &"),
+        ([old, sample], "Return of the policy evaluated", r"PPO, eval\_policy sample & 1 &"),
+    ):
+        write_paper(runs, tmp_path / "out")
+        table = (tmp_path / "out" / "table.tex").read_text()
+        assert caption in table
+        assert row in table
+
+
+def evaluated_by(policy, *runs):
+    """Let the configurations of ``runs`` say what their evaluations played."""
+    for run in runs:
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        config["data"]["init_args"]["eval_policy"] = policy
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
 
 
 def test_run_without_any_return_is_refused(make_run, tmp_path):

@@ -56,9 +56,15 @@ def flight():
 def test_page_with_a_playback(make_run, env):
     text = write_report([write(make_run("a"), record(env(1), 20))]).read_text()
     assert headings(Strict(text)).endswith("SpeedPlaybackTo repeat itWhat was dropped")
-    assert "after 640 env steps: 20 steps, truncated" in text
+    assert "greedy policy after 640 env steps: 20 steps, truncated" in text  # older files do not say
     assert '<div class="controls" hidden>' in text
     assert "nan" not in text.partition("<h2>Playback")[2].partition("<h2>")[0].lower()
+
+
+def test_it_says_which_policy_was_played(make_run, flight):
+    for policy, words in (("greedy", "greedy policy"), ("sample", "sampled policy")):
+        run = write(make_run(policy), {**flight, "eval_policy": policy})
+        assert f", {words} after 640 env steps: " in section(run).html
 
 
 def test_the_last_frame_stands_still_and_all_are_in_the_data(make_run, flight):
