@@ -76,7 +76,7 @@ class NamedClasses:
         Args:
             name: The name in the checkpoint.
             base: What the class must be a subclass of.
-            argument: Where the checkpoint names it, for the message.
+            argument: The place in the checkpoint that names it, for the message.
             remedy: What to do if the class is the reader's own, for the message.
 
         Raises:

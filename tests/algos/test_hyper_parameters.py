@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -18,6 +19,7 @@ from lit_rl.algos.hyper_parameters import SavedValues, saved_hyper_parameters
 from lit_rl.algos.names import NamedClasses
 from lit_rl.encoders.perceptron import PerceptronEncoder
 from lit_rl.types import EnvSpec
+from tests.cases import shipped_learners
 
 
 class Schedule:
@@ -172,6 +174,20 @@ SPEC = {"class_path": "os.system", "init_args": {"command": "true"}}
 def test_what_is_refused(name: str, value: Any, message: str, for_parser: bool):
     with pytest.raises(ValueError, match=f"^checkpoint a.ckpt .*{message}"):
         argument(name, value, for_parser=for_parser)
+
+
+@pytest.mark.parametrize("for_parser", [False, True])
+@pytest.mark.parametrize("learner", sorted(shipped_learners(), key=lambda found: found.__name__))
+def test_no_learner_takes_a_foreign_class(learner: type, for_parser: bool):
+    """Every argument of every learner has a type that says so; its default is taken as it is."""
+    values = SavedValues(NamedClasses("a.ckpt"), "give {argument}", for_parser)
+    hints = argument_hints(learner)
+    for name, parameter in inspect.signature(learner).parameters.items():
+        for value in (SPEC, [SPEC], {"a": SPEC}, "os.system"):
+            with pytest.raises(ValueError, match=r"^checkpoint a\.ckpt "):
+                values.argument(value, hints[name], name)
+        taken = values.argument(parameter.default, hints[name], name)
+        assert (tuple(taken) if isinstance(taken, list) else taken) == parameter.default
 
 
 @pytest.mark.parametrize(
