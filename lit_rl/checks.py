@@ -6,10 +6,12 @@ The name of a tensor ends in its axes (``reward_TN``), with the letters of :data
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:  # environments check with this file, too, and do without torch
     from torch import Tensor
@@ -178,6 +180,29 @@ Share: TypeAlias = Annotated[float, Range(above=0, at_most=1)]
 Count: TypeAlias = Annotated[int, Range(at_least=1)]
 
 
+def constructors(found: type) -> Iterator[Callable[..., None]]:
+    """Walk through the constructors from a class to the base that hands no further arguments on."""
+    for base in inspect.getmro(found):
+        constructor = vars(base).get("__init__")
+        if constructor is None or base is object:
+            continue
+        yield constructor
+        parameters = inspect.signature(constructor).parameters.values()
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
+            return
+
+
+def alternatives(hint: Any) -> Iterator[Any]:
+    """Yield the types of which a value may be one: those of a union, without what stands beside them."""
+    if get_origin(hint) is Annotated:
+        yield from alternatives(get_args(hint)[0])
+    elif get_origin(hint) in (Union, UnionType):
+        for part in get_args(hint):
+            yield from alternatives(part)
+    else:
+        yield hint
+
+
 def declared_ranges(owner: type) -> Iterator[tuple[str, Range, bool]]:
     """Yield name, range, and whether None is allowed, for each constructor argument that declares a range."""
     for name, hint in get_type_hints(owner.__init__, include_extras=True).items():
@@ -189,8 +214,22 @@ def declared_ranges(owner: type) -> Iterator[tuple[str, Range, bool]]:
                 )
 
 
+def declared_makers(owner: type) -> Iterator[tuple[str, str, bool]]:
+    """Yield name, what is made, and whether None is allowed, for each argument that makes something else.
+
+    ``encoder: Callable[[EnvSpec], nn.Module] | None`` makes a module.
+    """
+    for name, hint in get_type_hints(owner.__init__).items():
+        kinds = list(alternatives(hint))
+        makers = [kind for kind in kinds if get_origin(kind) is Callable]
+        allows_none = NoneType in kinds
+        if makers and len(makers) + allows_none == len(kinds):
+            made = get_args(makers[0])[-1]
+            yield name, getattr(made, "__name__", str(made)), allows_none
+
+
 def check_arguments(owner: type, given: Mapping[str, Any]) -> None:
-    """Refuse constructor arguments that lie outside the ranges declared beside them.
+    """Refuse constructor arguments outside the ranges declared beside them, and makers that cannot be called.
 
     Args:
         owner: The class whose constructor declares the ranges.
@@ -198,8 +237,12 @@ def check_arguments(owner: type, given: Mapping[str, Any]) -> None:
 
     Raises:
         ValueError: The first value outside its range, in one line: ``PPO: clip = 0, expected 0 < clip <= 1``.
-        TypeError: A value is no number.
+        TypeError: A value is no number, or what should make a network or the like cannot be called.
     """
+    for name, made, allows_none in declared_makers(owner):
+        if not callable(given[name]) and not (given[name] is None and allows_none):
+            what = f"a class or function that makes a {made}" + (", or null" if allows_none else "")
+            raise TypeError(f"{owner.__name__}: {name} = {given[name]!r}, expected {what}")
     for name, allowed, allows_none in declared_ranges(owner):
         value = given[name]
         if value is None and allows_none:
@@ -209,6 +252,34 @@ def check_arguments(owner: type, given: Mapping[str, Any]) -> None:
             raise TypeError(f"{owner.__name__}: {name} = {value!r}, expected a number with {expected}")
         if not allowed.holds(value):
             raise ValueError(f"{owner.__name__}: {name} = {value}, expected {expected}")
+
+
+def check_encoder(encoder: object) -> int:
+    """Check that what was made as an encoder is one.
+
+    Returns:
+        The number of its features F.
+
+    Raises:
+        TypeError: It is no module, or does not say its number of features.
+    """
+    from torch import nn
+
+    if not isinstance(encoder, nn.Module):
+        raise TypeError(
+            f"encoder made {encoder!r}, expected an nn.Module: give a class that takes the EnvSpec first"
+        )
+    features = getattr(encoder, "out_features", None)
+    try:
+        number = operator.index(features)  # type: ignore[arg-type]  # whatever an encoder of a user holds
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(features, bool):
+        raise TypeError(
+            f"encoder made a {type(encoder).__name__} with out_features = {features!r}, expected the number "
+            "of its features, an integer >= 1"
+        )
+    return number
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
+from torch import nn
 
 import lit_rl
 from lit_rl.checks import (
@@ -13,6 +16,7 @@ from lit_rl.checks import (
     Positive,
     Range,
     check_arguments,
+    check_encoder,
     check_finite,
     check_same_shape,
     check_shapes,
@@ -130,3 +134,40 @@ def test_every_number_of_a_learner_or_data_module_declares_its_range(name: str):
         needed = {"env": "CartPole-v1"} if issubclass(owner, LightningDataModule) else {}
         with pytest.raises(ValueError, match=f"{name}: {argument} = -1, expected "):
             owner(**needed, **{argument: value})
+
+
+class Made:
+    def __init__(
+        self,
+        encoder: Callable[[int], nn.Module] | None = None,
+        activation: Callable[[], nn.Module] = nn.ReLU,
+        either: str | Callable[[], nn.Module] = "relu",
+    ) -> None:
+        check_arguments(Made, locals())
+
+
+def test_what_makes_something_can_be_called():
+    for arguments in ((), (nn.Flatten, nn.Tanh), (lambda _: nn.Flatten(),)):
+        Made(*arguments)
+    message = r"^Made: encoder = 0, expected a class or function that makes a Module, or null$"
+    with pytest.raises(TypeError, match=message):
+        Made(encoder=0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^Made: activation = None, expected .* that makes a Module$"):
+        Made(activation=None)  # type: ignore[arg-type]
+
+
+def test_an_encoder_is_a_module_that_knows_its_number_of_features():
+    encoder = nn.Linear(3, 5)
+    assert check_encoder(encoder) == 5
+    encoder.out_features = np.int64(7)  # type: ignore[assignment]
+    assert check_encoder(encoder) == 7
+    with pytest.raises(
+        TypeError, match=r"^encoder made 0, expected an nn\.Module: give a class that takes the"
+    ):
+        check_encoder(0)
+    for wrong in (0, None, True, "5"):
+        encoder.out_features = wrong  # type: ignore[assignment]
+        with pytest.raises(
+            TypeError, match=f"^encoder made a Linear with out_features = {wrong!r}, expected"
+        ):
+            check_encoder(encoder)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,6 +32,14 @@ def test_a_spec_survives_a_checkpoint(tmp_path: Path):
     flat = EnvSpec("Flat-v0", LeafSpec([]), ActionSpec("box", [2], low=[-1.0, 0.0], high=[1.0, float("inf")]))
     torch.save(flat.to_dict(), tmp_path / "spec.pt")
     assert EnvSpec.from_dict(torch.load(tmp_path / "spec.pt", weights_only=True)) == flat
+
+
+@pytest.mark.parametrize(
+    "plain", [None, {}, {"class_path": "os.system"}, NESTED.to_dict() | {"action": {"kin": 1}}]
+)
+def test_what_is_no_spec_is_refused(plain: Any):
+    with pytest.raises(ValueError, match=r"^a spec expected name, observation, action, agents and state as"):
+        EnvSpec.from_dict(plain)
 
 
 def test_an_action_mask_is_a_key_on_top():

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lit_rl.checks import check_encoder
 from lit_rl.nested import cast_floats
 from lit_rl.nets import Activation, EncoderFactory, Flatten, NumpyMLP, activation_layer
 from lit_rl.types import EnvSpec, Nested
@@ -47,7 +48,7 @@ class Actor(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = (encoder or Flatten)(spec)
-        features = cast("int", self.encoder.out_features)
+        features = check_encoder(self.encoder)
         self.network = default_init_mlp([features, *hidden, num_outputs], "relu")
         self._head = head
         plain = isinstance(self.encoder, Flatten) and self.encoder.is_identity

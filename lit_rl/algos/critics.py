@@ -8,11 +8,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from lit_rl.checks import check_encoder
 from lit_rl.nets import EncoderFactory, Flatten
 from lit_rl.types import EnvSpec, Nested
 
@@ -60,7 +61,7 @@ class Critics(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = (encoder or Flatten)(spec)
-        features = cast("int", self.encoder.out_features)
+        features = check_encoder(self.encoder)
         self.network = StackedMLP([features + spec.action.size, *hidden, 1], num_critics)
 
     def forward(self, obs: Nested, action_BU: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ Axes: N environments. The exported file is loaded by plain PyTorch::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +16,26 @@ import torch
 from torch import Tensor, nn
 
 from lit_rl.algos.module import RLModule
-from lit_rl.algos.names import find_class
+from lit_rl.algos.names import Named
 from lit_rl.nested import map_nested
 from lit_rl.types import ALIVE, STATE, EnvSpec, LeafSpec, Nested
 
 
-def load_policy(path: str | Path, **arguments: Any) -> RLModule:
+def load_policy(path: str | Path, classes: Sequence[Named] = (), **arguments: Any) -> RLModule:
     """Load the learner of a checkpoint, on the CPU, ready to ``act``.
+
+    The checkpoint is read as data: it may name classes of lit_rl and those given here, nothing else.
 
     Args:
         path: A checkpoint written by a run.
+        classes: Classes of yours that the checkpoint may name: its learner, encoders.
         **arguments: Constructor arguments that are Python objects (an encoder), which checkpoints cannot
-            hold.
+            hold, and others that replace those in the checkpoint.
 
     Raises:
-        ValueError: The file is no checkpoint of lit_rl, or its learner is not a subclass of ``RLModule``.
+        ValueError: The file is no checkpoint of lit_rl, or names a class that is neither of lit_rl nor given.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        name = checkpoint["lit_rl"]["class_path"]
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"{path} is not a checkpoint of lit_rl, or it is truncated ({type(error).__name__})"
-        ) from error
-    learner = find_class(name)
-    if not (isinstance(learner, type) and issubclass(learner, RLModule)):
-        raise ValueError(f"checkpoint {path} names the learner {name}, which is not a subclass of RLModule")
-    return learner.load_from_checkpoint(path, map_location="cpu", **arguments).eval()
+    return RLModule.load_from_checkpoint(path, map_location="cpu", classes=classes, **arguments).eval()
 
 
 class GreedyPolicy(nn.Module):
@@ -63,8 +55,12 @@ class GreedyPolicy(nn.Module):
         return (decision.action, decision.carry) if carry else decision.action
 
 
-def export_policy(checkpoint: str | Path, out: str | Path, **arguments: Any) -> Path:
+def export_policy(
+    checkpoint: str | Path, out: str | Path, classes: Sequence[Named] = (), **arguments: Any
+) -> Path:
     """Write the greedy policy of ``checkpoint`` to ``out`` (``.pt2``), for any number of environments.
+
+    ``classes`` and ``arguments`` are those of :func:`load_policy`.
 
     Returns:
         Path of the file that was written.
@@ -75,7 +71,7 @@ def export_policy(checkpoint: str | Path, out: str | Path, **arguments: Any) -> 
     out = Path(out)
     if out.suffix != ".pt2":
         raise ValueError(f"out must end in .pt2 (the format of torch.export), got {out}")
-    learner = load_policy(checkpoint, **arguments)
+    learner = load_policy(checkpoint, classes, **arguments)
     spec = learner.spec
     obs = example_observation(spec, 2)  # type: ignore[arg-type]  # a loaded learner knows its spec
     carry = learner.initial_carry(2)

@@ -20,7 +20,7 @@ from collections import deque
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
@@ -28,6 +28,7 @@ from lit_rl import metrics
 from lit_rl.algos.batch_log import BatchLog, fetch, refuse_not_finite
 from lit_rl.algos.env_step_loop import count_env_steps, is_row_due, publish
 from lit_rl.algos.evaluation import EvalResult, summarize
+from lit_rl.algos.loading import FromCheckpoint
 from lit_rl.algos.monitors import check_monitors, report_waiting
 from lit_rl.algos.names import public_name
 from lit_rl.algos.requirements import check_schedulers, check_trainer
@@ -42,7 +43,7 @@ log = logging.getLogger("lit_rl")
 EPISODE_WINDOW = 100
 
 
-class RLModule(LightningModule):
+class RLModule(FromCheckpoint):
     """A policy and its learner.
 
     A subclass writes ``build`` (networks), ``act``, ``configure_optimizers`` (one :meth:`adam` for each
@@ -374,9 +375,9 @@ class RLModule(LightningModule):
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`get_extra_state` returned."""
-        for name, value in state.items():
-            setattr(self, name, value)
+        """Continue from what :meth:`get_extra_state` returned; a checkpoint sets nothing else."""
+        for name in self.get_extra_state().keys() & state.keys():
+            setattr(self, name, state[name])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the environment's spec, recent episodes and every rank's own state; write what was logged.

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lit_rl.algos.names import find_class
+from lit_rl.algos.argument_types import argument_hints
+from lit_rl.algos.hyper_parameters import SavedValues, saved_hyper_parameters
+from lit_rl.algos.loading import is_checkpoint
+from lit_rl.algos.names import Named, NamedClasses, import_name, is_same, shown
+from lit_rl.checks import is_plain
 from lit_rl.cli.errors import CommandError
+from lit_rl.envs.class_path import factory
 
 
 def run_of(path: Path) -> Path | None:
@@ -63,7 +69,7 @@ def read(path: Path) -> dict[str, Any]:
             f"checkpoint {path} cannot be read: it is truncated, damaged or no checkpoint; take another one",
             1,
         ) from error
-    if not isinstance(content, dict) or "state_dict" not in content or "lit_rl" not in content:
+    if not is_checkpoint(content):
         raise CommandError(f"checkpoint {path} was not written by lit_rl: it has no entry 'lit_rl'", 1)
     return content
 
@@ -84,6 +90,9 @@ def merge(
 ) -> tuple[dict[str, Any], list[str]]:
     """Decide the arguments of the model: command line, then checkpoint, then configuration and defaults.
 
+    The configuration is code: what it names is imported. The checkpoint is data: of classes it may name those
+    that the configuration names, and those of lit_rl.
+
     Args:
         config: ``class_path`` and ``init_args`` as configured, in plain types.
         content: Content of the checkpoint.
@@ -94,33 +103,61 @@ def merge(
         The arguments that hold, and one line for each that differs.
 
     Raises:
-        CommandError: The checkpoint holds another class of module.
+        CommandError: The checkpoint holds another class of module, or names a class that it may not name.
     """
     trained = content["lit_rl"].get("class_path", config["class_path"])
-    if _known(trained) != _known(config["class_path"]):
+    learner = factory({"class_path": config["class_path"]}, "model")
+    if not is_same(trained, import_name(learner)):
         raise CommandError(
-            f"checkpoint {path} holds a {trained}, but the configuration asks for {config['class_path']}"
+            f"checkpoint {path} holds a {shown(trained)}, "
+            f"but the configuration asks for {config['class_path']}"
         )
     merged: dict[str, Any] = dict(config.get("init_args", {}))
+    remedy = "give --config of its run, or --model.{argument}"
+    values = SavedValues(NamedClasses(path, tuple(_classes(merged))), remedy, for_parser=True)
+    try:
+        saved = saved_hyper_parameters(content, path)
+        return _merge(merged, saved, explicit, values, argument_hints(learner))
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def _merge(
+    merged: dict[str, Any],
+    saved: dict[str, Any],
+    explicit: set[str],
+    values: SavedValues,
+    hints: dict[str, Any],
+) -> tuple[dict[str, Any], list[str]]:
     notes = []
-    for name, value in content.get("hyper_parameters", {}).items():
-        if name not in merged or merged[name] == value:
+    for name, value in saved.items():
+        if name not in merged or (is_plain(value) and merged[name] == value):
             continue
         if name in explicit:
             notes.append(
-                f"model.{name} = {merged[name]} from the command line replaces {value} of the checkpoint"
+                f"model.{name} = {merged[name]} from the command line replaces {shown(value, 300)} of the "
+                "checkpoint"
             )
         else:
+            checked = values.argument(value, hints.get(name, Any), name)
             notes.append(
-                f"model.{name} = {value} from the checkpoint replaces {merged[name]} of the configuration"
+                f"model.{name} = {shown(value, 300)} from the checkpoint replaces {merged[name]} of the "
+                "configuration"
             )
-            merged[name] = value
+            merged[name] = checked
     return merged, notes
 
 
-def _known(name: str) -> object:
-    """Find the class that a path names; ``lit_rl.PPO`` and ``lit_rl.algos.ppo.PPO`` are one."""
-    return find_class(name) or name
+def _classes(configured: Any) -> Iterator[Named]:
+    """Find every class that a part of the configuration names; the parser has imported them."""
+    if isinstance(configured, Mapping):
+        if isinstance(configured.get("class_path"), str):
+            yield factory({"class_path": configured["class_path"]}, "class_path")
+        for value in configured.values():
+            yield from _classes(value)
+    elif isinstance(configured, list):
+        for value in configured:
+            yield from _classes(value)
 
 
 def describe_mismatch(error: RuntimeError, path: Path) -> str:

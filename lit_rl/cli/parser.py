@@ -7,9 +7,9 @@ import difflib
 import inspect
 import logging
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from enum import Enum
-from importlib import import_module
 from typing import Any, NoReturn
 
 import yaml
@@ -148,14 +148,18 @@ def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
 
 def _parameters(class_path: str) -> list[str]:
     module, _, name = class_path.rpartition(".")
-    return list(inspect.signature(getattr(import_module(module), name)).parameters)
+    found = getattr(sys.modules.get(module), name, None)
+    return list(inspect.signature(found).parameters) if callable(found) else []
 
 
 def _known_classes(message: str) -> Iterator[str]:
-    """Name the classes of lit_rl that fit the type in a message."""
+    """Name the classes of lit_rl that fit the type in a message, whose text may come from a file.
+
+    Nothing is imported because a message names it: the parser has imported the types of its arguments.
+    """
     for path in re.findall(r"(?:<class '|list\[)([\w.]+)", message):
         module, _, name = path.rpartition(".")
-        base = getattr(import_module(module), name, None) if module else None
+        base = getattr(sys.modules.get(module), name, None)
         if isinstance(base, type):
             yield from (found.__name__ for found in _subclasses(base) if _is_for_users(found))
 

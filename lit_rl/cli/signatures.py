@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
+
+from lit_rl.checks import constructors
 
 
 @runtime_checkable
@@ -18,15 +20,13 @@ class Describes(Protocol):
 
 def argument_names(found: type) -> set[str]:
     """Name what the constructor accepts, and what it hands on to a base by ``**kwargs``."""
-    return {
-        name for constructor in _constructors(found) for name in inspect.signature(constructor).parameters
-    }
+    return {name for constructor in constructors(found) for name in inspect.signature(constructor).parameters}
 
 
 def argument_ranges(found: type) -> dict[str, str]:
     """Say which values the arguments may have that are declared with a range."""
     described: dict[str, str] = {}
-    for constructor in _constructors(found):
+    for constructor in constructors(found):
         try:
             hints = get_type_hints(constructor, include_extras=True)
         except (NameError, TypeError):  # a class of the user's own may name types for type checkers only
@@ -36,18 +36,6 @@ def argument_ranges(found: type) -> dict[str, str]:
             if ranges:
                 described.setdefault(name, " and ".join(ranges))
     return described
-
-
-def _constructors(found: type) -> Iterator[Callable[..., None]]:
-    """Walk through the constructors from the class to the base that hands no further arguments on."""
-    for base in inspect.getmro(found):
-        constructor = vars(base).get("__init__")
-        if constructor is None or base is object:
-            continue
-        yield constructor
-        parameters = inspect.signature(constructor).parameters.values()
-        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
-            return
 
 
 def _extras(hint: Any) -> Iterator[Any]:

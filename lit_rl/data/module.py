@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -36,6 +36,18 @@ class RLDataModule(LightningDataModule):
             self.environments, arguments.eval_episodes, arguments.playback, arguments.eval_policy
         )
         self.video: Path | None = None
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *_: Any, **__: Any) -> Self:
+        """Refuse to load: a checkpoint is data, and environments are code, which it may not name.
+
+        Raises:
+            ValueError: It was called.
+        """
+        raise ValueError(
+            f"{cls.__name__} is not loaded from a checkpoint, which is data and names no environments: make "
+            f"{cls.__name__}(env=...), and give {checkpoint_path} to trainer.fit(..., ckpt_path=...)"
+        )
 
     # What a data module implements
 

@@ -190,7 +190,11 @@ def _single_env_fn(
             hint = "; give the function that makes a PettingZoo ParallelEnv" if is_aec else ""
             raise TypeError(f"env={_name(env)!r} must return a gymnasium.Env, got {got}{hint}")
         for wrapper in wrappers:
-            single = wrapper(single)
+            inner, single = single, wrapper(single)
+            if not isinstance(single, gymnasium.Env):
+                inner.close()
+                got = f"{type(single).__module__}.{type(single).__name__}"
+                raise TypeError(f"wrappers: {_name(wrapper)} must return a gymnasium.Env, got {got}")
         return single
 
     return make

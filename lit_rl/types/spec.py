@@ -111,14 +111,24 @@ class EnvSpec:
 
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> EnvSpec:
-        """Make a spec from a dict that :meth:`to_dict` returned."""
-        return EnvSpec(
-            name=plain["name"],
-            observation=_leaf_from_dict(plain["observation"]),
-            action=ActionSpec(**plain["action"]),
-            agents=list(plain["agents"]),
-            state=plain["state"],
-        )
+        """Make a spec from a dict that :meth:`to_dict` returned.
+
+        Raises:
+            ValueError: The dict is another one.
+        """
+        try:
+            return EnvSpec(
+                name=plain["name"],
+                observation=_leaf_from_dict(plain["observation"]),
+                action=ActionSpec(**plain["action"]),
+                agents=list(plain["agents"]),
+                state=plain["state"],
+            )
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(
+                "a spec expected name, observation, action, agents and state as EnvSpec.to_dict writes them, "
+                f"got {str(plain)[:80]} ({error})"
+            ) from error
 
 
 def _leaf_from_dict(plain: Mapping[str, Any]) -> LeafSpec | dict[str, Any]:

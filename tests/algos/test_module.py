@@ -193,6 +193,13 @@ def test_another_environment_is_refused(tmp_path: Path):
         )
 
 
+def test_a_checkpoint_sets_counters_and_nothing_else():
+    module = PPO()
+    module.set_extra_state({"env_steps": 3, "gamma": 0.5, "act": "os.system"})
+    assert (module.env_steps, module.gamma) == (3, 0.99)
+    assert callable(module.act)
+
+
 def test_a_foreign_checkpoint_is_refused():
     with pytest.raises(
         ValueError, match="checkpoint expected to be written by lit_rl, but it has no entry 'lit_rl'"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_rl.algos.multi_agent import Views
+from lit_rl.checks import check_encoder
 from lit_rl.distributions import DiagNormal, distribution_for, mask_logits, precise
 from lit_rl.nested import cast_floats, map_nested
 from lit_rl.nets import Activation, EncoderFactory, Flatten, GRUCore, NumpyMLP, mlp
@@ -61,8 +62,8 @@ class ActorCritic(nn.Module):
             self.critic_encoder = (critic_encoder or Flatten)(views.critic)
         else:
             self.critic_encoder = self.actor_encoder if share_encoder else make(spec)
-        features = cast("int", self.actor_encoder.out_features)
-        critic_features = cast("int", self.critic_encoder.out_features)
+        features = check_encoder(self.actor_encoder)
+        critic_features = check_encoder(self.critic_encoder)
         self.actor_core = GRUCore(features, gru) if gru else None
         self.critic_core = GRUCore(critic_features, gru) if gru else None
         outputs = self.distribution.num_outputs

@@ -85,6 +85,8 @@ _MUJOCO_DERIVED = (
     *("qacc", "qfrc_bias", "qfrc_passive", "qfrc_actuator", "qfrc_constraint", "qfrc_smooth", "sensordata"),
 )
 
+_MUJOCO_TASK = ("goal", "goal_pos", "cylinder_pos")
+
 
 def unknown_class(envs: gymnasium.vector.VectorEnv) -> str | None:
     """Name the first class among the environments and wrappers whose state cannot be saved, if any."""
@@ -215,7 +217,11 @@ def _set_random(env: Any, state: dict[str, Any] | None) -> None:
         env._np_random = env._np_random_seed = None
         return
     generator_state = _unpack(state["generator"])
-    env._np_random = seeding.RandomNumberGenerator(getattr(np.random, generator_state["bit_generator"])())
+    name = generator_state["bit_generator"]
+    kind = vars(np.random).get(name)
+    if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):
+        raise ValueError(f"the state names {name!r}, expected a bit generator of numpy")
+    env._np_random = seeding.RandomNumberGenerator(kind())
     env._np_random.bit_generator.state = generator_state
     env._np_random_seed = state["seed"]
 
@@ -228,7 +234,7 @@ def _get_mujoco(env: Any) -> dict[str, Any]:
     integration = np.empty(mujoco.mj_stateSize(env.model, full))
     mujoco.mj_getState(env.model, env.data, integration, full)
     derived = {key: _pack(getattr(env.data, key)) for key in _MUJOCO_DERIVED if hasattr(env.data, key)}
-    own = {key: _pack(getattr(env, key)) for key in ("goal", "goal_pos", "cylinder_pos") if hasattr(env, key)}
+    own = {key: _pack(getattr(env, key)) for key in _MUJOCO_TASK if hasattr(env, key)}
     return {"integration": _pack(integration), "derived": derived, "attributes": own}
 
 
@@ -242,10 +248,10 @@ def _set_mujoco(env: Any, state: dict[str, Any]) -> None:
         has = f"the state has {integration.size} numbers, this model {size}"
         raise ValueError(f"{_name(env)}: {has}; use the same model")
     mujoco.mj_setState(env.model, env.data, integration, full)
-    for key, value in state["derived"].items():
-        getattr(env.data, key)[:] = _unpack(value)
-    for key, value in state["attributes"].items():
-        setattr(env, key, _unpack(value))
+    for key in state["derived"].keys() & set(_MUJOCO_DERIVED):
+        getattr(env.data, key)[:] = _unpack(state["derived"][key])
+    for key in state["attributes"].keys() & set(_MUJOCO_TASK):
+        setattr(env, key, _unpack(state["attributes"][key]))
 
 
 def _pack(value: Any) -> Any:

@@ -247,6 +247,16 @@ def test_state_of_something_else_is_refused() -> None:
         state(SavesItself, env_kwargs={"saved": {"x": object()}})
 
 
+@pytest.mark.parametrize("name", ["test", "seed", "BitGenerator.seed", "os", None])
+def test_a_state_names_a_generator_of_numpy_and_calls_nothing_else(name: Any) -> None:
+    env = make_vector_env("CartPole-v1", 1, vectorization="sync")
+    env.reset(0)
+    state: Any = env.get_state()
+    state["envs"]["rows"][0][-1]["random"]["generator"]["bit_generator"] = name
+    with pytest.raises(ValueError, match=f"the state names {name!r}, expected a bit generator of numpy"):
+        env.set_state(state)
+
+
 def test_tables_name_classes_that_exist() -> None:
     for name in [*exact_state._WRAPPER_ATTRIBUTES, *exact_state._ENV_ATTRIBUTES]:
         module, _, qualname = name.rpartition(".")
