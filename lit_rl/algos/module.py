@@ -25,8 +25,9 @@ from torch import Tensor, nn
 
 from lit_rl import metrics
 from lit_rl.algos.batch_log import BatchLog, fetch, refuse_not_finite
+from lit_rl.algos.checkpoint_entry import KEY, entry, read_entry
 from lit_rl.algos.evaluation import EvalResult, summarize
-from lit_rl.algos.names import public_name
+from lit_rl.algos.optimizer_settings import OptimizerSettings
 from lit_rl.algos.requirements import check_trainer
 from lit_rl.checks import is_plain
 from lit_rl.compute import MatmulPrecision, ProcessSettings, choose_settings
@@ -87,6 +88,7 @@ class RLModule(LightningModule):
         self._update_began: float | None = None
         self._log = BatchLog()
         self._pending_local_state: dict[str, Any] | None = None
+        self._optimizer_settings = OptimizerSettings()
 
     # What a learner implements
 
@@ -143,6 +145,7 @@ class RLModule(LightningModule):
     def on_fit_start(self) -> None:
         """Refuse sharded strategies, set threads and matmul route, give each rank its own random numbers."""
         check_trainer(self.trainer)
+        self._optimizer_settings.note(self.trainer)
         self._apply_settings()
         self.ranks.part_random_streams()  # Lightning gives all ranks the same
 
@@ -157,7 +160,8 @@ class RLModule(LightningModule):
         log.info("compute: %s", why)
 
     def on_train_start(self) -> None:
-        """Continue the rank's own state after a resume."""
+        """Continue the rank's own state after a resume, with the settings of optimizers that were changed."""
+        self._optimizer_settings.resume(self.trainer)
         if self._pending_local_state is not None:
             self.load_local_state(self._pending_local_state)
             self._pending_local_state = None
@@ -356,39 +360,28 @@ class RLModule(LightningModule):
         """
         given = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {k: v for k, v in given.items() if is_plain(v)}
-        local = {
-            "state": self.local_state(),
-            "returns": list(self._recent_returns),
-            "lengths": list(self._recent_lengths),
-        }
-        checkpoint["lit_rl"] = {
-            "class_path": public_name(type(self)),
-            "spec": self.spec.to_dict() if self.spec else None,
-            "ranks": self.ranks.gather(local),
-            "settings": {
-                "threads": torch.get_num_threads(),
-                "matmul_precision": torch.get_float32_matmul_precision(),
-            },
-        }
+        returns, lengths = list(self._recent_returns), list(self._recent_lengths)
+        local = {"state": self.local_state(), "returns": returns, "lengths": lengths}
+        ranks, optimizers = self.ranks.gather(local), self._optimizer_settings.given
+        checkpoint[KEY] = entry(type(self), self.spec, ranks, optimizers)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the networks if nobody did, and keep this rank's state for the start of training.
 
         Raises:
-            ValueError: The checkpoint was trained on an environment with another observation or action.
+            ValueError: The checkpoint was trained on an environment with another observation or action, or
+                was not written by lit_rl.
         """
-        saved = checkpoint.get("lit_rl")
-        if saved is None:
-            raise ValueError("checkpoint expected to be written by lit_rl, but it has no entry 'lit_rl'")
+        saved = read_entry(checkpoint)
         spec = EnvSpec.from_dict(saved["spec"])
         if not self._built:
             self.spec = self.spec or spec
             self.configure_model()
         spec.check_same(self.spec)
         self._resumed_settings = saved["settings"]
-        ranks = saved["ranks"]
-        if self.global_rank < len(ranks):
-            own = ranks[self.global_rank]
+        self._optimizer_settings.before = saved.get("optimizers")
+        if self.global_rank < len(saved["ranks"]):
+            own = saved["ranks"][self.global_rank]
             self._recent_returns.extend(own["returns"])
             self._recent_lengths.extend(own["lengths"])
             self._pending_local_state = own["state"]
