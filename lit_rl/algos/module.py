@@ -16,7 +16,8 @@ import logging
 import math
 import time
 from collections import deque
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -29,6 +30,7 @@ from lit_rl.algos.checkpoint_entry import KEY, entry, read_entry
 from lit_rl.algos.evaluation import EvalResult, summarize
 from lit_rl.algos.optimizer_settings import OptimizerSettings
 from lit_rl.algos.requirements import check_trainer
+from lit_rl.algos.weights import Weights
 from lit_rl.checks import is_plain
 from lit_rl.compute import MatmulPrecision, ProcessSettings, choose_settings
 from lit_rl.flat import FlatAdam, descend
@@ -89,6 +91,7 @@ class RLModule(LightningModule):
         self._log = BatchLog()
         self._pending_local_state: dict[str, Any] | None = None
         self._optimizer_settings = OptimizerSettings()
+        self._weights: Weights | None = None
 
     # What a learner implements
 
@@ -141,6 +144,9 @@ class RLModule(LightningModule):
                 )
             self.build(self.spec)
             self._built = True
+        if self._weights is not None:
+            self._weights.give(self)
+            self._weights = None
 
     def on_fit_start(self) -> None:
         """Refuse sharded strategies, set threads and matmul route, give each rank its own random numbers."""
@@ -337,6 +343,27 @@ class RLModule(LightningModule):
         return batch
 
     # State
+
+    def init_from(self, checkpoint: str | Path, *, partial: bool = False) -> Self:
+        """Begin a new run with the weights and normalizers of ``checkpoint``, and return this learner.
+
+        Counters start at 0, optimizers and episodes afresh. ``Weights`` explains which files are refused;
+        ``partial`` leaves out tensors that do not fit, and lists them in the log.
+        """
+        self._weights = Weights.read(checkpoint, type(self), partial)
+        if self._built:
+            self.configure_model()
+        return self.reset_counters()
+
+    def reset_counters(self) -> Self:
+        """Count env steps, updates and episodes from 0 again, and return this learner.
+
+        After ``load_from_checkpoint`` counters go on from the checkpoint, and so does ``EnvStepBudget``.
+        """
+        self.set_extra_state(dict.fromkeys(self.get_extra_state(), 0))
+        self._recent_returns.clear()
+        self._recent_lengths.clear()
+        return self
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the counters, as plain integers: reading a buffer on a GPU would synchronise."""
