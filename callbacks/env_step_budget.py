@@ -21,7 +21,9 @@ class EnvStepBudget(Callback):
 
     Args:
         total_env_steps: Env steps of all environments and ranks together, counted from the very start of the
-            run (a resumed run does only what is left). The last batch may pass it by less than one batch.
+            run (a resumed run does only what is left). The last batch may pass it by less than one batch. It
+            is the count of the learner: after ``load_from_checkpoint`` that goes on, ``reset_counters`` and
+            ``init_from`` begin at 0.
 
     Raises:
         MisconfigurationException: ``total_env_steps`` is not positive.

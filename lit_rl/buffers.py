@@ -251,20 +251,20 @@ class ReplayRing:
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue exactly from what :meth:`get_state` returned.
 
-        Raises:
-            ValueError: The state comes from a ring with another capacity or number of environments.
+        A ring of another size keeps the newest transitions that fit. One of another number of environments
+        deals them out over its columns, and n-step windows end where what follows is no longer below.
         """
-        for name in ("num_rows", "num_envs"):
-            if state[name] != getattr(self, name):
-                raise ValueError(
-                    f"The saved replay ring has {name}={state[name]}, this one {getattr(self, name)}; "
-                    "resume with the capacity and num_envs of the saved run."
-                )
+        is_same = (state["num_rows"], state["num_envs"]) == (self.num_rows, self.num_envs)
+        fields = state["fields"]
+        if fields and not is_same:
+            in_order = {name: field.roll(-state["cursor"], 0) for name, field in fields.items()}
+            fields = _dealt_out(in_order, state["num_envs"], self.num_envs, self.num_rows)
         self._storage, self._flat = {}, {}
         self._cursor = self._filled = self._num_invalid = 0
-        if state["fields"]:
-            self.add(_nest(state["fields"]))
-        self._cursor = state["cursor"]
+        if fields:
+            self.add(_nest(fields))
+        if is_same:
+            self._cursor = state["cursor"]
 
     def close(self, keep: bool = False) -> None:
         """Forget everything, and remove the files unless ``keep``; further calls do nothing."""
@@ -275,6 +275,36 @@ class ReplayRing:
                 self._cleanup.detach()
             else:
                 self._cleanup()
+
+
+def _dealt_out(
+    fields: dict[str, Tensor], num_envs: int, num_columns: int, num_rows: int
+) -> dict[str, Tensor]:
+    """Put the newest transitions of a ring into another number of columns.
+
+    Args:
+        fields: Transitions by the paths of their fields, (T, N, ...), the oldest first.
+        num_envs: Environments N, one a column.
+        num_columns: Columns of the result.
+        num_rows: Rows of the result at most.
+
+    Returns:
+        Fields of shape (rows, num_columns, ...), all rows filled; ``{}`` where there is less than a row.
+    """
+    if num_envs == num_columns:
+        return {name: field[-num_rows:] for name, field in fields.items()}
+    kept = min(len(fields["valid"]), -(-num_rows * num_columns // num_envs))  # rows of the old ring
+    rows = min(num_rows, kept * num_envs // num_columns)
+    if rows == 0:
+        return {}
+    newest = {name: field[-kept:] for name, field in fields.items()}
+    newest["truncated"][-1] = True  # below a column there comes another one
+    dealt = {}
+    for name, field in newest.items():
+        in_turn = field.transpose(0, 1).flatten(0, 1)[-rows * num_columns :]
+        dealt[name] = in_turn.unflatten(0, (num_columns, rows)).transpose(0, 1).clone()
+    dealt["truncated"][-1] = True
+    return dealt
 
 
 def _count_false(x: Tensor) -> int:

@@ -231,6 +231,7 @@ class ReturnScale(nn.Module):
         self,
         reward_TN: Tensor,
         done_TN: Tensor,
+        begins_N: Tensor | None = None,
         *,
         valid: Tensor | None = None,
         sum_over_ranks: SumOverRanks | None = None,
@@ -240,16 +241,19 @@ class ReturnScale(nn.Module):
         Args:
             reward_TN: Rewards as the environment gave them.
             done_TN: Bool, True where the episode ended.
+            begins_N: Bool, True where an episode begins at the first step and what ran before is dropped, as
+                after a resume, perhaps with another number of environments; None where all go on.
             valid: Bool, False for entries that do not count; its axes are the first ones of the rewards.
             sum_over_ranks: Makes the batch the union over ranks, and all ranks must call.
 
         Raises:
-            ValueError: Shapes disagree, or the number of environments changed since the last call.
+            ValueError: Shapes disagree, or the number of environments changed although all go on.
         """
         check_same_shape(reward_TN=reward_TN, done_TN=done_TN)
-        if self.return_N is None:
-            self.return_N = torch.zeros_like(reward_TN[0], dtype=torch.float64)
-        start_N = self.return_N.to(reward_TN.device)
+        start_N = torch.zeros_like(reward_TN[0], dtype=torch.float64)
+        if self.return_N is not None and (begins_N is None or self.return_N.shape == begins_N.shape):
+            start_N = self.return_N.to(reward_TN.device)
+        start_N = start_N if begins_N is None else start_N.masked_fill(begins_N, 0.0)
         return_TN, self.return_N = running_return(reward_TN, done_TN, start_N, self.gamma)
         self.moments.update(return_TN, valid=valid, sum_over_ranks=sum_over_ranks)
 

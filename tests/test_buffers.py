@@ -173,14 +173,63 @@ def test_an_empty_state_empties(ring: ReplayRing):
     assert len(ring) == 0
 
 
-def test_state_of_another_ring():
-    ring = ReplayRing(10, NUM_ENVS)
-    with pytest.raises(
-        ValueError, match="saved replay ring has num_rows=6, this one 5; resume with the capacity"
-    ):
-        ring.set_state(ReplayRing(12, NUM_ENVS).get_state())
-    with pytest.raises(ValueError, match="has num_envs=1, this one 2"):
-        ring.set_state(ReplayRing(5, 1).get_state())
+def held(ring: ReplayRing) -> list[list[int]]:
+    """Actions in each column of a ring, the oldest first."""
+    state = ring.get_state()
+    return state["fields"]["action"].roll(-state["cursor"], 0).T.tolist() if state["fields"] else []
+
+
+@pytest.mark.parametrize("capacity", [4, 10, 11, 20])
+@pytest.mark.parametrize("number", [3, 7])
+def test_a_ring_of_another_size_keeps_the_newest(capacity: int, number: int):
+    """Of 5 rows in the saved ring, filled in part or written over."""
+    saved = ReplayRing(10, NUM_ENVS)
+    for t in range(number):
+        saved.add(steps(t, 1))
+    ring = ReplayRing(capacity, NUM_ENVS)
+    ring.set_state(saved.get_state())
+    kept = range(number)[-min(5, capacity // 2) :]
+    assert held(ring) == [[10 * t + n for t in kept] for n in range(NUM_ENVS)]
+    ring.add(steps(number, 1))  # the oldest go first, and windows run on
+    assert [column[-1] for column in held(ring)] == [10 * number, 10 * number + 1]
+    batch = ring.sample(1, 200, 0.5, 2, generator())
+    two_steps = batch["discount"] == 0.25
+    assert two_steps.any()
+    start = batch["obs"]["low"].squeeze(-1)
+    assert torch.equal(batch["next_obs"]["low"].squeeze(-1)[two_steps], start[two_steps] + 20)
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "capacity", "columns"),
+    [
+        (1, 20, [[0, 10, 20, 30, 1, 11, 21, 31]]),
+        (1, 6, [[10, 20, 30, 11, 21, 31]]),
+        (3, 20, [[20, 30], [1, 11], [21, 31]]),
+        (4, 8, [[0, 10], [20, 30], [1, 11], [21, 31]]),
+        (8, 8, [[0], [10], [20], [30], [1], [11], [21], [31]]),
+        (9, 9, []),  # less than a row
+        (5, 5, [[20], [30], [11], [21], [31]]),
+    ],
+)
+def test_a_ring_of_another_number_of_environments_deals_them_out(
+    num_envs: int, capacity: int, columns: list[list[int]]
+):
+    """Two columns of 4 steps; no window joins transitions that did not follow each other."""
+    saved = ReplayRing(8, NUM_ENVS)
+    saved.add(steps(0, 4))
+    state = saved.get_state()
+    ring = ReplayRing(capacity, num_envs)
+    ring.set_state(state)
+    assert held(ring) == columns
+    assert len(ring) == sum(map(len, columns))
+    assert not state["fields"]["truncated"].any()  # the state is left as it was
+    if columns and len(columns[0]) > 1:
+        batch = ring.sample(1, 200, 0.5, 2, generator())
+        start, end = (batch[name]["low"].squeeze(-1) for name in ("obs", "next_obs"))
+        for discount, length in ((0.25, 20), (0.5, 10)):
+            used = batch["discount"] == discount
+            assert used.any()
+            assert torch.equal(end[used], start[used] + length)
 
 
 def test_refuses_what_does_not_fit(ring: ReplayRing):

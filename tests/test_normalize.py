@@ -124,7 +124,8 @@ def test_nothing_waits_for_the_device():
     # Tensors on the meta device have no values: any branch or index that needs one would raise.
     reward, done = torch.zeros(4, 3, device="meta"), torch.zeros(4, 3, dtype=torch.bool, device="meta")
     scale = ReturnScale(0.9).to("meta")
-    scale.update(reward, done, valid=done, sum_over_ranks=torch.clone)
+    for begins in (None, done[0]):
+        scale.update(reward, done, begins, valid=done, sum_over_ranks=torch.clone)
     assert scale(reward).is_meta
     value_norm = ValueNorm().to("meta")
     value_norm.update(reward, valid=done, sum_over_ranks=torch.clone)
@@ -223,6 +224,21 @@ def test_return_scale_refuses_another_number_of_environments():
     scale.update(sample(4, 3), torch.zeros(4, 3, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"start_N must have the shape of reward_N, \(2,\); got \(3,\)"):
         scale.update(sample(4, 2), torch.zeros(4, 2, dtype=torch.bool))
+
+
+def test_return_scale_drops_what_ran_before_where_an_episode_begins():
+    """As after a resume, when environments could not be restored; the statistics stay."""
+    goes_on = torch.zeros(1, 3, dtype=torch.bool)
+    scale = ReturnScale(0.5)
+    scale.update(torch.tensor([[2.0, 4.0, 8.0]]), goes_on)
+    begins = torch.tensor([True, False, True])
+    scale.update(torch.ones(1, 3), goes_on, begins)
+    assert scale.get_state()["return_N"].tolist() == [1, 3, 1]
+    assert scale.moments.count == 6
+    assert_close(scale.moments.mean.item(), (2 + 4 + 8 + 1 + 3 + 1) / 6)
+    scale.update(torch.ones(1, 2), goes_on[:, :2], begins[[0, 0]])  # another number, all of which begin
+    assert scale.get_state()["return_N"].tolist() == [1, 1]
+    assert scale.moments.count == 8
 
 
 def slow_value_norm(batches: list[Tensor], decay: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Loading a learner from a checkpoint, which is data: nothing in it is unpickled, imported or called."""
+"""What a learner takes from a checkpoint, which is data: nothing in it is unpickled, imported or called."""
 
 from __future__ import annotations
 
@@ -17,10 +17,30 @@ from torch import Tensor
 from lit_rl.algos.argument_types import argument_hints
 from lit_rl.algos.hyper_parameters import SavedValues, saved_hyper_parameters
 from lit_rl.algos.names import Named, NamedClasses
+from lit_rl.algos.recent_episodes import RecentEpisodes
+from lit_rl.algos.weights import Weights
 
 
 class FromCheckpoint(LightningModule):
-    """A module that is loaded from a checkpoint without trust in it."""
+    """A module that counts its training, and is loaded from a checkpoint without trust in it.
+
+    Attributes:
+        env_steps: Env steps of all ranks trained on so far.
+        policy_version: Number of batches trained on so far.
+        updates: Number of gradient steps so far.
+        num_episodes: Episodes of all ranks that ended so far.
+        recent_episodes: The latest of them, of this rank.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.env_steps = 0
+        self.policy_version = 0
+        self.updates = 0
+        self.num_episodes = 0
+        self.recent_episodes = RecentEpisodes()
+        self._built = False
+        self._weights: Weights | None = None  # with which a new run is to begin
 
     @_restricted_classmethod
     def load_from_checkpoint(
@@ -68,6 +88,40 @@ class FromCheckpoint(LightningModule):
         learner.load_state_dict(weights, strict=learner.strict_loading if strict is None else strict)
         devices = (value.device for value in weights.values() if isinstance(value, Tensor))
         return learner.to(next(devices, torch.device("cpu")))
+
+    def init_from(self, checkpoint: str | Path, *, partial: bool = False) -> Self:
+        """Begin a new run with the weights and normalizers of ``checkpoint``, and return this learner.
+
+        Counters start at 0, optimizers and episodes afresh. ``Weights`` explains which files are refused;
+        ``partial`` leaves out tensors that do not fit, and lists them in the log.
+        """
+        self._weights = Weights.read(checkpoint, type(self), partial)
+        if self._built:
+            self.configure_model()
+        return self.reset_counters()
+
+    def reset_counters(self) -> Self:
+        """Count env steps, updates and episodes from 0 again, and return this learner.
+
+        After ``load_from_checkpoint`` counters go on from the checkpoint, and so does ``EnvStepBudget``.
+        """
+        self.set_extra_state(dict.fromkeys(self.get_extra_state(), 0))
+        self.recent_episodes.clear()
+        return self
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the counters, as plain integers: reading a buffer on a GPU would synchronise."""
+        return {
+            "env_steps": self.env_steps,
+            "policy_version": self.policy_version,
+            "updates": self.updates,
+            "num_episodes": self.num_episodes,
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`get_extra_state` returned; a checkpoint sets nothing else."""
+        for name in self.get_extra_state().keys() & state.keys():
+            setattr(self, name, state[name])
 
 
 def read(

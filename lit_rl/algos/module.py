@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import deque
 from typing import Any, Literal
 
 import torch
@@ -26,11 +25,12 @@ from torch import Tensor, nn
 
 from lit_rl import metrics
 from lit_rl.algos.batch_log import BatchLog, fetch, refuse_not_finite
+from lit_rl.algos.checkpoint_entry import KEY, entry, read_entry
 from lit_rl.algos.env_step_loop import count_env_steps, is_row_due, publish
 from lit_rl.algos.evaluation import EvalResult, summarize
 from lit_rl.algos.loading import FromCheckpoint
 from lit_rl.algos.monitors import check_monitors, report_waiting
-from lit_rl.algos.names import public_name
+from lit_rl.algos.optimizer_settings import OptimizerSettings
 from lit_rl.algos.requirements import check_schedulers, check_trainer
 from lit_rl.checks import is_plain
 from lit_rl.compute import MatmulPrecision, ProcessSettings, choose_settings
@@ -39,8 +39,6 @@ from lit_rl.ranks import Ranks
 from lit_rl.types import Batch, Decision, EnvSpec, EvalEpisodes, Nested
 
 log = logging.getLogger("lit_rl")
-
-EPISODE_WINDOW = 100
 
 
 class RLModule(FromCheckpoint):
@@ -76,27 +74,21 @@ class RLModule(FromCheckpoint):
         self.automatic_optimization = False
         self.spec = spec
         self.gamma = gamma
-        self.env_steps = 0
-        self.policy_version = 0
-        self.updates = 0
-        self.num_episodes = 0
         self.progress_metrics: dict[str, float] = {}
         self.eval_result: EvalResult | None = None
         self.eval_seconds = 0.0
         self.is_updating = False
         self.reward_components: dict[str, Tensor] | None = None
-        self._built = False
         self._threads: int | Literal["auto"] = threads
         self._matmul_precision: MatmulPrecision = matmul_precision
         self._settings: ProcessSettings | None = None
         self._resumed_settings: dict[str, Any] | None = None
-        self._recent_returns: deque[float] = deque(maxlen=EPISODE_WINDOW)
-        self._recent_lengths: deque[int] = deque(maxlen=EPISODE_WINDOW)
         self._last_log_time: float | None = None
         self._update_began: float | None = None
         self._log = BatchLog()
         self._pending_local_state: dict[str, Any] | None = None
         self._waited_for: set[str] = set()
+        self._optimizer_settings = OptimizerSettings()
 
     # What a learner implements
 
@@ -161,10 +153,14 @@ class RLModule(FromCheckpoint):
                 )
             self.build(self.spec)
             self._built = True
+        if self._weights is not None:
+            self._weights.give(self)
+            self._weights = None
 
     def on_fit_start(self) -> None:
         """Set threads and matmul route, give each rank its own random numbers."""
         check_schedulers(self.trainer, self)
+        self._optimizer_settings.note(self.trainer)
         self._apply_settings()
         self.ranks.part_random_streams()  # Lightning gives all ranks the same
 
@@ -179,7 +175,8 @@ class RLModule(FromCheckpoint):
         log.info("compute: %s", why)
 
     def on_train_start(self) -> None:
-        """Continue the rank's own state after a resume."""
+        """Continue the rank's own state after a resume, with the settings of optimizers that were changed."""
+        self._optimizer_settings.resume(self.trainer)
         if self._pending_local_state is not None:
             self.load_local_state(self._pending_local_state)
             self._pending_local_state = None
@@ -278,8 +275,7 @@ class RLModule(FromCheckpoint):
         self.is_updating = False
         self.policy_version += 1
         self.env_steps += new_steps * self._world_size
-        self._recent_returns.extend(episodes["episode_return"].tolist())
-        self._recent_lengths.extend(episodes["episode_length"].tolist())
+        self.recent_episodes.add(episodes)
         recorded = {
             f"{metrics.ENV_PREFIX}{name}": value.nanmean() for name, value in batch["metrics"].items()
         }
@@ -299,9 +295,7 @@ class RLModule(FromCheckpoint):
 
     def _fetch(self, values: dict[str, Tensor | float], num_ended: int) -> dict[str, float]:
         """Average ``values`` over all ranks, and add statistics of the latest episodes."""
-        returns, lengths = self._recent_returns, self._recent_lengths
-        totals: list[float] = [sum(returns), sum(lengths), len(returns), num_ended]
-        fetched, totals = fetch(values, totals, self.ranks)
+        fetched, totals = fetch(values, [*self.recent_episodes.totals(), num_ended], self.ranks)
         may_lack = (metrics.EXPLAINED_VARIANCE, metrics.ENV_PREFIX)  # no variance, or nothing was reported
         fetched = {n: v for n, v in fetched.items() if math.isfinite(v) or not n.startswith(may_lack)}
         total_return, total_length, window, ended = totals
@@ -365,20 +359,6 @@ class RLModule(FromCheckpoint):
 
     # State
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """Return the counters, as plain integers: reading a buffer on a GPU would synchronise."""
-        return {
-            "env_steps": self.env_steps,
-            "policy_version": self.policy_version,
-            "updates": self.updates,
-            "num_episodes": self.num_episodes,
-        }
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`get_extra_state` returned; a checkpoint sets nothing else."""
-        for name in self.get_extra_state().keys() & state.keys():
-            setattr(self, name, state[name])
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the environment's spec, recent episodes and every rank's own state; write what was logged.
 
@@ -392,41 +372,28 @@ class RLModule(FromCheckpoint):
         checkpoint["state_dict"]["_extra_state"] = self.get_extra_state()  # averaged weights lack counters
         given = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {k: v for k, v in given.items() if is_plain(v)}
-        local = {
-            "state": self.local_state() if self._built else {},  # an exception may come before it is built
-            "returns": list(self._recent_returns),
-            "lengths": list(self._recent_lengths),
-        }
-        checkpoint["lit_rl"] = {
-            "class_path": public_name(type(self)),
-            "spec": self.spec.to_dict() if self.spec else None,
-            "ranks": self.ranks.gather(local),
-            "settings": {
-                "threads": torch.get_num_threads(),
-                "matmul_precision": torch.get_float32_matmul_precision(),
-            },
-        }
+        own = {"state": self.local_state() if self._built else {}, **self.recent_episodes.state_dict()}
+        ranks, optimizers = self.ranks.gather(own), self._optimizer_settings.given
+        checkpoint[KEY] = entry(type(self), self.spec, ranks, optimizers)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the networks if nobody did, and keep this rank's state for the start of training.
 
         Raises:
-            ValueError: The checkpoint was trained on an environment with another observation or action.
+            ValueError: The checkpoint was trained on an environment with another observation or action, or
+                was not written by lit_rl.
         """
-        saved = checkpoint.get("lit_rl")
-        if saved is None:
-            raise ValueError("checkpoint expected to be written by lit_rl, but it has no entry 'lit_rl'")
+        saved = read_entry(checkpoint)
         spec = EnvSpec.from_dict(saved["spec"])
         if not self._built:
             self.spec = self.spec or spec
             self.configure_model()
         spec.check_same(self.spec)
         self._resumed_settings = saved["settings"]
-        ranks = saved["ranks"]
-        if self.global_rank < len(ranks):
-            own = ranks[self.global_rank]
-            self._recent_returns.extend(own["returns"])
-            self._recent_lengths.extend(own["lengths"])
+        self._optimizer_settings.before = saved.get("optimizers")
+        if self.global_rank < len(saved["ranks"]):
+            own = saved["ranks"][self.global_rank]
+            self.recent_episodes.load_state_dict(own)
             self._pending_local_state = own["state"]
 
 

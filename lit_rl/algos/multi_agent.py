@@ -27,7 +27,7 @@ AgentIds: TypeAlias = bool | Literal["actor"]
 
 
 class Rows(NamedTuple):
-    """Rewards and ends of a rollout, each ``(T, N)``; what a team shares is repeated for each of its agents.
+    """Rewards and ends of a rollout, ``(T, N)``; what a team shares is repeated for each of its agents.
 
     Attributes:
         reward: The reward of the agent or of its team.
@@ -35,6 +35,7 @@ class Rows(NamedTuple):
         done: True where the return of the agent ends.
         valid: False where no transition took place; None where all steps are transitions.
         acted: What :meth:`Views.acted` returned.
+        begins: ``(N,)``, True where an episode begins at the first step.
     """
 
     reward: Tensor
@@ -42,6 +43,7 @@ class Rows(NamedTuple):
     done: Tensor
     valid: Tensor | None
     acted: Tensor | None
+    begins: Tensor
 
 
 class Views:
@@ -157,7 +159,7 @@ class Views:
         if alive is not None and not (is_team and self.critic is not None):
             leaves = alive[:-1] & ~alive[1:] & ~done
             terminated, done = terminated | leaves, done | leaves
-        return Rows(reward, terminated, done, valid, self.acted(rollout))
+        return Rows(reward, terminated, done, valid, self.acted(rollout), self._spread(rollout["reset"][0]))
 
     def _spread(self, leaf: Tensor) -> Tensor:
         agents = self.num_agents

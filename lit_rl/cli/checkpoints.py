@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from lit_rl.algos.argument_types import argument_hints
 from lit_rl.algos.hyper_parameters import SavedValues, saved_hyper_parameters
@@ -16,6 +17,7 @@ from lit_rl.algos.loading import is_checkpoint
 from lit_rl.algos.names import Named, NamedClasses, import_name, is_same, shown
 from lit_rl.checks import is_plain
 from lit_rl.cli.errors import CommandError
+from lit_rl.data.made_with import differences, of_checkpoint
 from lit_rl.envs.class_path import factory
 
 
@@ -25,13 +27,19 @@ def run_of(path: Path) -> Path | None:
     return run if (run / "config.yaml").is_file() and (run / "checkpoints").is_dir() else None
 
 
-def resolve(given: str, configs: list[Path]) -> Path:
+def is_of_run(configs: list[Path], run: Path) -> bool:
+    """Tell whether one of ``configs`` lies in ``run``: it is then one that this run was started with."""
+    return any(found is not None and found.resolve() == run.resolve() for found in map(run_of, configs))
+
+
+def resolve(given: str, configs: list[Path], option: str = "--ckpt_path") -> Path:
     """Find the file that ``--ckpt_path given`` means.
 
     Args:
         given: ``last``, ``best``, or a path.
         configs: Configuration files of the command line; ``last`` and ``best`` are those of the run of the
             newest one that lies in a run.
+        option: Option that it was given to, for messages.
 
     Raises:
         CommandError: There is no such file.
@@ -40,7 +48,7 @@ def resolve(given: str, configs: list[Path]) -> Path:
         runs = [run for run in map(run_of, configs) if run is not None]
         if not runs:
             raise CommandError(
-                f"--ckpt_path {given} expects --config RUN/config.yaml of a run with checkpoints, "
+                f"{option} {given} expects --config RUN/config.yaml of a run with checkpoints, "
                 f"got {', '.join(map(str, configs)) or 'no --config'}"
             )
         path = runs[-1] / "checkpoints" / f"{given}.ckpt"
@@ -158,6 +166,49 @@ def _classes(configured: Any) -> Iterator[Named]:
     elif isinstance(configured, list):
         for value in configured:
             yield from _classes(value)
+
+
+def trained_with(content: dict[str, Any], path: Path) -> dict[str, Any] | None:
+    """Tell with which data a checkpoint was trained: ``class_path`` and ``init_args`` of its data module.
+
+    Checkpoints of earlier versions do not say; then the configuration of the run that they lie in does. None
+    where nothing says it.
+    """
+    made_with = of_checkpoint(content)
+    run = run_of(path)
+    if made_with is not None or run is None:
+        return made_with
+    saved = read_config(run / "config.yaml").get("data")
+    return saved if isinstance(saved, dict) else None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read the configuration that a run keeps; it is empty where that is torn."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def compare_data(config: dict[str, Any], trained: dict[str, Any]) -> tuple[list[str], bool]:
+    """Compare the data that is configured with the data that a checkpoint was trained with.
+
+    Args:
+        config: ``class_path`` and ``init_args`` as configured, in plain types.
+        trained: What the checkpoint was trained with, likewise.
+
+    Returns:
+        One line for each argument that differs, and whether the episodes of the checkpoint cannot go on: the
+        environment or the data module is another one.
+    """
+    changes = differences(config, trained)
+    lines = [f"data.{name} = {now} replaces {before} of the checkpoint" for name, now, before in changes]
+    classes = [str(made.get("class_path")).rpartition(".")[2] for made in (config, trained)]
+    is_other = classes[0] != classes[1]
+    if is_other:
+        lines.insert(0, f"data = {classes[0]} replaces {classes[1]} of the checkpoint")
+    return lines, is_other or any(change.is_of_environment for change in changes)
 
 
 def describe_mismatch(error: RuntimeError, path: Path) -> str:

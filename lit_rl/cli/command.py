@@ -23,7 +23,7 @@ from lit_rl.callbacks.checkpoint import RolloutCheckpoint
 from lit_rl.callbacks.env_step_budget import EnvStepBudget
 from lit_rl.callbacks.graceful_stop import GracefulStop
 from lit_rl.callbacks.progress_bar import EnvStepsProgressBar
-from lit_rl.cli import checkpoints, evaluation, launch, messages, shipped
+from lit_rl.cli import checkpoints, evaluation, launch, messages, origin, shipped
 from lit_rl.cli.curves import Curves
 from lit_rl.cli.errors import CommandError
 from lit_rl.cli.metrics_csv import MetricsCSV
@@ -89,6 +89,7 @@ class CommandLine(LightningCLI):
         self.run_directory = run_directory
         self.checkpoint: Path | None = None
         self.checkpoint_env_steps: int | None = None
+        self.is_elsewhere = False  # the checkpoint was trained on another environment
         super().__init__(
             RLModule,
             LightningDataModule,
@@ -117,6 +118,7 @@ class CommandLine(LightningCLI):
             parser.add_argument(
                 "--run_dir", type=str | None, default=None, help="New or empty run directory."
             )
+            origin.add_arguments(parser)
         else:
             parser.set_defaults({"budget.total_env_steps": 1})  # only fit must be told
         if subcommand == "test":
@@ -133,6 +135,8 @@ class CommandLine(LightningCLI):
         """Find the checkpoint; the command line wins over its hyper-parameters, they over configurations."""
         name = self.config.subcommand
         given = self.chosen.get("ckpt_path")
+        if name == "fit":
+            origin.resolve_init_from(self.chosen, self.configs)
         if given is None:
             if name != "fit":
                 raise CommandError(f"lit-rl {name} expects --ckpt_path last, best or a path, got none")
@@ -143,12 +147,21 @@ class CommandLine(LightningCLI):
         model = self._as_yaml()["model"]
         explicit = checkpoints.explicit_keys(self.argv)
         init_args, notes = checkpoints.merge(model, content, explicit, self.checkpoint)
-        for note in notes:
+        for note in [*notes, *(self._compare_data(content) if name == "fit" else ())]:
             _log.info(note)
         if notes:
             changed = {name: {"model": {"class_path": model["class_path"], "init_args": init_args}}}
             self.config = self.parser.parse_object(changed, self.config)
         self.chosen["ckpt_path"] = str(self.checkpoint)
+
+    def _compare_data(self, content: dict[str, Any]) -> list[str]:
+        """List what differs from the data that the checkpoint was trained with."""
+        path = self._require_checkpoint()
+        trained = checkpoints.trained_with(content, path)
+        if trained is None:
+            return [f"checkpoint {path} does not say on which data it was trained"]
+        lines, self.is_elsewhere = checkpoints.compare_data(self._as_yaml()["data"], trained)
+        return lines
 
     @property
     def chosen(self) -> Namespace:
@@ -169,7 +182,7 @@ class CommandLine(LightningCLI):
         elif config["seed_everything"] is True:
             launch.require_agreement("--seed_everything")
             run = checkpoints.run_of(self.checkpoint) if self.checkpoint else None
-            saved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) if run else {}
+            saved = checkpoints.read_config(run / "config.yaml") if run else {}
             config["seed_everything"] = saved.get("seed_everything", secrets.randbelow(2**31))
         if config["seed_everything"] is not False:
             seed_everything(config["seed_everything"], workers=True, verbose=False)
@@ -196,6 +209,8 @@ class CommandLine(LightningCLI):
                 "use Trainer(barebones=True) in Python, or give --trainer.logger false "
                 "--trainer.enable_checkpointing false --trainer.enable_progress_bar false"
             )
+        if self.subcommand == "fit" and self.chosen.init_from is not None:
+            self.model.init_from(self.chosen.init_from, partial=self.chosen.init_from_partial)
         if self.subcommand != "fit":
             kwargs["logger"] = (
                 False  # an evaluation prints its result and leaves the curves of training alone
@@ -208,7 +223,8 @@ class CommandLine(LightningCLI):
                     Curves(path, name="", version="", default_hp_metric=False, flush_secs=10),
                     MetricsCSV(path, self.checkpoint_env_steps),
                 ]
-        return super().instantiate_trainer(callbacks=_with_default_callbacks(settings), **kwargs)
+        callbacks = [origin.announce(self.run_directory), *_with_default_callbacks(settings)]
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Leave out the checkpoints that every run has, where ``enable_checkpointing`` is false."""
@@ -222,10 +238,10 @@ class CommandLine(LightningCLI):
         if told is not None:
             return self.run_directory.reuse(Path(told["run_dir"]))
         given = Path(config["run_dir"]) if config["run_dir"] else None
-        resumed = checkpoints.run_of(self.checkpoint) if self.checkpoint else None
         if given is not None and launch.external_rank():
             return self.run_directory.reuse(given)
-        if resumed is not None and given in (None, resumed):
+        resumed = origin.run_to_go_on_with(self.checkpoint, self.configs, given, self.is_elsewhere)
+        if resumed is not None:
             path = self.run_directory.reuse(resumed)
         else:
             if given is None:
@@ -233,7 +249,7 @@ class CommandLine(LightningCLI):
             path = self.run_directory.create(
                 Path(root or "runs"), self._run_name(), config["seed_everything"], given
             )
-        self.run_directory.write_start(self._whole_config())
+        self.run_directory.write_start(self._whole_config(path))
         launch.publish(str(path.absolute()), config["seed_everything"])
         return path
 
@@ -247,11 +263,12 @@ class CommandLine(LightningCLI):
         first = self.configs[0].resolve()
         return first.parent.parent.name if first.name == "config.yaml" else first.stem
 
-    def _whole_config(self) -> str:
-        """Write all that decides the run, without where it is written and what it goes on from."""
+    def _whole_config(self, directory: Path) -> str:
+        """Write all that decides the run, without where it is written; what it began with is a comment."""
         whole = self._as_yaml()
         kept = ("seed_everything", "trainer", "model", "data", "budget", "checkpoint")
         header = f"# Written by lit-rl {lit_rl.__version__}; lit-rl fit --config THIS_FILE repeats the run\n"
+        header += origin.comment(directory, self.chosen, self.checkpoint)
         return header + yaml.safe_dump({key: whole[key] for key in kept}, sort_keys=False)
 
     # Commands
@@ -260,7 +277,7 @@ class CommandLine(LightningCLI):
         """Train; end with the status of the signal that stopped it, if one did."""
         path = self.run_directory.path
         own = path if self.trainer.is_global_zero else None
-        with ProcessFile(own, self.chosen.budget.total_env_steps):
+        with ProcessFile(own, self.chosen.budget.total_env_steps, lambda: self.run_directory.has_begun):
             self._fit(path, **kwargs)
 
     def _fit(self, path: Path | None, **kwargs: Any) -> None:

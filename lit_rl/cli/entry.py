@@ -12,7 +12,7 @@ from lit_rl.cli import launch, shipped
 from lit_rl.cli.errors import CommandError, describe, exit_code
 
 COMMANDS = {
-    "fit": "train; --ckpt_path PATH goes on with a run",
+    "fit": "train; --ckpt_path PATH goes on with a run, --init_from PATH begins with its weights",
     "validate": "play evaluation episodes with a checkpoint",
     "test": "the same, with a confidence interval; writes eval.json, and a video with --video",
     "predict": "record trajectories of a checkpoint into trajectories.pt",

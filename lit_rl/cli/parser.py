@@ -165,7 +165,9 @@ def _known_classes(message: str) -> Iterator[str]:
 
 
 def _is_for_users(found: type) -> bool:
-    """Say whether to name a class: of learners and data modules only those that ``lit_rl`` exports."""
+    """Say whether to name a class: none that is private, of learners and data modules what lit_rl exports."""
+    if found.__name__.startswith("_"):
+        return False
     has_parts = found.__module__.startswith(("lit_rl.algos.", "lit_rl.data."))
     return found.__name__ in lit_rl.__all__ if has_parts else found.__module__.startswith("lit_rl.")
 

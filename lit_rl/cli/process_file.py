@@ -6,13 +6,15 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from lit_rl.cli.errors import exit_code
-from lit_rl.files import write_json
-from lit_rl.report.process import FILE, create_time
+from lit_rl.cli.errors import CommandError, exit_code
+from lit_rl.files import read_json, write_json
+from lit_rl.report.process import FILE, create_time, is_alive
 
 _log = logging.getLogger("lit_rl")
 
@@ -21,15 +23,24 @@ class ProcessFile:
     """Says in the run directory that this process trains, and how it ended, while it is entered as a context.
 
     The state is ``running``, then ``finished``, ``interrupted`` (a signal stopped it) or ``failed``. A
-    process that was killed leaves ``running``; its number and the time it began tell that it is gone.
+    process that was killed leaves ``running``; its number and the time it began tell that it is gone. A run
+    whose process still lives is not entered.
 
     Args:
         directory: The run directory; None writes nothing.
         total_env_steps: Env steps the run is to do.
+        has_begun: Tells whether anything was trained; a failure before puts back what was said of the run.
+
+    Raises:
+        CommandError: A process that still lives trains the run.
     """
 
-    def __init__(self, directory: Path | None, total_env_steps: int) -> None:
+    def __init__(
+        self, directory: Path | None, total_env_steps: int, has_begun: Callable[[], bool] = lambda: True
+    ) -> None:
         self._directory = directory
+        self._has_begun = has_begun
+        self._before: dict[str, Any] = {}
         self._content: dict[str, Any] = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -42,7 +53,11 @@ class ProcessFile:
         }
 
     def __enter__(self) -> ProcessFile:
-        self._write()
+        if self._directory is not None:
+            with _locked(self._directory):  # of two that are started at the same moment one is refused
+                self._before = read_json(self._directory / FILE)
+                _refuse_a_second(self._directory, self._before)
+                self._write()
         return self
 
     def __exit__(
@@ -51,6 +66,8 @@ class ProcessFile:
         code = _code(error)
         state = "finished" if code == 0 else "interrupted" if code > 128 else "failed"
         self._content |= {"state": state, "exit_code": code, "ended": time.time()}
+        if self._before and code != 0 and not self._has_begun():
+            self._content = self._before
         self._write()
 
     def _write(self) -> None:
@@ -65,6 +82,43 @@ class ProcessFile:
                 "%s cannot be written: %s; lit-rl status will not know this run", path, error.strerror
             )
             self._directory = None
+
+
+def _refuse_a_second(directory: Path, process: dict[str, Any]) -> None:
+    """Refuse a run that a process on this machine still trains; on another machine that cannot be known."""
+    pid, host = process.get("pid"), process.get("host")
+    if process.get("state") != "running":
+        return
+    if host != socket.gethostname():
+        _log.warning(
+            "%s was trained by process %s on %s, which did not say that it ended; make sure that it has",
+            directory, pid, host,
+        )  # fmt: skip
+    elif pid != os.getpid() and is_alive(process):
+        raise CommandError(
+            f"run {directory} is still trained by process {pid}, and two would write into the same files: "
+            f"wait for its end, or end it (kill {pid}) and go on then; if that process is something else, "
+            f"remove {directory / FILE}",
+            1,
+        )
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Let one process at a time pass, where the file system has locks; they end with their process."""
+    try:
+        file = os.open(directory, os.O_RDONLY)
+    except OSError:
+        yield
+        return
+    try:
+        with suppress(ImportError, OSError):
+            import fcntl  # not on every system
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 def _code(error: BaseException | None) -> int:

@@ -24,12 +24,19 @@ class RunDirectory:
     """``runs/<configuration>/<time>-seed<seed>`` of a fit, or the directory of the run it continues.
 
     As a context manager it removes the directory again when the run ends by an exception before anything was
-    trained.
+    trained. In the directory of an earlier run nothing is written before the first batch is there.
+
+    Attributes:
+        path: The directory; None before there is one.
+        has_begun: Whether the first batch is there.
     """
 
     def __init__(self) -> None:
         self.path: Path | None = None
+        self.has_begun = False
         self._is_new = False
+        self._start: dict[str, str] = {}  # what is written when the run begins
+        self._curves: set[Path] = set()  # files of TensorBoard that an earlier run left
         self._previous_latest: str | None = None
 
     def __enter__(self) -> RunDirectory:
@@ -41,6 +48,9 @@ class RunDirectory:
         if error is not None and self._is_new and self.path is not None and _is_unused(self.path):
             self._remove(self.path)
             _log.info("run directory %s removed: nothing was trained", self.path)
+        elif error is not None and self.path is not None and not (self._is_new or self.has_begun):
+            for empty in self._curves_in(self.path) - self._curves:
+                empty.unlink(missing_ok=True)
 
     def create(self, root: Path, name: str, seed: int, given: Path | None) -> Path:
         """Make a new directory.
@@ -61,8 +71,8 @@ class RunDirectory:
                 given.mkdir(parents=True, exist_ok=True)
                 if any(given.iterdir()):
                     raise CommandError(
-                        f"--run_dir {given} is not empty: give another one, or go on with that run by "
-                        f"--ckpt_path {given}/checkpoints/last.ckpt"
+                        f"--run_dir {given} is not empty: give another one, or go on with that run, as it "
+                        f"is, by --config {given}/config.yaml --ckpt_path last"
                     )
             else:
                 path = _make_unique(path)
@@ -78,21 +88,38 @@ class RunDirectory:
 
     def reuse(self, path: Path) -> Path:
         """Go on in the directory of an earlier run, or of the first rank."""
-        self.path = path
+        self.path, self._curves = path, self._curves_in(path)
         return path
 
+    @staticmethod
+    def _curves_in(path: Path) -> set[Path]:
+        """Find the files of TensorBoard's writer in this process; it makes one before it has a value."""
+        return set(path.glob(f"events.out.tfevents.*.{os.getpid()}.*"))
+
     def write_start(self, config: str) -> None:
-        """Write ``config.yaml`` and ``versions.json``; older ones of this run are kept under a number."""
+        """Write ``config.yaml`` and ``versions.json``; in that of an earlier run :meth:`begin` does."""
         if self.path is None:
             raise ValueError("write_start expects a run directory: call create or reuse first")
-        texts = {"config.yaml": config, "versions.json": json.dumps(versions(), indent=2) + "\n"}
+        self._start = {"config.yaml": config, "versions.json": json.dumps(versions(), indent=2) + "\n"}
+        if self._is_new:
+            self._write_start(self.path)
+
+    def begin(self) -> None:
+        """Say that the first batch is there; further calls do nothing.
+
+        Older ``config.yaml`` and ``versions.json`` of an earlier run are kept under a number.
+        """
+        if self.path is not None and not self.has_begun:
+            self._write_start(self.path)
+        self.has_begun = True
+
+    def _write_start(self, path: Path) -> None:
+        texts, self._start = self._start, {}
         try:
             for name, text in texts.items():
-                _write_keeping_old(self.path / name, text)
+                _write_keeping_old(path / name, text)
         except OSError as error:
-            raise CommandError(
-                f"cannot write to the run directory {self.path}: {error.strerror}", 1
-            ) from error
+            raise CommandError(f"cannot write to the run directory {path}: {error.strerror}", 1) from error
 
     def _point_latest(self, path: Path) -> None:
         """Let ``latest`` beside the run point to it, where the file system has symbolic links."""

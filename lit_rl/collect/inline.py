@@ -111,12 +111,13 @@ class InlineCollector:
     def set_state(self, state: dict[str, Any]) -> bool:
         """Continue from a state that :meth:`get_state` returned.
 
-        It returns False when the environments could not save theirs: all episodes start anew.
+        It returns False when the environments could not save theirs, or when their number is another one: all
+        episodes start anew.
         """
         if not state["started"]:
             return True
         self._restarts = state["restarts"]
-        if state["env"] is None:
+        if state["env"] is None or len(state["reset"]) != self.env.num_envs:
             self._restarts += 1
             self._obs = None
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -48,6 +49,7 @@ class Environments:
         self._collector: InlineCollector | None = None
         self._continues = True
         self._pending: dict[str, Any] | None = None
+        self._changed: Sequence[str] = ()  # what makes other environments than those of a checkpoint
         self._left: dict[str, Any] = {"started": False}  # the collector, when the last fit was done with it
         self._resumed_seed: int | None = None
         self._last_learner: weakref.ref[Any] | None = None  # the learner of the last fit
@@ -172,8 +174,11 @@ class Environments:
 
     # Collection
 
-    def begin(self, ring_is_restored: bool = True) -> bool:
+    def begin(self, lost: str = "") -> bool:
         """Continue environments and random generators where a checkpoint left them; at the start of an epoch.
+
+        Args:
+            lost: What the data module could not keep of the experience of a checkpoint, for the log.
 
         Returns:
             False when the environments could not be restored, so that all episodes start anew.
@@ -182,19 +187,29 @@ class Environments:
             _ = self.collector
             return self._continues
         state, self._pending = self._pending, None
-        exact = self.collector.set_state(state["collector"])
+        left, lost = state["collector"], f"; {lost}" if lost else ""
+        exact = self.collector.set_state(left)
         set_rng_state(state["rng"])
-        if exact and ring_is_restored:
+        if exact and not lost:
             log.info("resumed: environments, random generators and data continue bit for bit")
         elif exact:
-            log.info("resumed: environments and random generators continue; the replay ring starts empty")
+            log.info("resumed: environments and random generators continue%s", lost)
         else:
-            log.info(
-                "resumed: %s cannot save its state (%s), so episodes start anew; random generators continue",
-                self.spec.name,
-                getattr(self.collector.env, "unknown_class", None) or type(self.collector.env).__name__,
-            )
+            why = self._why_not_exact(left)
+            log.info("resumed: %s, so episodes start anew; random generators continue%s", why, lost)
         return exact
+
+    def _why_not_exact(self, left: dict[str, Any]) -> str:
+        """Say why the state ``left`` by a collector does not fit these environments."""
+        if self._changed:
+            names = ", ".join(self._changed)
+            return f"the environment is not that of the checkpoint ({names})"
+        before = len(left["reset"])
+        if before != self.num_envs:
+            return f"the checkpoint has num_envs = {before} and this run {self.num_envs}"
+        env = self.collector.env
+        name = getattr(env, "unknown_class", None) or type(env).__name__
+        return f"{self.spec.name} cannot save its state ({name})"
 
     def collect(self, policy: Policy, num_steps: int) -> Rollout:
         """Collect one rollout under the trainer's precision, without gradients.
@@ -226,10 +241,15 @@ class Environments:
             state |= self._pending
         return {"ranks": gather_over_ranks(state, self.world_size)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> dict[str, Any]:
+    def load_state_dict(self, state: dict[str, Any], changed: Sequence[str] = ()) -> dict[str, Any]:
         """Keep this rank's state for :meth:`begin`, and return what was given as ``own``.
 
         An evaluation needs none of it and returns nothing: it may run on any number of ranks.
+
+        Args:
+            state: What :meth:`state_dict` returned.
+            changed: Names of the arguments that make other environments than those of ``state``, in which
+                episodes cannot go on.
 
         Raises:
             ValueError: The checkpoint was written by another number of ranks.
@@ -243,7 +263,9 @@ class Environments:
                 "resume with the same trainer.devices"
             )
         own: dict[str, Any] = ranks[self.rank]
-        self._pending, self._resumed_seed = own, own["seed"]
+        if changed:  # also for a checkpoint that is saved before the next batch
+            own = {**own, "collector": own["collector"] | {"env": None}, "own": {}}
+        self._pending, self._resumed_seed, self._changed = own, own["seed"], changed
         return own["own"]
 
 

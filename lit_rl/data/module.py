@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from lit_rl.data.arguments import EnvironmentArguments, EvalPolicy
 from lit_rl.data.environments import Environments
 from lit_rl.data.evaluation import Evaluation
 from lit_rl.data.loaders import Batches
+from lit_rl.data.made_with import KEY, describe, differences
 from lit_rl.types import EnvSpec, EvalEpisodes, Rollout
 
 
@@ -24,13 +25,17 @@ class RLDataModule(LightningDataModule):
 
     Args:
         arguments: Which environments, how many, their seeds and their evaluation.
+        given: All arguments of the subclass by their names, such as ``locals()`` of its constructor.
+            Checkpoints carry them, so that a resumed run can tell what has changed. None gives those of
+            ``arguments``.
 
     Raises:
         ValueError: The environment or a wrapper names nothing that can be imported and called.
     """
 
-    def __init__(self, arguments: EnvironmentArguments) -> None:
+    def __init__(self, arguments: EnvironmentArguments, given: Mapping[str, Any] | None = None) -> None:
         super().__init__()
+        self.made_with = describe(type(self), vars(arguments) if given is None else given)
         self.environments = Environments(arguments, type(self).__name__)
         self.evaluation = Evaluation(
             self.environments, arguments.eval_episodes, arguments.playback, arguments.eval_policy
@@ -65,7 +70,10 @@ class RLDataModule(LightningDataModule):
         return {}
 
     def load_local_state(self, state: dict[str, Any]) -> None:
-        """Keep a state that :meth:`local_state` returned, until the next batch; ``{}`` in an evaluation."""
+        """Keep a state that :meth:`local_state` returned, until the next batch.
+
+        The state is ``{}`` in an evaluation, and where the checkpoint is of another environment.
+        """
 
     def forget(self) -> None:
         """Drop the experience of the learner before: another one starts training."""
@@ -126,9 +134,14 @@ class RLDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return environments, random generators, running episodes and :meth:`local_state` of every rank."""
-        return self.environments.state_dict(self.local_state())
+        return {**self.environments.state_dict(self.local_state()), KEY: self.made_with}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict` at the next batch."""
+        """Continue from :meth:`state_dict` at the next batch.
+
+        What was experienced in another environment is dropped: its episodes, and :meth:`local_state`.
+        """
         self.environments.trainer = self.trainer
-        self.load_local_state(self.environments.load_state_dict(state_dict))
+        changes = differences(self.made_with, state_dict.get(KEY, {}))
+        changed = [change.name for change in changes if change.is_of_environment]
+        self.load_local_state(self.environments.load_state_dict(state_dict, changed))

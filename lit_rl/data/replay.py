@@ -85,7 +85,7 @@ class ReplayDataModule(RLDataModule):
     ) -> None:
         given = dict(locals())
         check_arguments(ReplayDataModule, given)
-        super().__init__(EnvironmentArguments.among(given))
+        super().__init__(EnvironmentArguments.among(given), given)
         self.steps_per_batch, self.batch_size = steps_per_batch, batch_size
         self.capacity, self.warmup_steps, self.n_step = capacity, warmup_steps, n_step
         self.batches_per_epoch, self.memmap = batches_per_epoch, memmap
@@ -134,10 +134,10 @@ class ReplayDataModule(RLDataModule):
         return Batches(self._blocks, self.batches_per_epoch)
 
     def _blocks(self) -> Iterator[ReplayBatch]:
-        if self._pending_ring is not None:
-            self.ring.set_state(self._pending_ring)
-            self._pending_ring = None
-        if not self.environments.begin(ring_is_restored=len(self.ring) > 0):
+        saved, self._pending_ring = self._pending_ring, None
+        if saved is not None:
+            self.ring.set_state(saved)
+        if not self.environments.begin(_lost(self.ring, saved)):
             self.ring.end_episodes()  # n-step windows must not run from the old episodes into the new ones
         for _ in range(self.batches_per_epoch):
             yield self._block(self.environments.learner.gamma)
@@ -192,6 +192,16 @@ class ReplayDataModule(RLDataModule):
         if self._ring is not None and self.memmap is not None:
             self._ring.close()
             self._ring = None
+
+
+def _lost(ring: ReplayRing, saved: dict[str, Any] | None) -> str:
+    """Say what a ring does not hold of the state that it was set to, if anything."""
+    if len(ring) == 0:
+        return "the replay ring starts empty"
+    before = int(saved["fields"]["valid"].count_nonzero()) if saved is not None else 0
+    return (
+        f"the replay ring keeps the newest {len(ring)} of {before} transitions" if len(ring) < before else ""
+    )
 
 
 def _joined(parts: list[Episodes], sizes: list[int]) -> Episodes:

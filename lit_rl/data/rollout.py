@@ -64,7 +64,7 @@ class RolloutDataModule(RLDataModule):
         check_arguments(RolloutDataModule, given)
         if batch_env_steps is not None:
             rollout_steps = _steps_of_each(batch_env_steps, num_envs)
-        super().__init__(EnvironmentArguments.among(given))
+        super().__init__(EnvironmentArguments.among(given), given)
         self.rollout_steps, self.rollouts_per_epoch = rollout_steps, rollouts_per_epoch
 
     @property

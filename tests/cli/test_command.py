@@ -173,8 +173,8 @@ def test_command_line_beats_checkpoint_beats_configuration(run, cwd, capsys):
     last = the_run(cwd) / "checkpoints" / "last.ckpt"
     capsys.readouterr()
     args = ["--ckpt_path", last, "--model.gamma", "0.8", "--budget.total_env_steps", "160"]
-    assert run("fit", "--config", "tiny.yaml", *args) == 0
-    arguments = yaml.safe_load((the_run(cwd) / "config.yaml").read_text())["model"]["init_args"]
+    assert run("fit", "--config", "tiny.yaml", *args, "--run_dir", "other") == 0
+    arguments = yaml.safe_load((cwd / "other" / "config.yaml").read_text())["model"]["init_args"]
     assert (arguments["gamma"], arguments["hidden"]) == (0.8, [4])
     err = capsys.readouterr().err
     assert "model.gamma = 0.8 from the command line replaces 0.9 of the checkpoint" in err

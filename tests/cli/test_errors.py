@@ -55,7 +55,11 @@ COMMAND_LINE = [
         ["--ckpt_path", "nowhere/a.ckpt"],
         "checkpoint nowhere/a.ckpt does not exist; nowhere holds no checkpoint",
     ),
-    (["--run_dir", "."], "--run_dir . is not empty: give another one, or go on with that run by --ckpt_path"),
+    (
+        ["--run_dir", "."],
+        "--run_dir . is not empty: give another one, or go on with that run, as it is, by "
+        "--config ./config.yaml --ckpt_path last",
+    ),
     (
         ["--run_dir", "tiny.yaml/a"],
         "--run_dir tiny.yaml/a cannot be made: Not a directory; choose one by --run_dir",

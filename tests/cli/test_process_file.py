@@ -1,12 +1,14 @@
 import json
 import os
 import socket
+import threading
 from contextlib import suppress
 
 import pytest
 
 from lit_rl.cli.errors import CommandError
 from lit_rl.cli.process_file import ProcessFile
+from lit_rl.files import write_json
 from lit_rl.report.process import create_time, read_state
 from tests.cli.conftest import the_run
 
@@ -51,6 +53,93 @@ def test_says_how_it_ended(tmp_path, error, state, code):
     assert (written["state"], written["exit_code"]) == (state, code)
     assert written["ended"] >= written["started"]
     assert [path.name for path in tmp_path.iterdir()] == ["process.json"]
+
+
+def said_to_train(directory, pid, **changes):
+    """``process.json`` of a process that trains."""
+    process = {"host": socket.gethostname(), "create_time": create_time(pid), "state": "running"}
+    write_json(directory / "process.json", {"pid": pid, **process, **changes})
+
+
+def test_a_run_that_is_alive_is_not_trained_a_second_time(tmp_path):
+    said_to_train(tmp_path, os.getppid())
+    before = (tmp_path / "process.json").read_bytes()
+    message = (
+        rf"run .* is still trained by process {os.getppid()}, and two would .*: wait for its end, or end it"
+    )
+    with pytest.raises(CommandError, match=message) as caught, ProcessFile(tmp_path, 1):
+        raise AssertionError("it must not be entered")
+    assert caught.value.code == 1
+    assert (tmp_path / "process.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"create_time": 12345.0},  # the number was given to another process since
+        {"state": "finished"},
+        {"state": "interrupted"},
+    ],
+)
+def test_a_run_whose_process_is_gone_is_trained_again(tmp_path, changes):
+    said_to_train(tmp_path, os.getppid(), **changes)
+    with ProcessFile(tmp_path, 1):
+        assert content(tmp_path)["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("pid", [2**22 + 1, -1, "1; reboot", None])
+def test_a_number_that_names_no_process_is_of_none(tmp_path, pid):
+    """That of a process that was killed, or whatever a torn file may hold."""
+    write_json(tmp_path / "process.json", {"pid": pid, "host": socket.gethostname(), "state": "running"})
+    with ProcessFile(tmp_path, 1):
+        assert content(tmp_path)["pid"] == os.getpid()
+
+
+def test_a_process_of_another_machine_is_warned_of(tmp_path, caplog):
+    said_to_train(tmp_path, os.getppid(), host="elsewhere")
+    with ProcessFile(tmp_path, 1):
+        pass
+    assert (
+        f"was trained by process {os.getppid()} on elsewhere, which did not say that it ended" in caplog.text
+    )
+
+
+def test_of_two_that_start_at_once_one_is_refused(tmp_path):
+    """The second waits while the first looks and writes."""
+    fcntl = pytest.importorskip("fcntl")
+    refused: list[BaseException] = []
+
+    def second() -> None:
+        try:
+            with ProcessFile(tmp_path, 1):
+                pass
+        except CommandError as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=second)
+    first = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive()
+        assert list(tmp_path.iterdir()) == []
+        said_to_train(tmp_path, os.getppid())
+    finally:
+        os.close(first)
+    thread.join(10)
+    assert len(refused) == 1
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_a_failure_before_training_leaves_what_was_said_of_the_run(tmp_path, has_begun):
+    said_to_train(tmp_path, os.getpid(), state="interrupted", exit_code=143)
+    before = (tmp_path / "process.json").read_bytes()
+    with suppress(ValueError), ProcessFile(tmp_path, 1, lambda: has_begun):
+        assert content(tmp_path)["state"] == "running"
+        raise ValueError("wrong")
+    assert ((tmp_path / "process.json").read_bytes() == before) is not has_begun
+    assert content(tmp_path)["state"] == ("failed" if has_begun else "interrupted")
 
 
 def test_directory_that_cannot_be_written_stops_nothing(tmp_path, caplog):

@@ -67,7 +67,9 @@ def test_given_directory_must_be_empty(runs):
     assert RunDirectory().create(runs, "tiny", 1, given) == given
     assert not (runs / "latest").exists()
     (given / "notes.txt").touch()
-    with pytest.raises(CommandError, match=r"--run_dir .*mine is not empty: .*--ckpt_path .*last\.ckpt"):
+    with pytest.raises(
+        CommandError, match=r"--run_dir .*mine is not empty: .*mine/config\.yaml --ckpt_path last"
+    ):
         RunDirectory().create(runs, "tiny", 1, given)
 
 
@@ -92,6 +94,29 @@ def test_start_is_written_and_older_parts_are_kept(runs):
         versions
     )
     assert versions["git"] is None  # tmp_path is no repository
+
+
+def test_an_earlier_run_is_not_written_to_before_its_first_batch(runs):
+    path = RunDirectory().create(runs, "tiny", 1, None)
+    (path / "config.yaml").write_text("a: 1\n")
+    run = RunDirectory()
+    run.reuse(path)
+    run.write_start("a: 2\n")
+    assert [file.name for file in path.iterdir()] == ["config.yaml"]
+    assert (path / "config.yaml").read_text() == "a: 1\n"
+    assert not run.has_begun
+    for _ in range(2):
+        run.begin()
+        assert run.has_begun
+        assert {file.name for file in path.iterdir()} == {"config.yaml", "config-1.yaml", "versions.json"}
+    assert (path / "config.yaml").read_text() == "a: 2\n"
+
+
+def test_a_run_without_a_directory_begins_without_a_trace(runs):
+    run = RunDirectory()
+    run.begin()
+    assert run.has_begun
+    assert not runs.exists()
 
 
 def test_git_state_of_the_working_directory(monkeypatch):

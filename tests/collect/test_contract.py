@@ -210,6 +210,20 @@ def test_environments_without_a_state_start_new_episodes(make: Make):
     assert not torch.equal(second["obs"]["real"], first["obs"]["real"])
 
 
+def test_another_number_of_environments_starts_new_episodes(make: Make):
+    """Also where each could go on exactly."""
+    collector, policy = make("CartPole-v1", 3)
+    first = collector.collect(policy, 9, 0)
+    wider, _ = make("CartPole-v1", 5)
+    assert wider.set_state(collector.get_state()) is False
+    second = wider.collect(policy, 9, 0)
+    assert second["num_envs"] == 5
+    assert second["reset"][0].all()
+    assert not torch.equal(
+        second["obs"][0, :3], first["obs"][0]
+    )  # other episodes than those of the first run
+
+
 def test_seeds_of_environments_follow_each_other(make: Make):
     """Environment i is seeded with ``seed + i``."""
     (shifted, policy), (whole, _) = make("Pendulum-v1", 2, seed=1), make("Pendulum-v1", 3, seed=0)

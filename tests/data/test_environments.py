@@ -101,7 +101,7 @@ def test_a_resumed_run_of_ppo_continues_bit_for_bit(
         second.updates,
         second.num_episodes,
     )
-    assert list(whole._recent_returns) == list(second._recent_returns)
+    assert list(whole.recent_episodes.returns) == list(second.recent_episodes.returns)
     assert "resumed: environments, random generators and data continue bit for bit" in caplog.text
 
 

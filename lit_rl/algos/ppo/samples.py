@@ -68,18 +68,12 @@ def estimate(
     if value_norm is not None:
         value_TN, next_value_TN = value_norm.denormalize(output_TN), value_norm.denormalize(next_output_TN)
     if return_scale is not None:
-        return_scale.update(reward_TN, rows.done, **counted)
+        return_scale.update(reward_TN, rows.done, rows.begins, **counted)
         reward_TN = return_scale(reward_TN)
     advantage_TN = gae(
-        reward_TN.to(value_TN),
-        value_TN,
-        next_value_TN,
-        rows.terminated,
-        rows.done,
-        gamma,
-        gae_lambda,
+        reward_TN.to(value_TN), value_TN, next_value_TN, rows.terminated, rows.done, gamma, gae_lambda,
         rows.valid,
-    )
+    )  # fmt: skip
     return_TN = advantage_TN + value_TN
     weight_TN = None if rows.acted is None else rows.acted.to(value_TN.dtype)
     explained = explained_variance(value_TN, return_TN, weight_TN)

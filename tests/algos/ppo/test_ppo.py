@@ -75,7 +75,7 @@ def test_learns_from_a_discrete_leaf_of_a_dict_observation():
     )
     logger = fit(module, small(Mixed, num_envs=16, rollout_steps=16, rollouts_per_epoch=25))
     assert logger.column("episode/return_mean")[0] < 2.5  # 6 steps, chance 1/4
-    assert sum(list(module._recent_returns)[-20:]) / 20 > 5
+    assert sum(list(module.recent_episodes.returns)[-20:]) / 20 > 5
 
 
 def test_box_actions_of_any_shape_and_their_bounds():
