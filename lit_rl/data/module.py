@@ -13,6 +13,7 @@ from lit_rl.data.arguments import EnvironmentArguments
 from lit_rl.data.environments import Environments
 from lit_rl.data.evaluation import Evaluation
 from lit_rl.data.loaders import Batches
+from lit_rl.env_units import ActionToEnv
 from lit_rl.types import EnvSpec, EvalEpisodes, Rollout
 
 
@@ -87,14 +88,20 @@ class RLDataModule(LightningDataModule):
         return Batches(self._evaluations, 1)
 
     def predict_dataloader(self) -> Batches:
-        """Return one rollout of the greedy policy, of ``collect_steps`` steps."""
+        """Return one rollout of the greedy policy, of ``collect_steps`` steps.
+
+        Its actions are those that the environments received: boxes are clipped, choices counted from the
+        ``start`` of their space.
+        """
         return Batches(self._greedy_rollout, 1)
 
     def _evaluations(self) -> Iterator[EvalEpisodes]:
         return self.evaluation.episodes(self.video)
 
     def _greedy_rollout(self) -> Iterator[Rollout]:
-        yield self.environments.collect_greedy(self.collect_steps)
+        rollout = self.environments.collect_greedy(self.collect_steps)
+        rollout["action"] = ActionToEnv(self.spec.action)(rollout["action"])
+        yield rollout
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches are made on the CPU: there is nothing to visit when the learner is there too."""
