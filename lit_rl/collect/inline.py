@@ -184,7 +184,7 @@ class _Storage:
         if step.final_obs is not None:
             ended = np.flatnonzero(step.terminated | step.truncated)
             self.final_index.append(ended + t * self.num_envs)
-            self.final_obs.append(step.final_obs)
+            self.final_obs.append(map_nested(np.array, step.final_obs))  # all else is copied by writing
         for key, value in step.metrics.items():
             self.metrics[key][t] = value
         self._write_obs(t + 1, step.obs)
