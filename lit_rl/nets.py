@@ -72,7 +72,7 @@ class Flatten(nn.Module):
             isinstance(seen, LeafSpec)
             and len(seen.shape) == 1
             and not seen.categories
-            and seen.dtype != "uint8"
+            and seen.dtype.startswith("float")
         )
 
     def forward(self, obs: Nested) -> Tensor:

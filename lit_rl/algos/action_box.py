@@ -5,8 +5,6 @@ Axes: M minibatches, B samples, U action dimensions; ... stands for any leading 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +19,8 @@ class ActionBox(nn.Module):
         learner: Name of the learner, for messages.
 
     Raises:
-        ValueError: Actions are not continuous, their bounds are not finite, or there are several agents.
+        ValueError: Actions are not continuous, there are several agents, or float32 cannot scale the bounds
+            of an entry, which the message names.
     """
 
     middle: Tensor
@@ -39,21 +38,18 @@ class ActionBox(nn.Module):
             raise ValueError(
                 f"{learner} acts for one agent, {spec.name} has {len(spec.agents)}; use PPO for it"
             )
-        if not all(math.isfinite(bound) for bound in [*action.low, *action.high]):
-            raise ValueError(
-                f"{learner} needs finite action bounds, {spec.name} has low {action.low} and high "
-                f"{action.high}; wrap it with gymnasium.wrappers.RescaleAction"
-            )
-        low, high = torch.tensor(action.low), torch.tensor(action.high)
-        self.register_buffer("middle", (high + low) / 2, persistent=False)
-        self.register_buffer("scale", (high - low) / 2, persistent=False)
-        self._shape = action.shape
+        spec.check_bounds(learner)
+        low, high = torch.tensor([action.low, action.high], dtype=torch.float64)  # their sum may overflow
+        dtype = torch.get_default_dtype()
+        self.register_buffer("middle", ((high + low) / 2).to(dtype), persistent=False)
+        self.register_buffer("scale", ((high - low) / 2).to(dtype), persistent=False)
+        self._shape = None if action.is_flat else action.shape
 
     def to_env(self, action_U: Tensor) -> Tensor:
         """Turn an action in [-1, 1], (..., U), into the units and the shape of the environment."""
         action = torch.addcmul(self.middle, action_U, self.scale)
-        return action.unflatten(-1, self._shape) if len(self._shape) != 1 else action
+        return action if self._shape is None else action.reshape(*action.shape[:-1], *self._shape)
 
     def from_env(self, action: Tensor) -> Tensor:
         """Turn actions of the environment, (M, B, *shape), into actions in [-1, 1], (M, B, U)."""
-        return (action.flatten(2) - self.middle) / self.scale
+        return (action.reshape(*action.shape[:2], -1) - self.middle) / self.scale

@@ -3,22 +3,27 @@
 Axes: N environments. The exported file is loaded by plain PyTorch::
 
     policy = torch.export.load("policy.pt2").module()
-    action = policy(torch.as_tensor(obs)[None])[0]  # obs: (N, ...) float32, here N = 1
+    action = policy(torch.as_tensor(obs)[None])[0]  # obs: (N, ...), here N = 1
+
+It takes what the environment returns, real numbers as float32 and integers (images, choices) in the dtype of
+their space, and returns what the environment receives: boxes clipped, choices counted from the ``start`` of
+the space, in its dtype. Observations of several agents are arranged as ``ParallelVectorEnv`` does it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from lit_rl.algos.module import RLModule
 from lit_rl.algos.names import Named
+from lit_rl.env_units import ActionToEnv, input_dtype, observation_from_env
 from lit_rl.nested import map_nested
-from lit_rl.types import ALIVE, STATE, EnvSpec, LeafSpec, Nested
+from lit_rl.types import ACTION_MASK, ALIVE, STATE, EnvSpec, LeafSpec, Nested
 
 
 def load_policy(path: str | Path, classes: Sequence[Named] = (), **arguments: Any) -> RLModule:
@@ -39,20 +44,23 @@ def load_policy(path: str | Path, classes: Sequence[Named] = (), **arguments: An
 
 
 class GreedyPolicy(nn.Module):
-    """The greedy policy of a learner, in the form that ``torch.export`` takes.
+    """The greedy policy of a learner, in the form that ``torch.export`` takes and the environment speaks.
 
     It is called as ``forward(obs) -> action``, and as ``forward(obs, carry, reset) -> (action, carry)`` where
     the policy has memory.
     """
 
-    def __init__(self, learner: RLModule) -> None:
+    def __init__(self, learner: RLModule, spec: EnvSpec) -> None:
         super().__init__()
-        self.learner = learner
+        self.learner, self.to_env = learner, ActionToEnv(spec.action)
+        self._observation = spec.observation
 
     def forward(self, obs: Nested, carry: Nested | None = None, reset: Tensor | None = None) -> Any:
         """Choose greedy actions for ``obs`` ``(N, ...)``."""
-        decision = self.learner.act(obs, carry or {}, reset, greedy=True)  # type: ignore[arg-type]  # memoryless: no reset
-        return (decision.action, decision.carry) if carry else decision.action
+        seen = observation_from_env(self._observation, obs)
+        decision = self.learner.act(seen, carry or {}, reset, greedy=True)  # type: ignore[arg-type]  # memoryless: no reset
+        action = self.to_env(decision.action)
+        return (action, decision.carry) if carry else action
 
 
 def export_policy(
@@ -72,34 +80,34 @@ def export_policy(
     if out.suffix != ".pt2":
         raise ValueError(f"out must end in .pt2 (the format of torch.export), got {out}")
     learner = load_policy(checkpoint, classes, **arguments)
-    spec = learner.spec
-    obs = example_observation(spec, 2)  # type: ignore[arg-type]  # a loaded learner knows its spec
+    spec = cast("EnvSpec", learner.spec)  # a loaded learner knows it
+    obs = example_observation(spec, 2)
     carry = learner.initial_carry(2)
     batch = torch.export.Dim("batch", min=1)
     inputs: tuple[Any, ...] = (obs, carry, torch.zeros(2, dtype=torch.bool)) if carry else (obs,)
     dynamic = tuple(map_nested(lambda _: {0: batch}, value) for value in inputs)
     with torch.no_grad():
-        program = torch.export.export(GreedyPolicy(learner), inputs, dynamic_shapes=dynamic)
+        program = torch.export.export(GreedyPolicy(learner, spec), inputs, dynamic_shapes=dynamic)
     out.parent.mkdir(parents=True, exist_ok=True)
     torch.export.save(program, out)
     return out
 
 
 def example_observation(spec: EnvSpec, num_envs: int) -> Nested:
-    """Make an observation ``(N, ...)`` of zeros, in which all actions are allowed and all agents alive."""
+    """Make an observation ``(N, ...)`` as the environment returns it.
+
+    It holds the smallest choices, and zeros; all actions are allowed and all agents alive.
+    """
     agents = [len(spec.agents)] if spec.agents else []
 
     def example(leaf: LeafSpec | dict[str, Any], key: str = "") -> Nested:
         if isinstance(leaf, dict):
             return {name: example(value, name) for name, value in leaf.items()}
-        shape = (num_envs, *agents, *leaf.shape)
-        if leaf.categories:
-            return (
-                torch.ones(shape, dtype=torch.int64)
-                if key == "action_mask"
-                else torch.zeros(shape, dtype=torch.int64)
-            )
-        return torch.ones(shape) if agents and key == ALIVE else torch.zeros(shape)
+        shape, dtype = (num_envs, *agents, *leaf.shape), input_dtype(leaf)
+        if key == ACTION_MASK or (agents and key == ALIVE):
+            return torch.ones(shape, dtype=dtype)
+        start = torch.tensor(leaf.start, dtype=dtype).reshape(leaf.shape) if leaf.start else 0
+        return torch.zeros(shape, dtype=dtype) + start
 
     obs = example(spec.observation)
     return obs | {STATE: torch.zeros(num_envs, spec.state)} if spec.state else obs

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from lit_rl.collect.episodes import action_norms
+from lit_rl.collect.masks import check_masks
 from lit_rl.nested import map_nested
 from lit_rl.types import Decision, Episodes, Policy, Step, VectorEnv
 
@@ -38,6 +39,9 @@ def evaluate(
 
     Returns:
         Episodes in the order of the environments.
+
+    Raises:
+        ValueError: An action mask allows nothing; the message names step, environment and agent.
     """
     send = lambda leaf: torch.as_tensor(leaf).to(device)  # noqa: E731
     obs = env.reset(seed)
@@ -50,6 +54,9 @@ def evaluate(
     if on_step:
         on_step(True)
     while running.any():
+        if env.spec.has_action_mask:
+            seen = map_nested(lambda leaf: leaf[None], obs)
+            check_masks(env.spec, seen, running[None], "the evaluation", int(length.max()))
         decision = policy.act(map_nested(send, obs), carry, send(reset), greedy=greedy)
         carry = decision.carry
         action = decision.action.cpu().numpy()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lit_rl.checks import check_finite
 from lit_rl.collect.episodes import RunningEpisodes, action_norms
+from lit_rl.collect.masks import check_masks
 from lit_rl.nested import map_nested, named_leaves
 from lit_rl.types import Episodes, Nested, NestedArray, Policy, Rollout, Step, VectorEnv
 
@@ -50,6 +51,7 @@ class InlineCollector:
         Raises:
             FloatingPointError: An observation or a reward is not finite; the message names step and
                 environment.
+            ValueError: An action mask allowed nothing; the message names step, environment and agent.
         """
         start = time.perf_counter()
         obs = self._obs if self._obs is not None else self._start(policy)
@@ -74,6 +76,9 @@ class InlineCollector:
         self._reset = storage.reset[num_steps].copy()
         rollout = storage.rollout(carry_before, policy_version)
         _check_rollout(rollout)
+        if self.env.spec.has_action_mask:  # what the last observation allows is looked at when it is acted on
+            seen = map_nested(lambda leaf: leaf[:-1], storage.obs)
+            check_masks(self.env.spec, seen, storage.valid, "this rollout")
         rollout["episodes"] = self._finish_episodes(rollout)
         rollout["collect_s"], rollout["env_s"] = time.perf_counter() - start, env_s
         return rollout
@@ -185,7 +190,7 @@ class _Storage:
         if step.final_obs is not None:
             ended = np.flatnonzero(step.terminated | step.truncated)
             self.final_index.append(ended + t * self.num_envs)
-            self.final_obs.append(step.final_obs)
+            self.final_obs.append(map_nested(np.array, step.final_obs))  # all else is copied by writing
         for key, value in step.metrics.items():
             self.metrics[key][t] = value
         self._write_obs(t + 1, step.obs)

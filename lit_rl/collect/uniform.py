@@ -5,8 +5,6 @@ Axes: N environments, A agents.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -18,16 +16,13 @@ class UniformPolicy:
     """Draws every action uniformly from the action space, from torch's global generator.
 
     Raises:
-        ValueError: A box action has an infinite bound, so no uniform distribution exists.
+        ValueError: A box action has an infinite bound, so no uniform distribution exists, or one that is too
+            large for float32.
     """
 
     def __init__(self, spec: EnvSpec) -> None:
         action = spec.action
-        if action.kind == "box" and not all(map(math.isfinite, [*action.low, *action.high])):
-            raise ValueError(
-                f"random warm-up needs finite action bounds; {spec.name} has {action.low} to {action.high}. "
-                "Wrap the environment with gymnasium.wrappers.RescaleAction or ClipAction."
-            )
+        spec.check_bounds("random warm-up", apart=False)
         self._action: ActionSpec = action
         self._agents = [len(spec.agents)] if spec.agents else []
         self._low, self._high = torch.tensor(action.low), torch.tensor(action.high)

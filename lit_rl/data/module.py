@@ -14,6 +14,7 @@ from lit_rl.data.environments import Environments
 from lit_rl.data.evaluation import Evaluation
 from lit_rl.data.loaders import Batches
 from lit_rl.data.made_with import KEY, describe, differences
+from lit_rl.env_units import ActionToEnv
 from lit_rl.types import EnvSpec, EvalEpisodes, Rollout
 
 
@@ -118,14 +119,20 @@ class RLDataModule(LightningDataModule):
         return Batches(self._evaluations, 1)
 
     def predict_dataloader(self) -> Batches:
-        """Return one rollout of ``collect_steps`` steps, of the policy that evaluations play."""
+        """Return one rollout of ``collect_steps`` steps, of the policy that evaluations play.
+
+        Its actions are those that the environments received: boxes are clipped, choices counted from the
+        ``start`` of their space.
+        """
         return Batches(self._predictions, 1)
 
     def _evaluations(self) -> Iterator[EvalEpisodes]:
         return self.evaluation.episodes(self.video)
 
     def _predictions(self) -> Iterator[Rollout]:
-        yield self.evaluation.rollout(self.collect_steps)
+        rollout = self.evaluation.rollout(self.collect_steps)
+        rollout["action"] = ActionToEnv(self.spec.action)(rollout["action"])
+        yield rollout
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches are made on the CPU: there is nothing to visit when the learner is there too."""

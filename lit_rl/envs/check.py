@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,9 @@ from gymnasium import spaces
 
 from lit_rl.envs.gymnasium.observation import check_observation, describe
 from lit_rl.envs.gymnasium.spec import env_spec
+from lit_rl.envs.trial.actions import per_entry, random_action
+from lit_rl.envs.trial.reuse import ReuseWatch
+from lit_rl.types import ACTION_MASK, EnvSpec
 
 
 def check_env(
@@ -20,10 +22,13 @@ def check_env(
 ) -> None:
     """Reset and step one throw-away copy and check everything the library relies on.
 
+    An environment that writes into observations which it returned before is warned of: what the library keeps
+    it copies in time, wrappers may not.
+
     Args:
         make: Makes the copy; it is closed afterwards.
         name: Name for messages; by default the class of the environment.
-        num_steps: Number of random actions to try.
+        num_steps: Number of random actions to try; an action mask is respected.
         seed: Seed of the reset and of the actions.
 
     Raises:
@@ -38,79 +43,120 @@ def check_env(
             raise ValueError(f"{name or 'the environment'} is a {got}, expected a gymnasium.Env")
         name = name or type(env.unwrapped).__name__
         try:
-            _check_spaces(name, env, hints)
-            _check_episodes(name, env, num_steps, seed, hints)
+            _Trial(name, env, _check_spaces(name, env, hints), hints).play(num_steps, seed)
         finally:
             env.close()
     for hint in dict.fromkeys(hints):
         warnings.warn(f"{name}: {hint}", stacklevel=2)
 
 
-def _check_spaces(name: str, env: gymnasium.Env, hints: list[str]) -> None:
+def _check_spaces(name: str, env: gymnasium.Env, hints: list[str]) -> EnvSpec:
     for kind in ("observation_space", "action_space"):
         space = getattr(env, kind, None)
         if not isinstance(space, spaces.Space):
             raise ValueError(f"{name}: {kind} is a {type(space).__name__}, expected a gymnasium.spaces.Space")
-    env_spec(name, env.observation_space, env.action_space)
+    spec = env_spec(name, env.observation_space, env.action_space)
     if isinstance(env.action_space, spaces.Box) and not env.action_space.is_bounded():
         hints.append("the action space has infinite bounds; finite ones such as [-1, 1] learn better")
+    return spec
 
 
-def _check_episodes(name: str, env: gymnasium.Env, num_steps: int, seed: int, hints: list[str]) -> None:
-    env.action_space.seed(seed)
-    obs = _reset(name, env, seed, hints)
-    for _ in range(num_steps):
-        held, before = obs, copy.deepcopy(obs)
-        obs, ended = _step(name, env, hints)
-        _check_not_reused(name, held, before)
-        if ended:
-            obs = _reset(name, env, None, hints)
+class _Trial:
+    """Plays one environment, and looks at all that it returns."""
+
+    def __init__(self, name: str, env: gymnasium.Env, spec: EnvSpec, hints: list[str]) -> None:
+        self.name, self.env, self.spec, self.hints = name, env, spec, hints
+        self.mask: np.ndarray | None = None
+        self.watch = ReuseWatch("observation", hints)
+        _listen_inside(env, ReuseWatch("observation", hints))
+
+    def play(self, num_steps: int, seed: int) -> None:
+        self.generator = np.random.default_rng(seed)
+        self.env.action_space.seed(seed)
+        self._reset(seed)
+        for step in range(num_steps):
+            if self._step() or step == num_steps - 1:  # so that every environment is reset after a step
+                self._reset(None)
+
+    def _refuse(self, what: str) -> ValueError:
+        return ValueError(f"{self.name}: {what}")
+
+    def _reset(self, seed: int | None) -> None:
+        try:
+            answer = self.env.reset(seed=seed)
+        except TypeError as error:
+            if "unexpected keyword argument" not in str(error):
+                raise
+            raise self._refuse(f"reset must accept reset(*, seed=None, options=None); {error}") from error
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise self._refuse(f"reset must return (obs, info), got {describe(answer)}")
+        obs, info = answer
+        if not isinstance(info, dict):
+            raise self._refuse(
+                f"reset must return (obs, info) with a dict info, its info is {describe(info)}"
+            )
+        check_observation(self.name, "reset", "observation", self.env.observation_space, obs, self.hints)
+        self._look("reset", obs)
+
+    def _step(self) -> bool:
+        """Take an allowed action; returns whether it ended the episode."""
+        action = random_action(self.env.action_space, self.spec.action, self.mask, self.generator)
+        answer = self.env.step(action)
+        if not isinstance(answer, tuple) or len(answer) != 5:
+            raise self._refuse(
+                f"step must return (obs, reward, terminated, truncated, info), got {describe(answer)}"
+            )
+        obs, reward, terminated, truncated, info = answer
+        check_observation(self.name, "step", "observation", self.env.observation_space, obs, self.hints)
+        is_flag = isinstance(reward, bool | np.bool_)
+        if is_flag or not isinstance(reward, int | float | np.integer | np.floating):
+            raise self._refuse(f"reward is {describe(reward)}, expected a float")
+        if not np.isfinite(reward):
+            raise self._refuse(f"reward is {reward}, expected a finite number")
+        for key, value in (("terminated", terminated), ("truncated", truncated)):
+            if not isinstance(value, bool | np.bool_):
+                raise self._refuse(f"{key} is {describe(value)}, expected a bool")
+        if not isinstance(info, dict):
+            raise self._refuse(f"info of step is {describe(info)}, expected a dict")
+        is_over = bool(terminated or truncated)
+        self._look("step", obs, is_over)
+        return is_over
+
+    def _look(self, method: str, obs: Any, is_over: bool = False) -> None:
+        """Keep an observation for the next call, and its mask for the action that follows, if one does."""
+        self.watch.see(method, obs)
+        if self.spec.has_action_mask and not is_over:
+            self.mask = np.asarray(obs[ACTION_MASK], bool)
+            if not all(part.any() for part in per_entry(self.mask, self.spec.action.categories)):
+                raise self._refuse(f"observation[{ACTION_MASK!r}] of {method} allows no action at all")
 
 
-def _reset(name: str, env: gymnasium.Env, seed: int | None, hints: list[str]) -> Any:
-    try:
-        answer = env.reset(seed=seed)
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        raise ValueError(f"{name}: reset must accept reset(*, seed=None, options=None); {error}") from error
-    if not isinstance(answer, tuple) or len(answer) != 2:
-        raise ValueError(f"{name}: reset must return (obs, info), got {describe(answer)}")
-    obs, info = answer
-    if not isinstance(info, dict):
-        raise ValueError(
-            f"{name}: reset must return (obs, info) with a dict info, its info is {describe(info)}"
-        )
-    check_observation(name, "reset", "observation", env.observation_space, obs, hints)
-    return obs
+def _listen_inside(env: gymnasium.Env, watch: ReuseWatch) -> None:
+    """Let ``watch`` see what the innermost environment returns to its wrappers, which may keep it."""
+    while isinstance(env, gymnasium.Wrapper):
+        if not isinstance(env.env, gymnasium.Wrapper):
+            env.env = _Listener(env.env, watch)
+            return
+        env = env.env
 
 
-def _step(name: str, env: gymnasium.Env, hints: list[str]) -> tuple[Any, bool]:
-    answer = env.step(env.action_space.sample())
-    if not isinstance(answer, tuple) or len(answer) != 5:
-        raise ValueError(
-            f"{name}: step must return (obs, reward, terminated, truncated, info), got {describe(answer)}"
-        )
-    obs, reward, terminated, truncated, info = answer
-    check_observation(name, "step", "observation", env.observation_space, obs, hints)
-    if isinstance(reward, bool | np.bool_) or not isinstance(reward, int | float | np.integer | np.floating):
-        raise ValueError(f"{name}: reward is {describe(reward)}, expected a float")
-    if not np.isfinite(reward):
-        raise ValueError(f"{name}: reward is {reward}, expected a finite number")
-    for key, value in (("terminated", terminated), ("truncated", truncated)):
-        if not isinstance(value, bool | np.bool_):
-            raise ValueError(f"{name}: {key} is {describe(value)}, expected a bool")
-    if not isinstance(info, dict):
-        raise ValueError(f"{name}: info of step is {describe(info)}, expected a dict")
-    return obs, bool(terminated or truncated)
+class _Listener(gymnasium.Wrapper):
+    """Shows every observation to a ``ReuseWatch``."""
 
+    def __init__(self, env: gymnasium.Env, watch: ReuseWatch) -> None:
+        super().__init__(env)
+        self._watch = watch
 
-def _check_not_reused(name: str, held: Any, before: Any, path: str = "observation") -> None:
-    """``held`` was returned by an earlier call; the environment must not have written into it since."""
-    if isinstance(held, dict):
-        for key, value in held.items():
-            _check_not_reused(name, value, before[key], f"{path}[{key!r}]")
-    elif not np.array_equal(held, before):
-        raise ValueError(
-            f"{name}: step changes the {path} array it returned before; return a copy (obs.copy())"
-        )
+    def reset(self, **kwargs: Any) -> Any:
+        answer = self.env.reset(**kwargs)
+        self._see("reset", answer)
+        return answer
+
+    def step(self, action: Any) -> Any:
+        answer = self.env.step(action)
+        self._see("step", answer)
+        return answer
+
+    def _see(self, method: str, answer: Any) -> None:
+        if isinstance(answer, tuple) and answer:
+            self._watch.see(method, answer[0])

@@ -142,7 +142,7 @@ class _Trial:
         return Story(first, self.play(env, first, rows))
 
     def play_and_look(self, env: VectorEnv) -> Story:
-        """Play once and check every array; afterwards that none of them was written to."""
+        """Play once and check every array; after another reset, that none of them was written to."""
         obs = env.reset(self.seed)
         arrays = ArrayCheck(self.name, self.spec, self.num_envs)
         arrays.observation("obs of reset", obs, self.num_envs)
@@ -157,11 +157,12 @@ class _Trial:
             held.append(step)
             story.steps.append(copied(step))
             obs = step.obs
+        env.reset(self.seed + _OTHER_SEED)
         for t, (before, now) in enumerate(zip([story.first, *story.steps], held, strict=True)):
             field = step_difference(before, now) if t else None if is_same(before, now) else "obs"
             if field:
                 what = f"{field} of step {t - 1}" if t else "obs of reset"
-                raise self.refuse(f"{what} is written to by a later step; return new arrays")
+                raise self.refuse(f"{what} is written to by a later step or reset; return new arrays")
         return story
 
     # Checks of stories

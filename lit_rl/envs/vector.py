@@ -19,6 +19,7 @@ from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from lit_rl.envs.check import check_env
+from lit_rl.envs.gymnasium.copies import KeepsLast
 from lit_rl.envs.gymnasium.vector import GymnasiumVectorEnv, close_envs
 from lit_rl.envs.workers.vector import WorkerVectorEnv
 from lit_rl.types import VectorEnv
@@ -263,6 +264,7 @@ def _make_copies(
         return SyncVectorEnv(env_fns, copy=False, autoreset_mode=mode)
     if how != "async":
         raise ValueError(f"vectorization must be auto, native, sync, async or envpool, got {how!r}")
+    env_fns = [partial(_make_kept, env_fn) for env_fn in env_fns]
     envs = AsyncVectorEnv.__new__(AsyncVectorEnv)  # its processes must be ended when __init__ fails half way
     try:
         AsyncVectorEnv.__init__(envs, env_fns, copy=False, autoreset_mode=mode)
@@ -275,6 +277,10 @@ def _make_copies(
             ) from error
         raise
     return envs
+
+
+def _make_kept(env_fn: Callable[[], gymnasium.Env]) -> gymnasium.Env:
+    return KeepsLast(env_fn())
 
 
 class _EnvPool(gymnasium.vector.VectorEnv):

@@ -50,7 +50,8 @@ class Decision(NamedTuple):
     """What a policy decides for N environments.
 
     Attributes:
-        action: ``(N, ...)`` or ``(N, A, ...)``, in the units of the environment.
+        action: ``(N, ...)`` or ``(N, A, ...)``, in the units of the environment: boxes need not be clipped,
+            choices count from 0.
         carry: What the policy must be given at the next step (hidden states, skills and their clocks), each
             leaf ``(N, ...)``.
         extras: What the rollout must record of this step for the learner, each ``(N, ...)``.

@@ -5,6 +5,7 @@ Axes: N environments, A agents, S state features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -26,6 +27,8 @@ TEAM_SKILL, AGENT_SKILLS, SKILL_START = "team_skill", "agent_skills", "skill_sta
 ``(N,)`` int64, those of its agents ``(N, A)`` int64, and ``(N,)`` bool, True where they were assigned at this
 step."""
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True)
 class LeafSpec:
@@ -37,11 +40,17 @@ class LeafSpec:
             float32, and integers as int64.
         categories: Number of values that each entry can take, where entries are integers from 0 on; an empty
             list where they are real numbers.
+        start: Smallest value of each entry in the environment's own numbers; an empty list means 0. What
+            reaches policies counts from 0. Exported policies take the environment's numbers.
+        space_dtype: Name of the dtype that the space of the environment declares; an empty one means
+            ``dtype``. Exported policies take integers in it.
     """
 
     shape: list[int]
     dtype: str = "float32"
     categories: list[int] = field(default_factory=list)
+    start: list[int] = field(default_factory=list, compare=False)  # weights fit whatever these two are
+    space_dtype: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,10 @@ class ActionSpec:
         categories: Number of choices per entry of a (multi-)discrete action.
         low: Lower bounds of a box, flat; ``-inf`` where unbounded.
         high: Upper bounds of a box, flat.
+        start: Smallest choice of each entry in the environment's own numbers; an empty list means 0. Policies
+            count from 0.
+        dtype: Name of the dtype in which the environment takes actions; an empty one leaves what policies
+            give.
     """
 
     kind: Literal["discrete", "multi_discrete", "box"]
@@ -62,11 +75,18 @@ class ActionSpec:
     categories: list[int] = field(default_factory=list)
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
+    start: list[int] = field(default_factory=list, compare=False)  # weights fit whatever these two are
+    dtype: str = field(default="", compare=False)
 
     @property
     def size(self) -> int:
         """Number of reals of a box action, or of integers of a discrete one."""
         return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether an action is one choice, or a vector: others are turned into a vector and back."""
+        return self.kind == "discrete" or len(self.shape) == 1
 
 
 @dataclass(frozen=True)
@@ -108,6 +128,35 @@ class EnvSpec:
                     f"checkpoint was trained on {self.name} with {what} {getattr(self, what)}, the data has "
                     f"{other.name} with {what} {getattr(other, what)}; give the environment of the checkpoint"
                 )
+
+    def check_bounds(self, needed_by: str, *, apart: bool = True) -> None:
+        """Refuse a box whose bounds float32 cannot scale, such as infinite ones.
+
+        Args:
+            needed_by: Name of what scales actions, for the message.
+            apart: Whether the two bounds of an entry must differ.
+
+        Raises:
+            ValueError: The bounds of an entry are infinite, too far away for float32, or equal. The message
+                names the first such entry.
+        """
+        wrapper = "with a wrapper (gymnasium.wrappers.TransformAction takes an action_space)"
+        for i, (low, high) in enumerate(zip(self.action.low, self.action.high, strict=True)):
+            if not (math.isfinite(low) and math.isfinite(high)):
+                fault, remedy = "needs finite action bounds", f"declare finite ones {wrapper}"
+            elif max(abs(low), abs(high), high - low) > _LARGEST:
+                fault = f"computes actions in float32, which ends at {_LARGEST:.2g}"
+                remedy = f"declare narrower bounds {wrapper}"
+            elif apart and np.float32(low) == np.float32(high):
+                fault = "needs action bounds that differ in float32"
+                remedy = f"there is nothing to choose, so leave the entry out {wrapper}"
+            else:
+                continue
+            at = ", ".join(str(int(index)) for index in np.unravel_index(i, tuple(self.action.shape)))
+            entry = f"entry [{at}] of the action" if at else "the action"
+            raise ValueError(
+                f"{needed_by} {fault}; {entry} of {self.name} goes from {low} to {high}: {remedy}"
+            )
 
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> EnvSpec:

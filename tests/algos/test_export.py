@@ -17,6 +17,7 @@ from torch import nn
 from lit_rl import HMASD, PPO, SAC, TD3, ReplayDataModule, RolloutDataModule
 from lit_rl.algos.export import example_observation, export_policy, load_policy
 from lit_rl.algos.module import RLModule
+from lit_rl.env_units import ActionToEnv
 from lit_rl.nested import map_nested
 from lit_rl.nets import Flatten
 from lit_rl.types import Decision, EnvSpec
@@ -78,7 +79,7 @@ def test_exported_file_acts_like_the_learner(tmp_path: Path, module: RLModule, e
         obs = observations(module.spec, num_envs)
         reset = torch.zeros(num_envs, dtype=torch.bool)
         with torch.no_grad():
-            expected = module.act(obs, {}, reset, greedy=True).action
+            expected = ActionToEnv(module.spec.action)(module.act(obs, {}, reset, greedy=True).action)
         torch.testing.assert_close(policy(obs), expected, rtol=1e-5, atol=1e-6)
 
 

@@ -53,6 +53,7 @@ def test_agents_have_an_axis():
 @pytest.mark.parametrize("bound", [float("inf"), float("-inf"), float("nan")])
 def test_an_infinite_bound(bound: float):
     with pytest.raises(
-        ValueError, match=r"random warm-up needs finite action bounds; Toy-v0 has .*RescaleAction"
+        ValueError,
+        match=r"random warm-up needs finite action bounds; entry \[0\] of the action of Toy-v0",
     ):
         policy_for(ActionSpec("box", [1], low=[0.0], high=[bound]))

@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.wrappers import FrameStackObservation
 
 from lit_rl.envs.check import check_env
 
@@ -140,19 +141,88 @@ def test_dict_observation_names_the_key() -> None:
     assert "is a int, expected a dict with keys" in complaint(space=space, obs=lambda: good | {"arm": 1})
 
 
-def test_array_written_into_after_it_was_returned() -> None:
-    class Reusing(Custom):
-        shared = np.zeros(2, np.float32)
+class Reusing(Custom):
+    """It returns one array for ever; or a new one from each step, which the reset after it fills."""
 
-        def step(self, action: Any) -> Any:
-            self.shared[0] += 0.01
-            return self.shared, 0.0, False, False, {}
+    def __init__(self, in_step: bool, nested: bool = False) -> None:
+        super().__init__(spaces.Dict(x=spaces.Box(-1.0, 1.0, (2,))) if nested else None)
+        self.in_step, self.nested, self.array = in_step, nested, np.zeros(2, np.float32)
 
-    with pytest.raises(
-        ValueError,
-        match=r"step changes the observation array it returned before; return a copy \(obs.copy\(\)\)",
-    ):
-        check_env(Reusing)
+    def _see(self, is_reused: bool) -> Any:
+        array = self.array if is_reused else self.array.copy()
+        return {"x": array} if self.nested else array
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        self.array[:] = -1
+        return self._see(self.in_step), {}
+
+    def step(self, action: Any) -> Any:
+        if self.in_step:
+            self.array[0] += 0.01
+            return self._see(True), 0.0, False, False, {}
+        self.array = np.zeros(2, np.float32)  # a new one in each step
+        return self._see(True), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("wrap", [lambda env: env, lambda env: FrameStackObservation(env, 2)])
+@pytest.mark.parametrize(("nested", "path"), [(False, ""), (True, r"\['x'\]")])
+@pytest.mark.parametrize(
+    ("in_step", "what"),
+    [
+        (True, "step writes into the observation{} array that reset returned"),
+        (False, "reset writes into the observation{} array that step returned"),
+    ],
+)
+def test_arrays_written_into_after_they_were_returned(
+    wrap: Any, nested: bool, path: str, in_step: bool, what: str
+) -> None:
+    """The library copies in time; a wrapper that stacks frames would see the newest one several times."""
+    expected = what.format(path) + ".* such as FrameStackObservation, .* return a copy"
+    with pytest.warns(UserWarning, match=expected):
+        check_env(lambda: wrap(Reusing(in_step, nested)))
+
+
+class Masked(Custom):
+    """It allows choices 1 and 2 of four, and at the end of an episode none."""
+
+    def __init__(
+        self, mask: tuple[int, ...] = (0, 1, 1, 0), action_space: spaces.Space | None = None
+    ) -> None:
+        leaves = {"x": spaces.Box(-1.0, 1.0, (2,)), "action_mask": spaces.Box(0, 1, (4,), np.int8)}
+        super().__init__(spaces.Dict(leaves), action_space or spaces.Discrete(4, start=10))
+        self.mask, self.got = np.array(mask, np.int8), list[Any]()
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        return {"x": ZEROS, "action_mask": self.mask}, {}
+
+    def step(self, action: Any) -> Any:
+        self.got.append(action)
+        is_over = len(self.got) % 3 == 0
+        return {"x": ZEROS, "action_mask": self.mask * (not is_over)}, 0.0, is_over, False, {}
+
+
+def test_actions_of_the_trial_are_allowed() -> None:
+    env = Masked()
+    check_env(lambda: env)
+    assert set(env.got) == {11, 12}
+    assert len(env.got) == 16
+    assert all(type(action) is np.int64 for action in env.got)
+    env = Masked((0, 1, 1, 0), spaces.MultiDiscrete([2, 2], start=[5, 7]))
+    check_env(lambda: env)
+    assert {tuple(action) for action in env.got} == {(6, 7)}
+
+
+def test_a_mask_that_allows_nothing() -> None:
+    expected = r"Masked: observation\['action_mask'\] of reset allows no action at all"
+    with pytest.raises(ValueError, match=expected):
+        check_env(lambda: Masked((0, 0, 0, 0)))
+    with pytest.raises(ValueError, match=expected):  # in its second entry
+        check_env(lambda: Masked((1, 1, 0, 0), spaces.MultiDiscrete([2, 2])))
+
+
+@pytest.mark.parametrize("bound", [1e39, np.finfo(np.float64).max])
+def test_bounds_that_no_span_fits(bound: float) -> None:
+    assert complaint(action_space=spaces.Box(-bound, bound, (2,), np.float64)) == ""
 
 
 def test_spaces() -> None:

@@ -302,6 +302,21 @@ class Reuses(Walks):
         return super().look() | {"at": self.at}
 
 
+class ReusesInReset(Walks):
+    """Its steps return new arrays, the last of which the next reset fills once more."""
+
+    def reset(self, seed: int) -> Any:
+        obs, last = super().reset(seed), getattr(self, "last", None)
+        if last is not None:
+            last["at"][:] = obs["at"]
+        return obs
+
+    def step(self, action: np.ndarray) -> Step:
+        step = super().step(action)
+        self.last = step.obs
+        return step
+
+
 class WritesAction(Walks):
     def step(self, action: np.ndarray) -> Step:
         step = super().step(action)
@@ -315,7 +330,8 @@ class ClosedOnce(Walks):
 
 
 def test_arrays_that_are_written_to_and_other_faults():
-    refused(Reuses, "obs of reset is written to by a later step; return new arrays")
+    refused(Reuses, "obs of reset is written to by a later step or reset; return new arrays")
+    refused(ReusesInReset, r"obs of step \d+ is written to by a later step or reset; return new arrays")
     refused(WritesAction, r"step \d+ writes into the action it is given; it must copy it first")
     refused(ClosedOnce, r"close\(\) may be called twice, but its second call raises AttributeError")
     refused(lambda num_envs: Walks(num_envs + 1), r"make\(3\) must make 3 environments, num_envs is 4")

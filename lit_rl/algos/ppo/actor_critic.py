@@ -55,8 +55,7 @@ class ActorCritic(nn.Module):
         self.value_agents = views.num_agents if views.shared_value else 0
         self.distribution = distribution_for(spec.action)
         self.has_mask = spec.has_action_mask
-        self.action_axes = len(spec.action.shape)
-        self.action_shape = spec.action.shape
+        self.action_shape = None if spec.action.is_flat else spec.action.shape
         self.actor_encoder = make(spec)
         if views.critic is not None:
             self.critic_encoder = (critic_encoder or Flatten)(views.critic)
@@ -119,8 +118,8 @@ class ActorCritic(nn.Module):
         parameters = self.parameters_of(outputs, obs)
         action = self.distribution.mode(parameters) if greedy else self.distribution.sample(parameters)
         log_prob = self.distribution.log_prob(parameters, action) if with_log_prob else None
-        if self.action_axes > 1:
-            action = action.unflatten(-1, self.action_shape)
+        if self.action_shape is not None:
+            action = action.reshape(*action.shape[:-1], *self.action_shape)
         return action, log_prob
 
     def parameters_of(self, outputs: Tensor, obs: Nested) -> tuple[Tensor, ...]:
@@ -141,7 +140,8 @@ class ActorCritic(nn.Module):
         self, outputs: Tensor, obs: Nested, action: Tensor, with_entropy: bool = True
     ) -> tuple[Tensor, Tensor]:
         parameters = self.parameters_of(outputs, obs)
-        action = action.flatten(-self.action_axes) if self.action_axes > 1 else action
+        if self.action_shape is not None:
+            action = action.reshape(*action.shape[: action.ndim - len(self.action_shape)], -1)
         if with_entropy:
             return self.distribution.log_prob_and_entropy(parameters, action)
         log_prob = self.distribution.log_prob(parameters, action)

@@ -10,6 +10,7 @@ Axes: N environments.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,12 +44,15 @@ def action_spec(name: str, space: spaces.Space) -> ActionSpec:
     Raises:
         ValueError: The space is neither discrete nor a box of floats.
     """
+    dtype = str(space.dtype)
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
-        return ActionSpec("box", list(space.shape), low=_floats(space.low), high=_floats(space.high))
+        low, high = _floats(space.low), _floats(space.high)
+        return ActionSpec("box", list(space.shape), low=low, high=high, dtype=dtype)
     if isinstance(space, spaces.Discrete):
-        return ActionSpec("discrete", categories=[int(space.n)])
+        return ActionSpec("discrete", categories=[int(space.n)], start=_start(space), dtype=dtype)
     if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
-        return ActionSpec("multi_discrete", list(space.shape), categories=_categories(space))
+        shape, categories = list(space.shape), _categories(space)
+        return ActionSpec("multi_discrete", shape, categories, start=_start(space), dtype=dtype)
     raise ValueError(_unsupported(name, "action", space, "float Box, Discrete, MultiDiscrete or MultiBinary"))
 
 
@@ -60,11 +64,16 @@ def observation_spec(name: str, space: spaces.Space, path: str = "observation") 
     """
     if isinstance(space, spaces.Dict) and space.spaces:
         inside = _with_binary_mask(space).items()
-        return {key: observation_spec(name, inner, f"{path}[{key!r}]") for key, inner in inside}
+        leaves = {key: observation_spec(name, inner, f"{path}[{key!r}]") for key, inner in inside}
+        mask = leaves.get(ACTION_MASK)
+        if isinstance(mask, LeafSpec):
+            leaves[ACTION_MASK] = replace(mask, space_dtype=str(space[ACTION_MASK].dtype))
+        return leaves
     if isinstance(space, spaces.Box):
-        return LeafSpec(list(space.shape), _box_dtype(space))
+        return LeafSpec(list(space.shape), _box_dtype(space), space_dtype=str(space.dtype))
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
-        return LeafSpec(list(space.shape or ()), "int64", _categories(space))
+        shape = list(space.shape or ())
+        return LeafSpec(shape, "int64", _categories(space), _start(space), str(space.dtype))
     known = "Box, Discrete, MultiDiscrete, MultiBinary or a Dict of these"
     raise ValueError(_unsupported(name, path, space, known))
 
@@ -82,17 +91,20 @@ def observation_caster(space: spaces.Space) -> Callable[[Any], NestedArray]:
 
 
 def action_caster(space: spaces.Space) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what turns actions ``(N, ...)`` of a policy into those that the environments take."""
+    """Return what turns actions ``(N, ...)`` of a policy into those that the environments take.
+
+    They are new arrays: an environment may write into its action, and what the policy did is recorded.
+    """
     dtype = space.dtype
     if isinstance(space, spaces.Box):
         low, high = space.low, space.high
         if np.isinf(low).all() and np.isinf(high).all():
-            return lambda action: action.astype(dtype, copy=False)
+            return lambda action: action.astype(dtype)
         return lambda action: np.minimum(np.maximum(action, low), high).astype(dtype, copy=False)
     start = getattr(space, "start", 0)
     if np.any(start):
         return lambda action: (action + start).astype(dtype, copy=False)
-    return lambda action: action.astype(dtype, copy=False)
+    return lambda action: action.astype(dtype)
 
 
 def stack_rows(rows: Sequence[Any]) -> Any:
@@ -119,6 +131,12 @@ def _with_binary_mask(space: spaces.Dict) -> dict[str, spaces.Space]:
 
 def _box_dtype(space: spaces.Box) -> str:
     return "uint8" if space.dtype == np.uint8 else "float32"
+
+
+def _start(space: spaces.Space) -> list[int]:
+    """Return the smallest value of each entry, flat; an empty list where all of them are 0."""
+    start = np.ravel(getattr(space, "start", 0)).tolist()
+    return start if any(start) else []
 
 
 def _categories(space: spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) -> list[int]:

@@ -19,6 +19,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
+from lit_rl.envs.gymnasium.copies import keep_last_observations
 from lit_rl.envs.gymnasium.spec import action_caster, env_spec, observation_caster, stack_rows, take_rows
 from lit_rl.types import NestedArray, Step
 
@@ -42,6 +43,7 @@ class GymnasiumVectorEnv:
         self.num_envs = envs.num_envs
         self.spec = env_spec(name, envs.single_observation_space, envs.single_action_space)
         self._mode = _read_autoreset(envs, name)
+        keep_last_observations(envs)
         self._to_obs = observation_caster(envs.single_observation_space)
         self._to_action = action_caster(envs.single_action_space)
         self._action_shape = (self.num_envs, *self.spec.action.shape)

@@ -18,6 +18,8 @@ from lit_rl.envs.pettingzoo.spec import (
     read_spaces,
     read_state,
 )
+from lit_rl.envs.trial.actions import per_entry, random_action
+from lit_rl.envs.trial.reuse import ReuseWatch
 from lit_rl.types import ACTION_MASK
 
 
@@ -65,15 +67,16 @@ class _Trial:
         self.state_shape: tuple[int, ...] | None = None
         self.masked_by_info = False
         self.masks: dict[Any, np.ndarray] = {}
+        self.watch = ReuseWatch("observations", hints)
 
     def play(self, num_steps: int, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         for i, agent in enumerate(self.spaces.agents):
             self.env.action_space(agent).seed(seed + i)
         self._reset(seed)
-        for _ in range(num_steps):
+        for step in range(num_steps):
             self._step()
-            if not self.env.agents:
+            if not self.env.agents or step == num_steps - 1:  # so that it is reset after a step
                 self._reset(None)
 
     def _refuse(self, what: str) -> ValueError:
@@ -143,6 +146,7 @@ class _Trial:
     ) -> None:
         """Check what ``agents`` got from ``method``, and keep their masks."""
         self.masks = {}
+        self.watch.see(method, observations)
         for agent in agents:
             if agent not in self.spaces.agents:
                 raise self._refuse(f"agent {agent} is not among possible_agents {self.spaces.agents}")
@@ -166,21 +170,15 @@ class _Trial:
     def _keep_mask(self, what: str, agent: Any, mask: Any) -> None:
         check_mask_size(f"{self.name}: {what}", np.shape(mask), self.spaces.action)
         kept = np.asarray(mask, np.int8)
-        if self.env.agents and not all(part.any() for part in self._per_entry(kept)):
+        parts = per_entry(kept, self.spaces.action.categories)
+        if self.env.agents and not all(part.any() for part in parts):
             raise self._refuse(f"{what} allows no action at all")
         self.masks[agent] = kept
-
-    def _per_entry(self, mask: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Split a mask into those of the entries of a (multi-)discrete action."""
-        return tuple(np.split(mask, np.cumsum(self.spaces.action.categories)[:-1]))
 
     def _sample(self, agent: Any) -> Any:
         """Draw a random action that is allowed."""
         space, mask = self.env.action_space(agent), self.masks.get(agent)
-        if mask is None:
-            return space.sample()
-        chosen = [self.rng.choice(np.flatnonzero(part)) for part in self._per_entry(mask)]
-        return (np.reshape(chosen, space.shape or ()) + getattr(space, "start", 0)).astype(space.dtype)[()]
+        return random_action(space, self.spaces.action, mask, self.rng)
 
     def _state(self, method: str) -> np.ndarray | None:
         try:

@@ -148,7 +148,8 @@ def _shared(name: str, agents: list[Any], observed: list[spaces.Space], pad: boo
         leaf = observation_spec(name, space, f"observation of agent {agent}:")
         if isinstance(leaf, dict):
             raise ValueError(f"{name}: observation of agent {agent} holds a Dict; flatten it with a wrapper")
-        leaves.append(leaf)
+        # exported policies take what the adapter makes of it, because each agent may count from elsewhere
+        leaves.append(LeafSpec(leaf.shape, leaf.dtype, leaf.categories))
     first = leaves[0]
     can_pad = all(
         len(leaf.shape) == 1 and not leaf.categories and leaf.dtype == first.dtype for leaf in leaves

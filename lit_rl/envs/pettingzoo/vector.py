@@ -142,7 +142,7 @@ class ParallelVectorEnv:
         if action.shape != shape:
             expected = f"action must have shape {shape} (num_envs and agents first)"
             raise ValueError(f"{self.spec.name}: {expected}, got {action.shape}")
-        actions = self._to_action(action).copy()  # environments may write into theirs
+        actions = self._to_action(action)
         rows, final = self._blank(self.num_envs), []
         reward = np.zeros(shape[:2], np.float32)
         terminated, truncated = np.zeros((2, self.num_envs), bool)

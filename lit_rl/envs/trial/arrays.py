@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lit_rl.envs.trial.actions import per_entry
-from lit_rl.types import ACTION_MASK, STATE, EnvSpec, LeafSpec, Step
+from lit_rl.types import ACTION_MASK, ALIVE, STATE, EnvSpec, LeafSpec, Step
 
 
 class ArrayCheck:
@@ -114,7 +114,7 @@ class ArrayCheck:
             for key, inner in leaf.items():
                 self._leaves(f"{what}[{key!r}]", inner, obs[key], num_rows, acts)
                 if key == ACTION_MASK and acts:
-                    self._mask(f"{what}[{key!r}]", obs[key])
+                    self._mask(f"{what}[{key!r}]", obs[key], obs.get(ALIVE))
             return
         self._array(what, obs, (num_rows, *self._agents, *leaf.shape), leaf.dtype)
         self._finite(what, obs)
@@ -131,9 +131,10 @@ class ArrayCheck:
                     f"{leaf.categories[entry] - 1}"
                 )
 
-    def _mask(self, what: str, mask: np.ndarray) -> None:
+    def _mask(self, what: str, mask: np.ndarray, alive: np.ndarray | None) -> None:
+        acts = True if alive is None else alive != 0
         for part in per_entry(mask, self._spec.action.categories):
-            if not part.any(-1).all():
+            if (acts & ~part.any(-1)).any():
                 raise self._refuse(f"{what} allows no action at all in some row")
 
     def _array(self, what: str, array: Any, shape: tuple[int, ...], dtype: str) -> None:

@@ -226,5 +226,5 @@ def test_environments_it_cannot_act_in():
     with pytest.raises(ValueError, match=message):
         TD3(spec=MatchingPair(1).spec).configure_model()
     spec = EnvSpec("Free", LeafSpec([1]), ActionSpec("box", [1], low=[float("-inf")], high=[1.0]))
-    with pytest.raises(ValueError, match="TD3 needs finite action bounds, Free has low"):
+    with pytest.raises(ValueError, match=r"TD3 needs finite action bounds; entry .* of Free goes from -inf"):
         TD3(spec=spec).configure_model()

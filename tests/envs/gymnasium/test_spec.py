@@ -108,7 +108,7 @@ def test_actions_reach_the_environment_clipped_shifted_and_in_its_dtype() -> Non
     assert action.dtype == np.float64
     unbounded = action_caster(spaces.Box(-np.inf, np.inf, (1,)))
     given = np.array([[1e9]], np.float32)
-    assert unbounded(given) is given
+    np.testing.assert_array_equal(unbounded(given), given)
     np.testing.assert_array_equal(action_caster(spaces.Discrete(2, start=-1))(np.array([0, 1])), [-1, 0])
     assert action_caster(spaces.MultiBinary(2))(np.array([[0, 1]])).dtype == np.int8
 

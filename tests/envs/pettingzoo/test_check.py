@@ -13,6 +13,7 @@ from pettingzoo import ParallelEnv
 from lit_rl.envs.pettingzoo.check import check_parallel
 from lit_rl.envs.pettingzoo.vector import ParallelVectorEnv
 from tests.parallel_toys import Leavers, Movers
+from tests.reuse_toys import OneArrayTeam
 
 ZEROS = np.zeros(2, np.float32)
 MASK = np.ones(3, np.int8)
@@ -94,6 +95,13 @@ def test_good_environments_pass_in_silence() -> None:
     for masks in ("", "observation", "info"):
         check_parallel(lambda masks=masks: Leavers(masks=masks))
     check_parallel(Movers, pad=True)
+
+
+def test_arrays_written_into_after_they_were_returned() -> None:
+    with pytest.warns(
+        UserWarning, match=r"^one_array_v0: step writes into the observations\['a'\] array that"
+    ):
+        check_parallel(OneArrayTeam)
 
 
 def test_actions_of_the_trial_are_allowed() -> None:
