@@ -103,6 +103,18 @@ def test_python_refuses_it(trap: Path, file: str, function: str):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("file", HOSTILE)
+def test_weights_alone_are_taken_without_running_anything(trap: Path, file: str):
+    """``init_from`` (and ``fit --init_from``) reads tensors: what a file says beside them is not looked at."""
+    learner = load_policy(craft(lambda content, folder: None, trap))
+    path = craft(HOSTILE[file], trap)
+    try:
+        learner.init_from(path)
+    except ValueError as refused:
+        assert "\n" not in str(refused)
+    assert_untouched(trap)
+
+
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # a callback that is not there
 def test_what_nothing_reads_does_nothing(run, trap: Path):
     def edit(content: dict[str, Any], folder: Path) -> None:
