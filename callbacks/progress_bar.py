@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from lit_rl import terminal
 from lit_rl.callbacks.trainer.attributes import total_env_steps
 from lit_rl.metrics import EPISODE_RETURN, STEPS_PER_SECOND
 from lit_rl.types import Learner, as_learner
@@ -57,7 +58,8 @@ class EnvStepsProgressBar(ProgressBar):
     def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
         """Write a line without breaking the bar."""
         if self._is_enabled:
-            tqdm.write(sep.join(str(arg) for arg in args), file=sys.stderr)
+            with terminal.may_be_gone(sys.stderr):
+                tqdm.write(sep.join(str(arg) for arg in args), file=sys.stderr)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a module that is no learner."""
@@ -100,13 +102,13 @@ class EnvStepsProgressBar(ProgressBar):
     def _redraw(self, bar: tqdm[Any]) -> None:
         bar.n = self._learner.env_steps
         bar.set_postfix_str(", ".join(self._describe()), refresh=False)
-        bar.refresh()
+        with terminal.may_be_gone(sys.stderr):
+            bar.refresh()
 
     def _write_line(self) -> None:
         done = self._learner.env_steps
         share = f" of {self._total} ({done / self._total:.0%})" if self._total else ""
-        sys.stderr.write(", ".join([f"env steps {done}{share}", *self._describe()]) + "\n")
-        sys.stderr.flush()
+        terminal.write(sys.stderr, ", ".join([f"env steps {done}{share}", *self._describe()]) + "\n")
         self._tenths = self._count_tenths(done)
 
     def _describe(self) -> list[str]:
@@ -122,7 +124,8 @@ class EnvStepsProgressBar(ProgressBar):
 
     def _close(self) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with terminal.may_be_gone(sys.stderr):
+                self._bar.close()
             self._bar = None
 
 

@@ -18,6 +18,7 @@ import time
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeAlias
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -123,6 +124,40 @@ def _import_path() -> list[str]:
     return [*(str(Path(folder).absolute()) for folder in sys.path), root]
 
 
+# Signals
+
+STOP_SIGNALS: tuple[signal.Signals, ...] = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
+)
+"""Signals by which terminals and schedulers ask a run to stop: SIGHUP comes when the terminal is closed, and
+SIGUSR1 when a scheduler says that time is nearly up."""
+_MEANT_FOR_THE_RUN = (*STOP_SIGNALS, *([signal.SIGUSR2] if hasattr(signal, "SIGUSR2") else []))
+
+
+def outlive_signals(with_children: bool = False) -> None:
+    """Let this process go on when the whole job is asked to stop: it ends with the one that started it.
+
+    Args:
+        with_children: Whether the programs that this process starts are to go on as well. Otherwise they, and
+            processes that are forked from this one, heed signals as usual, so that ``terminate()`` ends them.
+    """
+    for signum in _MEANT_FOR_THE_RUN:
+        signal.signal(signum, signal.SIG_IGN if with_children else _ignore)
+    if not with_children:
+        os.register_at_fork(after_in_child=_heed_signals)
+
+
+def _ignore(signum: int, frame: FrameType | None) -> None:
+    """Do nothing; programs that are started do not inherit a handler, but they would inherit SIG_IGN."""
+
+
+def _heed_signals() -> None:
+    for signum in _MEANT_FOR_THE_RUN:
+        if signal.getsignal(signum) is _ignore:
+            is_ctrl_c = signum == signal.SIGINT
+            signal.signal(signum, signal.default_int_handler if is_ctrl_c else signal.SIG_DFL)
+
+
 # Cores and priority
 
 NICENESS = 19
@@ -139,11 +174,12 @@ def allowed_cores() -> int:
 
 
 def yield_to_the_trainer() -> None:
-    """Give this process, and all it will start in its session, a low priority.
+    """Give this process, and all that it starts in its session, a low priority, and outlive stop signals.
 
     Linux shares the cores among sessions first, and only within a session by niceness: a process in a session
     of its own would take as much as the trainer, however nice it is. So the session's weight is lowered, too.
     """
+    outlive_signals(with_children=True)
     with contextlib.suppress(OSError, AttributeError):  # Windows has no nice
         os.nice(NICENESS)
     _lower_session(os.getpid())

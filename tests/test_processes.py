@@ -16,6 +16,7 @@ import pytest
 from lit_rl import processes
 from lit_rl.processes import (
     MAX_MESSAGE_BYTES,
+    STOP_SIGNALS,
     ModuleProcess,
     allowed_cores,
     is_readable,
@@ -153,6 +154,49 @@ def test_a_process_that_cannot_start_raises(run, monkeypatch):
 def test_a_process_without_pipes_says_so(run):
     with pytest.raises(ValueError, match="has pipes if it was started with has_pipes=True"):
         _ = run("pass").pipes
+
+
+# Signals
+
+OUTLIVES = """\
+import os, subprocess, sys, time
+from lit_rl.processes import outlive_signals, read_message, write_message
+
+outlive_signals(with_children=sys.argv[1] == "True")
+sleep = "import time; print(flush=True); time.sleep(1000)"
+started = subprocess.Popen([sys.executable, "-c", sleep], stdout=subprocess.PIPE)
+started.stdout.readline()
+reading, writing = os.pipe()
+forked = os.fork()
+if not forked:
+    os.write(writing, b"x")
+    time.sleep(1000)
+os.read(reading, 1)
+write_message(1, [started.pid, forked])
+read_message(0)
+write_message(1, "still here")
+"""
+
+
+@pytest.mark.parametrize("with_children", [False, True])
+def test_signals_to_the_whole_job_are_outlived(run, with_children):
+    process = run(OUTLIVES, with_children, has_pipes=True)
+    children = [psutil.Process(pid) for pid in read_message(process.pipes[1])]
+    for signum in STOP_SIGNALS:
+        os.kill(process.pid, signum)
+    for child in children:
+        os.kill(child.pid, signal.SIGTERM)
+
+    def are_gone() -> bool:
+        return all(child.status() == psutil.STATUS_ZOMBIE for child in children)
+
+    if with_children:
+        assert not are_gone()
+    else:
+        wait_until(are_gone, 10, lambda: "its children do not end")
+    write_message(process.pipes[0], "go on")
+    assert read_message(process.pipes[1]) == "still here"
+    assert process.wait(10) == 0
 
 
 # Cores and priority

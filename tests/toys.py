@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor
 from torch.optim import Optimizer
@@ -239,6 +240,18 @@ class MemoryLogger(Logger):
 
     def column(self, name: str) -> list[float]:
         return [values[name] for _, values in self.rows if name in values]
+
+
+class Begun(Callback):
+    """Touches a file when a batch begins to be trained, so that another process can wait for it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.path.touch()
 
 
 def make_trainer(**kwargs: Any) -> Trainer:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
+from gymnasium import spaces
 
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, Step
 from tests.parallel_toys import Leavers
@@ -110,3 +115,79 @@ class Clocks:
 
     def close(self) -> None:
         pass
+
+
+class Steps(gymnasium.Env):
+    """Episodes of 5 steps of an environment with one agent, which shows how many of them are done."""
+
+    observation_space = spaces.Box(0.0, 10.0, (1,))
+    action_space: spaces.Space = spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.t = self.done = 0
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.t = 0
+        return np.array([self.t], np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.t, self.done = self.t + 1, self.done + 1
+        return np.array([self.t], np.float32), 1.0, False, self.t == 5, {}
+
+
+class HangsAt(Steps):
+    """Hangs in its step number ``at``."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        if self.done == self.at:
+            time.sleep(600)
+        return super().step(action)
+
+
+class SignalsItself(Steps):
+    """Sends its own process a signal when it is made."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__()
+        os.kill(os.getpid(), signum)
+
+
+class StuckInC(Steps):
+    """Waits for ever in a function of C when it is made, where no handler of Python can run."""
+
+    def __init__(self, ready: str) -> None:
+        super().__init__()
+        lock, libc = ctypes.create_string_buffer(128), ctypes.CDLL(None)
+        libc.pthread_mutex_lock(lock)
+        Path(ready).touch()
+        libc.pthread_mutex_lock(lock)
+
+
+class FailsInRank1(Steps):
+    """Cannot be made in rank 1, and takes a minute in the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        if os.environ.get("LOCAL_RANK", "0") == "1":
+            raise ValueError("the licence is taken")
+        time.sleep(60)
+
+
+class Forks(Steps):
+    """Starts a process that ends by ``terminate``, as simulators do, and waits for its end in ``close``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.child = os.fork()
+        if not self.child:
+            time.sleep(600)
+            os._exit(0)
+
+    def close(self) -> None:
+        os.kill(self.child, signal.SIGTERM)
+        os.waitpid(self.child, 0)

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import select
-import signal
 import time
 from collections.abc import Iterator
 from itertools import chain
@@ -32,7 +31,6 @@ _RUN_FOLDER = re.compile(r"run-\d{8}_\d{6}-([a-z0-9]+)")
 
 def main() -> None:
     """Record rows until the trainer says that nothing follows, or is gone."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with its trainer, even if a whole job stops
     channel, trainer = companion.attach()
     received = companion.messages(channel, trainer)
     _, options = next(received, (None, None))

@@ -1,14 +1,13 @@
 """The recorder process: reads messages from stdin, answers on stdout, ends when stdin does.
 
-``client.py`` starts it. It leads a session of its own and ignores SIGINT and SIGTERM, which a terminal or a
-scheduler sends to all processes of a job: as long as the trainer lives there is something to record, and when
-the trainer is gone, stdin ends.
+``client.py`` starts it. It leads a session of its own and ignores the signals that a terminal or a scheduler
+sends to all processes of a job: as long as the trainer lives there is something to record, and when the
+trainer is gone, stdin ends.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -29,8 +28,6 @@ CRASH_LOG = "recorder_crash.log"
 
 def main() -> None:
     """Record until the trainer closes or is gone."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)
     yield_to_the_trainer()
     replies = os.dup(1)
     os.dup2(2, 1)  # nothing that is printed may get between the replies

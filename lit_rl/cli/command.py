@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import lit_rl
+from lit_rl import terminal
 from lit_rl.algos.module import RLModule
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
 from lit_rl.callbacks.env_step_budget import EnvStepBudget
@@ -26,9 +27,11 @@ from lit_rl.callbacks.progress_bar import EnvStepsProgressBar
 from lit_rl.cli import checkpoints, evaluation, launch, messages, origin, shipped
 from lit_rl.cli.curves import Curves
 from lit_rl.cli.errors import CommandError
+from lit_rl.cli.interrupts import guarded
 from lit_rl.cli.metrics_csv import MetricsCSV
 from lit_rl.cli.parser import Parser, strip_frame
 from lit_rl.cli.process_file import ProcessFile
+from lit_rl.cli.ranks import Ranks
 from lit_rl.cli.run_directory import RunDirectory
 from lit_rl.files import unfinished
 
@@ -67,7 +70,7 @@ def run(argv: list[str]) -> None:
         _check_yaml(path)
     is_first = launch.published() is None
     try:
-        with messages.on_stderr(), RunDirectory() as run_directory:
+        with messages.on_stderr(), guarded(RunDirectory()) as run_directory:
             CommandLine(resolved, configs, run_directory)
     finally:
         if is_first:
@@ -277,7 +280,8 @@ class CommandLine(LightningCLI):
         """Train; end with the status of the signal that stopped it, if one did."""
         path = self.run_directory.path
         own = path if self.trainer.is_global_zero else None
-        with ProcessFile(own, self.chosen.budget.total_env_steps, lambda: self.run_directory.has_begun):
+        begun = ProcessFile(own, self.chosen.budget.total_env_steps, lambda: self.run_directory.has_begun)
+        with guarded(begun):
             self._fit(path, **kwargs)
 
     def _fit(self, path: Path | None, **kwargs: Any) -> None:
@@ -297,9 +301,9 @@ class CommandLine(LightningCLI):
         path, result = self.run_directory.path, self.model.eval_result
         if path is not None and result is not None and result["env_steps"] == self.model.env_steps:
             last = path / "checkpoints" / "last.ckpt"
-            sys.stdout.write(evaluation.summary(result, last, self._eval_policy) + "\n")
+            terminal.write(sys.stdout, evaluation.summary(result, last, self._eval_policy) + "\n")
         else:
-            sys.stdout.write(f"env steps {self.model.env_steps}\n")
+            terminal.write(sys.stdout, f"env steps {self.model.env_steps}\n")
 
     def validate(self, **kwargs: Any) -> None:
         """Play the evaluation episodes and print their result."""
@@ -316,9 +320,9 @@ class CommandLine(LightningCLI):
         directory = checkpoints.run_of(checkpoint)
         if directory is not None:
             path = evaluation.write_json(result, checkpoint, directory, self._eval_policy)
-            sys.stdout.write(f"written {path}\n")
+            terminal.write(sys.stdout, f"written {path}\n")
         if video is not None:
-            sys.stdout.write(f"written {video}\n")
+            terminal.write(sys.stdout, f"written {video}\n")
 
     def predict(self, **kwargs: Any) -> None:
         """Record trajectories of the policy into ``trajectories.pt`` of the run."""
@@ -330,7 +334,7 @@ class CommandLine(LightningCLI):
         path = (checkpoints.run_of(checkpoint) or checkpoint.parent) / "trajectories.pt"
         torch.save(trajectories, unfinished(path))
         unfinished(path).replace(path)
-        sys.stdout.write(f"written {path}\n")
+        terminal.write(sys.stdout, f"written {path}\n")
 
     def _evaluate(self, function: Callable[..., Any], **kwargs: Any) -> tuple[Path, Mapping[str, float]]:
         checkpoint = self._require_checkpoint()
@@ -339,7 +343,7 @@ class CommandLine(LightningCLI):
         self._call(function, **{**kwargs, "verbose": False})
         result = self.model.eval_result
         if self.trainer.is_global_zero:
-            sys.stdout.write(evaluation.summary(result, checkpoint, self._eval_policy) + "\n")
+            terminal.write(sys.stdout, evaluation.summary(result, checkpoint, self._eval_policy) + "\n")
         return checkpoint, result
 
     @property
@@ -358,20 +362,17 @@ class CommandLine(LightningCLI):
 
     def _call(self, function: Callable[..., Any], **kwargs: Any) -> Any:
         """Call a method of the trainer; leave no rank running, whatever happens."""
-        try:
-            result = function(**kwargs)
-        except SystemExit as error:  # how Lightning ends on the second Ctrl-C
-            if self.trainer.interrupted:
-                raise KeyboardInterrupt from error
-            raise
-        except RuntimeError as error:
-            if self.checkpoint is not None and "loading state_dict" in str(error):
-                raise CommandError(checkpoints.describe_mismatch(error, self.checkpoint), 1) from error
-            raise
-        finally:
-            succeeded = sys.exc_info()[0] is None
-            launch.end_ranks(self.trainer, patience_s=30.0 if succeeded else 1.0)
-        return result
+        with guarded(Ranks(self.trainer)):
+            try:
+                return function(**kwargs)
+            except SystemExit as error:  # how Lightning ends on the second Ctrl-C
+                if self.trainer.interrupted:
+                    raise KeyboardInterrupt from error
+                raise
+            except RuntimeError as error:
+                if self.checkpoint is not None and "loading state_dict" in str(error):
+                    raise CommandError(checkpoints.describe_mismatch(error, self.checkpoint), 1) from error
+                raise
 
 
 def _check_yaml(path: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
 
 import lit_rl
+from lit_rl import terminal
 from lit_rl.cli import launch, shipped
-from lit_rl.cli.errors import CommandError, describe, exit_code
+from lit_rl.cli.errors import CommandError, Stopped, exit_code, report
+from lit_rl.cli.interrupts import Interrupts
 
 COMMANDS = {
     "fit": "train; --ckpt_path PATH goes on with a run, --init_from PATH begins with its weights",
@@ -58,16 +59,15 @@ def main(args: Sequence[str] | None = None) -> None:
     argv = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in argv
     argv = [token for token in argv if token != "--debug"]
-    try:
-        _dispatch(argv)
-    except (Exception, KeyboardInterrupt) as error:
-        if debug:
-            traceback.print_exc()
-        rank = os.environ.get("LOCAL_RANK", "0")
-        where = "" if rank == "0" else f" (rank {rank})"
-        message = "interrupted" if isinstance(error, KeyboardInterrupt) else describe(error)
-        sys.stderr.write(f"lit-rl: error:{where} {message}\n")
-        sys.exit(exit_code(error))
+    with Interrupts():
+        try:
+            _dispatch(argv)
+            terminal.write(sys.stdout, "")  # a reader that is gone shows here, not at the exit of Python
+        except (Exception, KeyboardInterrupt, Stopped) as error:
+            if debug:
+                traceback.print_exc()
+            report(error)
+            sys.exit(exit_code(error))
 
 
 def _dispatch(argv: list[str]) -> None:

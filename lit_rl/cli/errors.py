@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+
+from lit_rl import terminal
+
 EXPECTED = (
     "ValueError",
     "TypeError",
@@ -25,10 +31,31 @@ class CommandError(Exception):
         self.code = code
 
 
+class Stopped(BaseException):
+    """A signal asked the command to stop. It is no ``Exception``: nothing on its way takes it for a failure.
+
+    Args:
+        signum: Number of the signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.code = 128 + signum
+
+
+def report(error: BaseException) -> None:
+    """Write the one line about ``error`` to stderr."""
+    rank = os.environ.get("LOCAL_RANK", "0")
+    where = "" if rank == "0" else f" (rank {rank})"
+    terminal.write(sys.stderr, f"lit-rl: error:{where} {describe(error)}\n")
+
+
 def describe(error: BaseException) -> str:
     """Put ``error`` on one line; the type is named where the message alone was not written for users."""
     text = " ".join(str(error).split())
-    if isinstance(error, CommandError):
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, CommandError | Stopped):
         return text
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
@@ -44,4 +71,4 @@ def exit_code(error: BaseException) -> int:
     """Return the exit status for ``error``."""
     if isinstance(error, KeyboardInterrupt):
         return 130
-    return error.code if isinstance(error, CommandError) else 1
+    return error.code if isinstance(error, CommandError | Stopped) else 1

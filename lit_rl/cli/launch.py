@@ -1,4 +1,4 @@
-"""Ranks of one run: who started this process, what the ranks agree on, and that none is left behind."""
+"""Ranks of one run: who started this process, and what the ranks agree on before they meet."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import ctypes
 import json
 import os
 import signal
-import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lit_rl.cli.errors import CommandError
-
-if TYPE_CHECKING:
-    from lightning.pytorch import Trainer  # three seconds, in which the first rank may end
 
 _LAUNCHED = "LIT_RL_RUN"
 """Environment variable in which the first rank tells the ranks it starts the seed and the run directory."""
@@ -67,13 +63,3 @@ def require_agreement(option: str) -> None:
     """
     if external_rank() is not None:
         raise CommandError(f"started by torchrun or SLURM: give {option}, so that all ranks agree on it")
-
-
-def end_ranks(trainer: Trainer, patience_s: float) -> None:
-    """Wait for the processes this rank started, then kill what still runs."""
-    for process in getattr(trainer.strategy.launcher, "procs", None) or []:
-        try:
-            process.wait(timeout=patience_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeGuard
 
+from lit_rl import terminal
+
 _NOISE = ("💡 Tip", "TPU available")
 _PYTREE = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated"  # between torch and Lightning; nothing a user can do
@@ -20,7 +22,7 @@ class _Stderr(logging.Handler):
     """Writes to whatever ``sys.stderr`` is at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(self.format(record) + "\n")
+        terminal.write(sys.stderr, self.format(record) + "\n")
 
 
 @contextmanager

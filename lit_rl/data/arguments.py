@@ -28,6 +28,8 @@ class EnvironmentArguments:
         wrappers: Wrappers that are applied to every Gymnasium environment, in order.
         record: Names of values in ``info`` that batches hold as ``metrics``.
         num_workers: Processes of ``vectorization="async"``; None decides by the cores.
+        step_timeout_s: Longest time in seconds that one of these processes may take for a step; None takes
+            600.
         seed: Seed of the first environment of rank 0; None takes that of ``seed_everything``, else 0.
         check: Whether a user's environment is tried once before it is used, to say in plain words what is
             wrong with it.
@@ -36,7 +38,8 @@ class EnvironmentArguments:
         playback: Whether evaluations of a training run write their first episode into ``playback.json``.
 
     Raises:
-        ValueError: More workers are asked for than there are environments, or ``eval_policy`` is neither.
+        ValueError: More workers are asked for than there are environments, ``eval_policy`` is neither, or
+            steps are to be timed that are done in this process.
     """
 
     env: str | EnvFactory
@@ -46,6 +49,7 @@ class EnvironmentArguments:
     wrappers: Sequence[EnvFactory] | None = None
     record: Sequence[str] | None = None
     num_workers: int | None = None
+    step_timeout_s: float | None = None
     seed: int | None = None
     check: bool = True
     eval_episodes: int = 10
@@ -68,4 +72,9 @@ class EnvironmentArguments:
             raise ValueError(
                 f"eval_policy = {self.eval_policy!r}, expected {' or '.join(known)}: evaluations play the "
                 f"most likely actions, or draw them as in training.{nearest(str(self.eval_policy), known)}"
+            )
+        if self.step_timeout_s is not None and self.vectorization != "async":
+            raise ValueError(
+                f"step_timeout_s = {self.step_timeout_s:g} needs vectorization = async, got vectorization = "
+                f"{self.vectorization}: a step in this process cannot be broken off"
             )

@@ -146,6 +146,7 @@ class Environments:
             render=render,
             check=check,
             num_workers=arguments.num_workers and min(arguments.num_workers, num_envs),
+            step_timeout_s=arguments.step_timeout_s,
         )
         if arguments.playback:
             as_drawable(env)

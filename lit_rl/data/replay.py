@@ -58,6 +58,8 @@ class ReplayDataModule(RLDataModule):
         playback: Write the first episode of each evaluation into ``playback.json`` of the run directory, for
             ``lit-rl report``. The environment must have ``picture`` (``Drawable`` of ``lit_rl.types``).
         num_workers: Processes of ``vectorization="async"``, as of ``RolloutDataModule``.
+        step_timeout_s: Longest time in seconds that one of them may take for a step, as of
+            ``RolloutDataModule``.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class ReplayDataModule(RLDataModule):
         check: bool = True,
         playback: bool = False,
         num_workers: Count | None = None,
+        step_timeout_s: Positive | None = None,
     ) -> None:
         given = dict(locals())
         check_arguments(ReplayDataModule, given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from lit_rl.checks import Count, check_arguments
+from lit_rl.checks import Count, Positive, check_arguments
 from lit_rl.data.arguments import EnvFactory, EnvironmentArguments, EvalPolicy
 from lit_rl.data.loaders import Batches
 from lit_rl.data.module import RLDataModule
@@ -23,7 +23,7 @@ class RolloutDataModule(RLDataModule):
         rollout_steps: Steps T per environment and rollout.
         rollouts_per_epoch: Length of an epoch, equal on all ranks. Evaluation follows every epoch.
         vectorization: ``auto`` takes a native batched environment where Gymnasium has one, otherwise steps
-            them one after the other; ``async`` steps them in processes of their own (for slow environments).
+            them one after the other; ``async`` divides them over processes (for slow environments).
         env_kwargs: Keyword arguments of the environment.
         wrappers: ``class_path`` of Gymnasium wrappers, applied in order.
         record: Names of values in ``info`` that rollouts record (reward terms, positions).
@@ -38,8 +38,13 @@ class RolloutDataModule(RLDataModule):
             ``num_envs`` must divide it.
         playback: Write the first episode of each evaluation into ``playback.json`` of the run directory, for
             ``lit-rl report``. The environment must have ``picture`` (``Drawable`` of ``lit_rl.types``).
-        num_workers: Processes over which ``async`` divides environments of several agents and native
-            batches, per rank. None takes one per core that this process may use, at most ``num_envs``.
+        num_workers: Processes over which ``async`` divides the environments, per rank. None takes one per
+            core that this process may use, at most ``num_envs``; environments that wait more than they
+            compute are faster with more.
+        step_timeout_s: Longest time in seconds that a process of ``async`` may take for a step or a reset of
+            its environments. After that they are taken to hang: the run saves a checkpoint and ends with an
+            error that says where. None takes 600, ``.inf`` waits for ever. Steps in the process of the
+            trainer (any other ``vectorization``) cannot be timed: there a second Ctrl-C ends a hanging run.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class RolloutDataModule(RLDataModule):
         batch_env_steps: Count | None = None,
         playback: bool = False,
         num_workers: Count | None = None,
+        step_timeout_s: Positive | None = None,
     ) -> None:
         given = dict(locals())
         check_arguments(RolloutDataModule, given)

@@ -10,17 +10,16 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec as Registration
 from gymnasium.envs.registration import load_env_creator
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from lit_rl.envs.check import check_env
-from lit_rl.envs.gymnasium.copies import KeepsLast
-from lit_rl.envs.gymnasium.vector import GymnasiumVectorEnv, close_envs
+from lit_rl.envs.gymnasium.vector import GymnasiumVectorEnv
 from lit_rl.envs.workers.vector import WorkerVectorEnv
 from lit_rl.types import VectorEnv
 
@@ -50,6 +49,7 @@ def make_vector_env(
     autoreset: Autoreset = "auto",
     check: bool = False,
     num_workers: int | None = None,
+    step_timeout_s: float | None = None,
 ) -> VectorEnv:
     """Make N environments that step together.
 
@@ -59,10 +59,10 @@ def make_vector_env(
             ``ParallelEnv`` (for ``ParallelVectorEnv``), called N times.
         num_envs: Number N of environments.
         vectorization: ``native`` is the batched class an id may be registered with, ``sync`` N copies in this
-            process, ``envpool`` the pool of that name. ``async``, for slow environments, gives each Gymnasium
-            environment a process, and divides those of several agents, and the batch of a callable that takes
-            ``num_envs``, over ``num_workers`` processes (``WorkerVectorEnv``). ``auto`` takes native
-            where it exists, needs no JAX and knows the arguments given, else sync.
+            process, ``envpool`` the pool of that name. ``async``, for slow environments, divides the copies,
+            or the batch of a callable that takes ``num_envs``, over ``num_workers`` processes
+            (``WorkerVectorEnv``). ``auto`` takes native where it exists, needs no JAX and knows the arguments
+            given, else sync.
         env_kwargs: Arguments of the environment.
         wrappers: Wrappers of each single environment, the first one innermost.
         record: Keys of ``info`` to return in ``Step.metrics``.
@@ -70,6 +70,9 @@ def make_vector_env(
         autoreset: Way in which sync and async environments restart; ``auto`` is same-step.
         check: Whether a throw-away copy is tried first (``check_env``); native batches and EnvPool have none.
         num_workers: Processes of ``async``; None takes one per core that this process may use, at most N.
+        step_timeout_s: Longest time in seconds that a process of ``async`` may take for a step or a reset of
+            its environments, before they are taken to hang; None takes 600, infinity waits for ever. Steps in
+            this process cannot be timed.
 
     Raises:
         ValueError: Unknown id, missing package, contradicting or unsupported arguments. One line each.
@@ -77,10 +80,14 @@ def make_vector_env(
     """
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-    if num_workers is not None and vectorization != "async":
-        raise ValueError(
-            f"num_workers={num_workers} needs vectorization='async', got vectorization={vectorization!r}"
-        )
+    if vectorization not in get_args(Vectorization):
+        *most, last = get_args(Vectorization)
+        raise ValueError(f"vectorization must be {', '.join(most)} or {last}, got {vectorization!r}")
+    for argument, value in (("num_workers", num_workers), ("step_timeout_s", step_timeout_s)):
+        if value is not None and vectorization != "async":
+            raise ValueError(
+                f"{argument}={value:g} needs vectorization='async', got vectorization={vectorization!r}"
+            )
     if not isinstance(env, str) and not callable(env):
         raise TypeError(f"env must be a Gymnasium id or a callable, got {type(env).__name__}")
     kwargs = dict(env_kwargs or {}) | ({"render_mode": "rgb_array"} if render else {})
@@ -88,6 +95,12 @@ def make_vector_env(
         raise ValueError(
             f"render=True (a video, say) needs env={_name(env)!r} to have an argument render_mode"
         )
+
+    def placed(make: Callable[[int], VectorEnv]) -> VectorEnv:
+        if vectorization == "async":
+            return WorkerVectorEnv(make, num_envs, num_workers, step_timeout_s)
+        return make(num_envs)
+
     is_plain = not wrappers and autoreset == "auto"
     if not isinstance(env, str) and "num_envs" in _parameters(env):
         if not is_plain or vectorization not in ("auto", "native", "async"):
@@ -95,8 +108,7 @@ def make_vector_env(
                 f"env={_name(env)!r} takes num_envs, so it makes its own batch: leave out wrappers and "
                 "autoreset, and vectorization must be auto, native or async"
             )
-        make = partial(_make_own_batch, env, kwargs=kwargs, record=record)
-        return WorkerVectorEnv(make, num_envs, num_workers) if vectorization == "async" else make(num_envs)
+        return placed(partial(_make_own_batch, env, kwargs=kwargs, record=record))
     try:
         how = vectorization if vectorization != "auto" else _choose(env, kwargs, is_plain)
         if how in ("native", "envpool"):
@@ -105,33 +117,31 @@ def make_vector_env(
                     f"vectorization={how!r} takes a Gymnasium id without wrappers or autoreset; use 'sync'"
                 )
             envs = (_make_envpool if how == "envpool" else _make_native)(env, num_envs, kwargs)
-        else:
-            env_fn = _single_env_fn(env, kwargs, wrappers)
-            if num_workers is not None:
-                env_fn().close()  # an environment of several agents shows here
-                raise ValueError(
-                    f"num_workers={num_workers}: env={_name(env)!r} is a Gymnasium environment, and "
-                    "vectorization='async' gives each of these a process of its own; leave num_workers out"
-                )
-            if check:
-                check_env(env_fn, name=_name(env))
-            envs = _make_copies([env_fn] * num_envs, how, _AUTORESET[autoreset])
+            return _as_vector_env(envs, _name(env), record)
+        env_fn = _single_env_fn(env, kwargs, wrappers)
+        if check:
+            check_env(env_fn, name=_name(env))
+        elif how == "async":
+            env_fn().close()  # what is missing, and an environment of several agents, shows here
+        mode = _AUTORESET[autoreset]
+        return placed(partial(_make_copies, env_fn, mode=mode, name=_name(env), record=record))
     except _MakesParallelEnv:
-        envs = None
+        pass
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise ValueError(f"env={_name(env)!r} needs a package that is not installed: {error}") from error
-    if envs is None:
-        if not is_plain or vectorization not in ("auto", "sync", "async"):
-            raise ValueError(
-                f"env={_name(env)!r} makes a PettingZoo ParallelEnv: leave out wrappers and autoreset, and "
-                "vectorization must be auto, sync or async"
-            )
-        make = _parallel_batch_fn(env, kwargs, record, check)
-        return WorkerVectorEnv(make, num_envs, num_workers) if vectorization == "async" else make(num_envs)
+    if not is_plain or vectorization not in ("auto", "sync", "async"):
+        raise ValueError(
+            f"env={_name(env)!r} makes a PettingZoo ParallelEnv: leave out wrappers and autoreset, and "
+            "vectorization must be auto, sync or async"
+        )
+    return placed(_parallel_batch_fn(env, kwargs, record, check))
+
+
+def _as_vector_env(envs: gymnasium.vector.VectorEnv, name: str, record: Sequence[str]) -> VectorEnv:
     try:
-        return GymnasiumVectorEnv(envs, _name(env), record)
+        return GymnasiumVectorEnv(envs, name, record)
     except BaseException:
-        close_envs(envs)
+        envs.close()
         raise
 
 
@@ -142,7 +152,7 @@ def _make_own_batch(
     accepts_record = "record" in _parameters(env)
     made = env(num_envs=num_envs, **kwargs, **({"record": record} if record and accepts_record else {}))
     if isinstance(made, gymnasium.vector.VectorEnv):
-        return GymnasiumVectorEnv(made, _name(env), record)
+        return _as_vector_env(made, _name(env), record)
     if record and not accepts_record:
         raise ValueError(f"env={_name(env)!r} has no argument record; it cannot report record={list(record)}")
     if not isinstance(made, VectorEnv):
@@ -170,12 +180,12 @@ def _parallel_batch_fn(
 def _single_env_fn(
     env: Source, kwargs: dict[str, Any], wrappers: Sequence[Wrapper]
 ) -> Callable[[], gymnasium.Env]:
-    """Return a function that makes one environment with its wrappers."""
-    if isinstance(env, str):
-        _registration(env)
+    """Return a function that makes one environment with its wrappers, here or in another process."""
+    registered = _registration(env) if isinstance(env, str) else None
 
     def make() -> gymnasium.Env:
         if isinstance(env, str):
+            _register(env, registered)
             with _without_deprecations_of_mujoco(env):
                 # check_env does once and in words what Gymnasium's checker does in each copy
                 single = gymnasium.make(env, **{"disable_env_checker": True, **kwargs})
@@ -237,6 +247,15 @@ def _registration(env_id: str) -> Registration:
         ) from None
 
 
+def _register(env_id: str, registered: Registration | None) -> None:
+    """Let a worker process know an id that only the trainer's process has registered."""
+    module, _, name = env_id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    if registered is not None:
+        gymnasium.registry.setdefault(name, registered)
+
+
 def _choose(env: Source, kwargs: dict[str, Any], is_plain: bool) -> str:
     """Choose ``native`` where the id has a batched class that runs here with these arguments."""
     if not isinstance(env, str) or not is_plain:
@@ -258,29 +277,16 @@ def _make_native(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> gymnasiu
 
 
 def _make_copies(
-    env_fns: Sequence[Callable[[], gymnasium.Env]], how: str, mode: AutoresetMode
-) -> gymnasium.vector.VectorEnv:
-    if how == "sync":
-        return SyncVectorEnv(env_fns, copy=False, autoreset_mode=mode)
-    if how != "async":
-        raise ValueError(f"vectorization must be auto, native, sync, async or envpool, got {how!r}")
-    env_fns = [partial(_make_kept, env_fn) for env_fn in env_fns]
-    envs = AsyncVectorEnv.__new__(AsyncVectorEnv)  # its processes must be ended when __init__ fails half way
-    try:
-        AsyncVectorEnv.__init__(envs, env_fns, copy=False, autoreset_mode=mode)
-    except BaseException as error:
-        close_envs(envs)
-        if isinstance(error, EOFError | ConnectionError):
-            raise ValueError(
-                "vectorization='async': an environment failed to start in its process; its error is printed "
-                "above, vectorization='sync' raises it here"
-            ) from error
-        raise
-    return envs
-
-
-def _make_kept(env_fn: Callable[[], gymnasium.Env]) -> gymnasium.Env:
-    return KeepsLast(env_fn())
+    env_fn: Callable[[], gymnasium.Env],
+    num_envs: int,
+    *,
+    mode: AutoresetMode,
+    name: str,
+    record: Sequence[str],
+) -> VectorEnv:
+    """Make copies that step one after the other in this process."""
+    envs = SyncVectorEnv([env_fn] * num_envs, copy=False, autoreset_mode=mode)
+    return _as_vector_env(envs, name, record)
 
 
 class _EnvPool(gymnasium.vector.VectorEnv):

@@ -1,13 +1,15 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 from lightning.pytorch import Callback
 
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
 from lit_rl.callbacks.env_step_budget import EnvStepBudget
-from lit_rl.callbacks.graceful_stop import SIGNALS, GracefulStop
+from lit_rl.callbacks.graceful_stop import GracefulStop
+from lit_rl.processes import STOP_SIGNALS
 
 
 class SendAt(Callback):
@@ -23,7 +25,8 @@ class SendAt(Callback):
 
 
 @pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)]
+    ("signum", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)],
 )
 def test_signal_ends_training_after_the_batch_with_a_checkpoint(fit, signum, code):
     stop = GracefulStop()
@@ -53,13 +56,47 @@ def test_no_signal_no_exit_code(fit):
 
 
 def test_handlers_are_given_back(fit):
-    before = [signal.getsignal(signum) for signum in SIGNALS]
+    before = [signal.getsignal(signum) for signum in STOP_SIGNALS]
     fit(GracefulStop(), RolloutCheckpoint(), EnvStepBudget(10), SendAt(0, signal.SIGUSR1))
-    assert [signal.getsignal(signum) for signum in SIGNALS] == before
+    assert [signal.getsignal(signum) for signum in STOP_SIGNALS] == before
+
+
+def test_nohup_is_respected(fit):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = GracefulStop()
+        module, _ = fit(RolloutCheckpoint(), stop, SendAt(1, signal.SIGHUP), EnvStepBudget(30))
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert stop.exit_code is None
+    assert module.trained == [1, 2, 3]
+
+
+class ForkAt(Callback):
+    """Forks a process in the middle of training, and sends it SIGTERM."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if pl_module.policy_version == 1:
+            child = os.fork()
+            if not child:
+                time.sleep(60)
+                os._exit(0)
+            os.kill(child, signal.SIGTERM)
+            self.status = os.waitpid(child, 0)[1]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_process_that_is_forked_while_training_dies_of_a_signal(fit):
+    stop, fork = GracefulStop(), ForkAt()
+    module, _ = fit(RolloutCheckpoint(), stop, fork, EnvStepBudget(30))
+    assert os.WTERMSIG(fork.status) == signal.SIGTERM
+    assert stop.exit_code is None
+    assert module.trained == [1, 2, 3]
 
 
 def test_second_ctrl_c_stops_at_once(fit):
-    before = [signal.getsignal(signum) for signum in SIGNALS]
+    before = [signal.getsignal(signum) for signum in STOP_SIGNALS]
     try:
         with pytest.raises(SystemExit):  # how Lightning ends on KeyboardInterrupt
             fit(
@@ -71,7 +108,7 @@ def test_second_ctrl_c_stops_at_once(fit):
         assert fit.saved == ["interrupted.ckpt"]
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves SIGINT ignored
-    assert [signal.getsignal(signum) for signum in SIGNALS] == before
+    assert [signal.getsignal(signum) for signum in STOP_SIGNALS] == before
 
 
 def test_training_in_a_thread_works_without_signals(fit, caplog):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +106,11 @@ def test_python_refuses_it(trap: Path, file: str, function: str):
 
 @pytest.mark.parametrize("file", HOSTILE)
 def test_weights_alone_are_taken_without_running_anything(trap: Path, file: str):
-    """``init_from`` (and ``fit --init_from``) reads tensors: what a file says beside them is not looked at."""
+    """``init_from``, and ``fit --init_from`` by it, reads tensors, and looks at nothing beside them."""
     learner = load_policy(craft(lambda content, folder: None, trap))
     path = craft(HOSTILE[file], trap)
-    try:
+    with suppress(ValueError):  # some have no weights that fit
         learner.init_from(path)
-    except ValueError as refused:
-        assert "\n" not in str(refused)
     assert_untouched(trap)
 
 

@@ -5,7 +5,7 @@ import torch
 
 from lit_rl.algos.module import RLModule
 from lit_rl.cli.command import SHORT_NAMES
-from lit_rl.cli.errors import CommandError, describe, exit_code
+from lit_rl.cli.errors import CommandError, Stopped, describe, exit_code
 from lit_rl.cli.parser import strip_frame
 
 LEARNERS = ", ".join(sorted(kind.__name__ for kind in SHORT_NAMES if issubclass(kind, RLModule)))
@@ -147,7 +147,8 @@ def test_export_arguments(error):
         (OSError(28, "No space left on device", "a.ckpt"), "No space left on device: a.ckpt", 1),
         (KeyError("x"), "KeyError: 'x' (run again with --debug to see where)", 1),
         (ValueError(), "ValueError (--debug shows where)", 1),
-        (KeyboardInterrupt(), "KeyboardInterrupt (--debug shows where)", 130),
+        (KeyboardInterrupt(), "interrupted", 130),
+        (Stopped(15), "stopped by SIGTERM", 143),
     ],
 )
 def test_exceptions_on_one_line(raised, line, code):

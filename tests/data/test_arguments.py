@@ -42,3 +42,14 @@ def test_they_cannot_be_changed():
     arguments = EnvironmentArguments("CartPole-v1", 2)
     with pytest.raises(dataclasses.FrozenInstanceError):
         arguments.num_envs = 3
+
+
+@pytest.mark.parametrize("kind", [RolloutDataModule, ReplayDataModule])
+def test_a_wrong_timeout(kind: type):
+    for vectorization, step_timeout_s, expected in (
+        ("async", 0, rf"^{kind.__name__}: step_timeout_s = 0, expected step_timeout_s > 0, or null"),
+        ("auto", 60, "^step_timeout_s = 60 needs vectorization = async, got vectorization = auto: a step in"),
+    ):
+        with pytest.raises(ValueError, match=expected) as caught:
+            kind("CartPole-v1", vectorization=vectorization, step_timeout_s=step_timeout_s)
+        assert "\n" not in str(caught.value)

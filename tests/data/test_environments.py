@@ -41,12 +41,13 @@ def test_seeds_of_ranks_do_not_overlap(monkeypatch: pytest.MonkeyPatch):
     assert on_rank(environments(seed=7), 1, 3).seed == 11
 
 
-def test_training_in_workers_equals_training_in_one_process():
+@pytest.mark.parametrize("env", [Uneven, "Pendulum-v1"])
+def test_training_in_workers_equals_training_in_one_process(env: Any):
     trained = []
     for arguments in ({}, {"vectorization": "async", "num_workers": 3}):
         torch.manual_seed(0)
         module = PPO(batch_size=12, update_epochs=1, threads=1, matmul_precision="highest")
-        data = RolloutDataModule(Uneven, 4, 6, 2, eval_episodes=2, seed=3, **arguments)  # type: ignore[arg-type]
+        data = RolloutDataModule(env, 4, 6, 2, eval_episodes=2, seed=3, **arguments)  # type: ignore[arg-type]
         trainer = make_trainer(limit_val_batches=1)
         trainer.fit(module, datamodule=data)
         trained.append((parameters_of(module), trainer.callback_metrics["eval/return_mean"]))

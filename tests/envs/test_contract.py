@@ -73,9 +73,9 @@ CASES: dict[str, tuple[type, Callable[[int], VectorEnv], dict[str, Any]]] = {
         {"num_steps": 100},
     ),
     "gymnasium, processes": (
-        GymnasiumVectorEnv,
-        partial(make_vector_env, Episodes57, vectorization="async"),
-        {"num_envs": 2, "num_steps": 20},
+        WorkerVectorEnv,
+        partial(make_vector_env, "CartPole-v1", vectorization="async"),
+        {"num_envs": 2, "num_steps": 60},
     ),
     "workers of a batch": (
         WorkerVectorEnv,

@@ -12,13 +12,16 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import psutil
 import pytest
 from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorEnv
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import ClipReward, TimeAwareObservation, TimeLimit
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from lit_rl.envs.vector import make_vector_env
+from lit_rl.envs.workers.vector import WorkerVectorEnv
 from lit_rl.types import VectorEnv
 
 
@@ -40,7 +43,8 @@ class Counter(gymnasium.Env):
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
         self.count += 1
-        return np.array([self.start + self.count], np.float32), 1.0, self.count == 3, False, {}
+        info = {"half": self.count / 2}
+        return np.array([self.start + self.count], np.float32), 1.0, self.count == 3, False, info
 
 
 @pytest.fixture
@@ -163,27 +167,60 @@ def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
         make_vector_env("CartPole-v1", 2, vectorization="envpool")
 
 
-def test_processes_end_with_close(counter_id: str) -> None:
-    env = make_vector_env(counter_id, 2, vectorization="async")
-    processes = inner(env).processes
-    assert isinstance(inner(env), AsyncVectorEnv)
-    env.reset(0)
-    processes[1].kill()  # a crashed one does not keep the others
-    processes[1].join()
+def test_copies_are_divided_over_processes(counter_id: str) -> None:
+    env = make_vector_env(counter_id, 3, vectorization="async", num_workers=2, record=["half"])
+    assert isinstance(env, WorkerVectorEnv)
+    assert env.spec.name == counter_id  # an id that only this process has registered
+    np.testing.assert_array_equal(env.reset(5), [Counter().reset(seed=5 + i)[0] for i in range(3)])
+    steps = [env.step(np.zeros(3, np.int64)) for _ in range(3)]
+    assert [step.obs[0].item() for step in steps[:2]] == [1, 2]
+    assert steps[2].final_obs.tolist() == [[3]] * 3  # type: ignore[union-attr]
+    assert steps[2].metrics["half"].tolist() == [1.5] * 3
     env.close()
     env.close()
-    assert not any(process.is_alive() for process in processes)
-    assert not multiprocessing.active_children()
 
 
-def test_no_process_is_left_when_the_start_fails(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="an environment failed to start in its process"):
-        make_vector_env(Counter, 3, vectorization="async", env_kwargs={"fail_in_process": os.getpid()})
-    assert not multiprocessing.active_children()
-    assert "cannot start in another process" in capfd.readouterr().err
+def test_gymnasium_environments_have_their_wrappers_and_resets_in_processes_too() -> None:
+    def stories(vectorization: Any) -> list[list[Any]]:
+        wrappers = (partial(TimeLimit, max_episode_steps=2), partial(ClipReward, max_reward=0.5))
+        arguments: dict[str, Any] = {
+            "wrappers": wrappers,
+            "autoreset": "next_step",
+            "env_kwargs": {"start": 4},
+        }
+        env = make_vector_env(Counter, 2, vectorization=vectorization, **arguments)
+        told: list[list[Any]] = [[env.reset(1).tolist()]]  # type: ignore[union-attr]
+        for _ in range(5):
+            step = env.step(np.zeros(2, np.int64))
+            told.append([leaf if leaf is None else np.asarray(leaf).tolist() for leaf in step[:-1]])
+        env.close()
+        return told
+
+    assert stories("async") == stories("sync")
+
+
+def test_no_process_is_left_when_the_start_fails() -> None:
+    kwargs = {"fail_in_process": os.getpid()}
+    with pytest.raises(RuntimeError, match=r"environment.*: RuntimeError: cannot start in another process"):
+        make_vector_env(Counter, 3, vectorization="async", env_kwargs=kwargs)
     with pytest.raises(ValueError, match="action space must be"):  # found after the processes have started
         make_vector_env(IntegerActions, 2, vectorization="async")
-    assert not multiprocessing.active_children()
+    children = [child.cmdline() for child in psutil.Process().children()]
+    assert not [command for command in children if "lit_rl.envs.workers.process" in command]
+
+
+def test_processes_of_gymnasium_are_refused() -> None:
+    def batch(num_envs: int) -> gymnasium.vector.VectorEnv:
+        return AsyncVectorEnv([Counter] * num_envs)
+
+    def wrapped(num_envs: int) -> gymnasium.vector.VectorEnv:
+        return RecordEpisodeStatistics(batch(num_envs))
+
+    for env in (batch, wrapped):
+        expected = f"{env.__name__}: a run with a AsyncVectorEnv hangs on Ctrl-C, .*'async'$"
+        with pytest.raises(ValueError, match=expected):
+            make_vector_env(env, 2)
+        assert not multiprocessing.active_children()
 
 
 class IntegerActions(Counter):

@@ -47,14 +47,3 @@ def _step(copies: SyncVectorEnv, actions: Any) -> tuple[Any, np.ndarray, np.ndar
         copies._truncations.copy(),
         infos,
     )
-
-
-class KeepsLast(gymnasium.Wrapper):
-    """Does the same inside of a process of Gymnasium's own: copies what an episode ends with."""
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step, and copy the observation and the ``info`` that end the episode."""
-        obs, reward, terminated, truncated, info = self.env.step(action)
-        if terminated or truncated:
-            obs, info = copy.deepcopy(obs), dict(info)
-        return obs, reward, terminated, truncated, info

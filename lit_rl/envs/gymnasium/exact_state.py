@@ -3,7 +3,8 @@
 Only classes known here (or with their own ``get_state`` and ``set_state``) are saved, by their exact type: a
 subclass may hold more than its parent. One unknown class and there is no state at all, never a wrong one.
 
-A state is made of tensors and plain types only, because checkpoints are read with ``weights_only=True``.
+A state is made of tensors and plain types only, because checkpoints are read with ``weights_only=True``
+(``lit_rl.envs.packed``).
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 from gymnasium.utils import seeding
 from gymnasium.vector import SyncVectorEnv
+
+from lit_rl.envs.packed import pack, unpack
 
 _CLASSIC = "gymnasium.envs.classic_control."
 _TOY_TEXT = "gymnasium.envs.toy_text."
@@ -99,17 +101,24 @@ def unknown_class(envs: gymnasium.vector.VectorEnv) -> str | None:
     return None
 
 
-def get_state(envs: gymnasium.vector.VectorEnv) -> dict[str, Any] | None:
-    """Return the state of a batch as tensors and plain types; None when a class is unknown."""
+def get_state(envs: gymnasium.vector.VectorEnv) -> list[dict[str, Any]] | dict[str, Any] | None:
+    """Return the state of a batch as tensors and plain types; None when a class is unknown.
+
+    Returns:
+        A list with the state of each copy where they step one after the other; a dict for a native batch.
+    """
     if unknown_class(envs) is not None:
         return None
     if type(envs) is not SyncVectorEnv:
         return {"num_envs": envs.num_envs, "batch": _get_layer(envs)}
-    rows = [[_get_layer(layer) for layer in _layers(env)] for env in envs.envs]
-    return {"num_envs": envs.num_envs, "rows": rows, "autoreset": _pack(envs._autoreset_envs)}
+    restarts = envs._autoreset_envs.tolist()
+    return [
+        {"layers": [_get_layer(layer) for layer in _layers(env)], "autoreset": restart}
+        for env, restart in zip(envs.envs, restarts, strict=True)
+    ]
 
 
-def set_state(envs: gymnasium.vector.VectorEnv, state: dict[str, Any]) -> None:
+def set_state(envs: gymnasium.vector.VectorEnv, state: list[dict[str, Any]] | dict[str, Any]) -> None:
     """Continue from a state that :func:`get_state` returned.
 
     ``envs`` must be made with the same arguments as the saved ones.
@@ -117,24 +126,28 @@ def set_state(envs: gymnasium.vector.VectorEnv, state: dict[str, Any]) -> None:
     Raises:
         ValueError: The number of environments, their classes or their wrappers differ.
     """
-    if state["num_envs"] != envs.num_envs:
-        raise ValueError(f"the state is of num_envs={state['num_envs']}, there are num_envs={envs.num_envs}")
-    is_sync = type(envs) is SyncVectorEnv
-    if is_sync != ("rows" in state):
+    saved = len(state) if isinstance(state, list) else state["num_envs"]
+    if saved != envs.num_envs:
+        raise ValueError(f"the state is of num_envs={saved}, there are num_envs={envs.num_envs}")
+    if (type(envs) is SyncVectorEnv) != isinstance(state, list):
         raise ValueError(f"the state is of another vectorization than {_name(envs)}; make them alike")
     envs.reset(seed=0)  # allocates what is filled below
-    if not is_sync:
+    if isinstance(state, list):
+        _set_copies(envs, state)
+    else:
         _set_layer(envs, state["batch"])
-        return
-    for env, saved in zip(envs.envs, state["rows"], strict=True):
+
+
+def _set_copies(envs: Any, state: list[dict[str, Any]]) -> None:
+    for env, saved in zip(envs.envs, state, strict=True):
         layers = list(_layers(env))
-        if len(layers) != len(saved):
+        if len(layers) != len(saved["layers"]):
             raise ValueError(
-                f"the state has {len(saved) - 1} wrappers, the environment {len(layers) - 1}: {env}"
+                f"the state has {len(saved['layers']) - 1} wrappers, the environment {len(layers) - 1}: {env}"
             )
-        for layer, layer_state in zip(layers, saved, strict=True):
+        for layer, layer_state in zip(layers, saved["layers"], strict=True):
             _set_layer(layer, layer_state)
-    envs._autoreset_envs = _unpack(state["autoreset"])
+    envs._autoreset_envs = np.array([saved["autoreset"] for saved in state], bool)
 
 
 def _layers(env: gymnasium.Env) -> Iterator[gymnasium.Env]:
@@ -172,11 +185,11 @@ def _is_known(layer: Any) -> bool:
 def _get_layer(layer: Any) -> dict[str, Any]:
     state: dict[str, Any] = {"class": _name(layer)}
     if _saves_itself(layer):
-        state["own"] = _pack(layer.get_state())
+        state["own"] = pack(layer.get_state())
     elif _is_mujoco(layer):
         state["mujoco"] = _get_mujoco(layer)
     else:
-        state["attributes"] = {key: _pack(getattr(layer, key, None)) for key in _attributes(layer)}
+        state["attributes"] = {key: pack(getattr(layer, key, None)) for key in _attributes(layer)}
     if not isinstance(layer, gymnasium.Wrapper):
         state["random"] = _get_random(layer)
     return state
@@ -186,12 +199,12 @@ def _set_layer(layer: Any, state: dict[str, Any]) -> None:
     if state["class"] != _name(layer):
         raise ValueError(f"the state is of {state['class']}, the environment has {_name(layer)} in its place")
     if "own" in state:
-        layer.set_state(_unpack(state["own"]))
+        layer.set_state(unpack(state["own"]))
     elif "mujoco" in state:
         _set_mujoco(layer, state["mujoco"])
     else:
         for key in _attributes(layer):
-            setattr(layer, key, _like(getattr(layer, key, None), _unpack(state["attributes"][key])))
+            setattr(layer, key, _like(getattr(layer, key, None), unpack(state["attributes"][key])))
     if "random" in state:
         _set_random(layer, state["random"])
 
@@ -209,14 +222,14 @@ def _get_random(env: Any) -> dict[str, Any] | None:
     generator = getattr(env, "_np_random", None)
     if generator is None:
         return None
-    return {"generator": _pack(generator.bit_generator.state), "seed": getattr(env, "_np_random_seed", None)}
+    return {"generator": pack(generator.bit_generator.state), "seed": getattr(env, "_np_random_seed", None)}
 
 
 def _set_random(env: Any, state: dict[str, Any] | None) -> None:
     if state is None:
         env._np_random = env._np_random_seed = None
         return
-    generator_state = _unpack(state["generator"])
+    generator_state = unpack(state["generator"])
     name = generator_state["bit_generator"]
     kind = vars(np.random).get(name)
     if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):
@@ -233,51 +246,22 @@ def _get_mujoco(env: Any) -> dict[str, Any]:
     full = mujoco.mjtState.mjSTATE_INTEGRATION
     integration = np.empty(mujoco.mj_stateSize(env.model, full))
     mujoco.mj_getState(env.model, env.data, integration, full)
-    derived = {key: _pack(getattr(env.data, key)) for key in _MUJOCO_DERIVED if hasattr(env.data, key)}
-    own = {key: _pack(getattr(env, key)) for key in _MUJOCO_TASK if hasattr(env, key)}
-    return {"integration": _pack(integration), "derived": derived, "attributes": own}
+    derived = {key: pack(getattr(env.data, key)) for key in _MUJOCO_DERIVED if hasattr(env.data, key)}
+    own = {key: pack(getattr(env, key)) for key in _MUJOCO_TASK if hasattr(env, key)}
+    return {"integration": pack(integration), "derived": derived, "attributes": own}
 
 
 def _set_mujoco(env: Any, state: dict[str, Any]) -> None:
     mujoco: Any = import_module("mujoco")
 
     full = mujoco.mjtState.mjSTATE_INTEGRATION
-    integration = _unpack(state["integration"])
+    integration = unpack(state["integration"])
     size = mujoco.mj_stateSize(env.model, full)
     if integration.size != size:
         has = f"the state has {integration.size} numbers, this model {size}"
         raise ValueError(f"{_name(env)}: {has}; use the same model")
     mujoco.mj_setState(env.model, env.data, integration, full)
     for key in state["derived"].keys() & set(_MUJOCO_DERIVED):
-        getattr(env.data, key)[:] = _unpack(state["derived"][key])
+        getattr(env.data, key)[:] = unpack(state["derived"][key])
     for key in state["attributes"].keys() & set(_MUJOCO_TASK):
-        setattr(env, key, _unpack(state["attributes"][key]))
-
-
-def _pack(value: Any) -> Any:
-    """Plain types and tensors stay; arrays and numpy scalars become marked tensors, tuples marked lists."""
-    if isinstance(value, np.ndarray | np.generic):
-        return {"numpy": torch.tensor(np.asarray(value))}  # a scalar has no dimension
-    if isinstance(value, tuple):
-        return {"tuple": [_pack(item) for item in value]}
-    if isinstance(value, list | deque):
-        return [_pack(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _pack(item) for key, item in value.items()}
-    if value is None or isinstance(value, bool | int | float | str | torch.Tensor):
-        return value
-    raise TypeError(f"a state may hold arrays, numbers, strings, lists and dicts; got {type(value).__name__}")
-
-
-def _unpack(value: Any) -> Any:
-    """Turn back what :func:`_pack` made, except that a deque becomes a list."""
-    if isinstance(value, list):
-        return [_unpack(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if value.keys() == {"numpy"}:
-        array = value["numpy"].numpy().copy()
-        return array if array.ndim else array[()]
-    if value.keys() == {"tuple"}:
-        return tuple(_unpack(item) for item in value["tuple"])
-    return {key: _unpack(item) for key, item in value.items()}
+        setattr(env, key, unpack(state["attributes"][key]))

@@ -10,20 +10,18 @@ Axes: N environments.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, cast
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
+from lit_rl.envs.gymnasium import exact_state
 from lit_rl.envs.gymnasium.copies import keep_last_observations
 from lit_rl.envs.gymnasium.spec import action_caster, env_spec, observation_caster, stack_rows, take_rows
+from lit_rl.envs.packed import unpack
 from lit_rl.types import NestedArray, Step
-
-_CLOSE_TIMEOUT_S = 5.0
 
 
 class GymnasiumVectorEnv:
@@ -35,10 +33,17 @@ class GymnasiumVectorEnv:
         record: Keys of ``info`` to return in ``Step.metrics``; NaN where an environment did not report one.
 
     Raises:
-        ValueError: A space or the autoreset mode is not supported.
+        ValueError: A space or the autoreset mode is not supported, or the environments run in processes of
+            Gymnasium's, which a signal to the whole job kills.
     """
 
     def __init__(self, envs: gymnasium.vector.VectorEnv, name: str, record: Sequence[str] = ()) -> None:
+        if isinstance(envs.unwrapped, AsyncVectorEnv):
+            kind = type(envs.unwrapped).__name__
+            raise ValueError(
+                f"{name}: a run with a {kind} hangs on Ctrl-C, which kills its processes; give the "
+                "environment itself, with vectorization='async'"
+            )
         self.envs = envs
         self.num_envs = envs.num_envs
         self.spec = env_spec(name, envs.single_observation_space, envs.single_action_space)
@@ -108,17 +113,16 @@ class GymnasiumVectorEnv:
     @property
     def unknown_class(self) -> str | None:
         """Name of the first class whose state cannot be saved; None when ``get_state`` works."""
-        from lit_rl.envs.gymnasium.exact_state import unknown_class
-
-        return unknown_class(self.envs)
+        return exact_state.unknown_class(self.envs)
 
     def get_state(self) -> dict[str, Any] | None:
         """Return the state of all environments and their random streams; None with an unknown class."""
-        from lit_rl.envs.gymnasium.exact_state import (
-            get_state,  # brings torch, which environment processes do not need
-        )
-
-        state = get_state(self.envs)
+        state = exact_state.get_state(self.envs)
+        if isinstance(state, list):  # of copies, which may be divided over processes in another way
+            valid = self._valid.tolist()
+            return {
+                "envs": [{**copy, "valid": is_valid} for copy, is_valid in zip(state, valid, strict=True)]
+            }
         return None if state is None else {"envs": state, "valid": self._valid.tolist()}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -127,10 +131,10 @@ class GymnasiumVectorEnv:
         Raises:
             ValueError: The state is of other environments or another number of them.
         """
-        from lit_rl.envs.gymnasium.exact_state import set_state
-
-        set_state(self.envs, state["envs"])
-        self._valid = np.array(state["valid"], bool)
+        envs = _of_copies(state) if "rows" in state["envs"] else state["envs"]
+        exact_state.set_state(self.envs, envs)
+        valid = [copy["valid"] for copy in envs] if isinstance(envs, list) else state["valid"]
+        self._valid = np.array(valid, bool)
 
     def frame(self) -> np.ndarray:
         """RGB array ``(height, width, 3)`` of environment 0.
@@ -149,27 +153,17 @@ class GymnasiumVectorEnv:
         if self._closed:
             return
         self._closed = True
-        close_envs(self.envs)
+        self.envs.close()
 
 
-def close_envs(envs: gymnasium.vector.VectorEnv) -> None:
-    """Close environments, also those in processes of which some hang, crashed or never started."""
-    if not isinstance(envs, AsyncVectorEnv):
-        envs.close()
-        return
-    pipes = [pipe for pipe in getattr(envs, "parent_pipes", ()) if pipe is not None]
-    for pipe in pipes:
-        with suppress(OSError):  # its process is gone
-            pipe.send(("close", None))
-    deadline = time.monotonic() + _CLOSE_TIMEOUT_S
-    for process in getattr(envs, "processes", ()):
-        process.join(max(0.0, deadline - time.monotonic()))
-        if process.is_alive():
-            process.kill()
-            process.join()
-    for pipe in pipes:
-        pipe.close()
-    envs.closed = True
+def _of_copies(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the state of each copy, from one that was saved before copies were divided over processes."""
+    envs = state["envs"]
+    restarts, valid = unpack(envs["autoreset"]).tolist(), state["valid"]
+    return [
+        {"layers": layers, "autoreset": restart, "valid": is_valid}
+        for layers, restart, is_valid in zip(envs["rows"], restarts, valid, strict=True)
+    ]
 
 
 def _read_autoreset(envs: gymnasium.vector.VectorEnv, name: str) -> AutoresetMode:

@@ -2,11 +2,13 @@
 
 It leads a session of its own, and neither Ctrl-C nor the signals by which schedulers announce the end of a
 job stop it: the trainer finishes its batch with it and then ends it. When the trainer is gone, by whatever
-signal, its end of the connection closes, and the worker closes its environments and ends.
+signal, its end of the connection closes, and the worker closes its environments and ends. SIGUSR2 makes it
+write down, into a file without a name, where it is: so the trainer can say where an environment hangs.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import pickle
 import random
@@ -25,19 +27,18 @@ import numpy as np
 
 from lit_rl.envs.workers.shared_arrays import map_arrays
 from lit_rl.nested import map_nested
-from lit_rl.processes import is_orphaned
+from lit_rl.processes import is_orphaned, outlive_signals
 from lit_rl.types import EnvSpec, Nested, NestedArray, Step, VectorEnv
 
-_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _WATCH_S = 1.0
 _GRACE_S = 5.0
 
 
 def main() -> None:
     """Answer the trainer until it closes the connection."""
-    descriptor, memory, trainer = map(int, sys.argv[1:4])
-    for signum in _IGNORED:  # a handler, because processes of the environment would inherit SIG_IGN
-        signal.signal(signum, lambda *_: None)
+    descriptor, memory, trace, trainer = map(int, sys.argv[1:5])
+    outlive_signals()
+    faulthandler.register(signal.SIGUSR2, trace, all_threads=False)  # the trainer asks where it hangs
     channel = socket.socket(fileno=os.dup(descriptor))
     threading.Thread(target=_watch, args=(trainer, channel), daemon=True).start()
     connection, share = Connection(descriptor), _Share(memory)
@@ -86,8 +87,8 @@ class _Share:
     def env(self) -> Any:
         return self._env
 
-    def make(self, pickled: bytes, num_envs: int, is_first: bool) -> tuple[EnvSpec, str | None]:
-        """Make the environments; returns what they are, and the class that cannot save its state, if any."""
+    def make(self, pickled: bytes, num_envs: int, is_first: bool) -> EnvSpec:
+        """Make the environments; returns what they are."""
         with warnings.catch_warnings():
             if not is_first:
                 warnings.simplefilter("ignore")  # the first worker says it for all
@@ -97,7 +98,7 @@ class _Share:
         self._env = env
         if env.num_envs != num_envs:
             raise ValueError(f"make({num_envs}) returned {env.num_envs} environments")
-        return env.spec, getattr(env, "unknown_class", None)
+        return env.spec
 
     def reset(self, seed: int) -> NestedArray:
         random.seed(seed)  # environments of third parties draw from the global generators
@@ -126,6 +127,9 @@ class _Share:
             ended = step.terminated | step.truncated
             map_nested(lambda rows, last: rows.__setitem__(ended, last), shared["final_obs"], step.final_obs)
         return step.valid is not None
+
+    def unknown_class(self) -> str | None:
+        return getattr(self.env, "unknown_class", None)
 
     def get_state(self) -> dict[str, Any] | None:
         return self.env.get_state()

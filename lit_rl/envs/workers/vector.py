@@ -6,29 +6,24 @@ Axes: N environments.
 from __future__ import annotations
 
 import os
-import pickle
-import signal
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from multiprocessing import Pipe
-from typing import Any, NoReturn
+from typing import Any
 
 import cloudpickle
 import numpy as np
 
+from lit_rl.envs.packed import as_arrays, as_tensors
 from lit_rl.envs.workers.shared_arrays import map_arrays, open_memory, place
+from lit_rl.envs.workers.worker import Worker
 from lit_rl.nested import map_nested
-from lit_rl.processes import ModuleProcess, allowed_cores
+from lit_rl.processes import allowed_cores
 from lit_rl.types import EnvSpec, NestedArray, Step, VectorEnv
 
+STEP_TIMEOUT_S = 600.0
+"""Longest time in seconds that a step may take where nobody says, and always that of making environments."""
 _PATIENCE_S = 5.0
-_KEPT: dict[str, type[Exception]] = {
-    "ValueError": ValueError,
-    "TypeError": TypeError,
-    "FloatingPointError": FloatingPointError,
-}
 
 
 class WorkerVectorEnv:
@@ -39,26 +34,37 @@ class WorkerVectorEnv:
     what the environment needs, no torch; they have one thread each unless ``OMP_NUM_THREADS`` says otherwise,
     and the global generators of Python and numpy are seeded in them by ``reset``.
 
-    When anything fails all processes are ended.
+    When anything fails all processes are ended. Signals by which a terminal or a scheduler stops a whole job
+    do not end them: the trainer does.
 
     Args:
         make: Makes the ``VectorEnv`` of one worker, given its number of environments. It is pickled (lambdas
             and classes of a notebook are fine).
         num_envs: Number N of environments.
         num_workers: Number W of processes; None takes a worker per core that this process may use, at most N.
+        step_timeout_s: Longest time in seconds that a worker may take for a step or a reset of all its
+            environments; then they are taken to hang. None takes ``STEP_TIMEOUT_S``, infinity waits for ever.
 
     Raises:
-        ValueError: ``num_workers`` is not between 1 and N; workers made different environments; and whatever
-            ``make``, ``reset`` and ``step`` raise in a worker, with the numbers of its environments.
+        ValueError: ``num_workers`` is not between 1 and N; ``step_timeout_s`` is not positive; workers made
+            different environments; and whatever ``make``, ``reset`` and ``step`` raise in a worker, with the
+            numbers of its environments.
         TypeError: ``make`` returns something else, or cannot be pickled.
-        RuntimeError: A worker was killed, or its environment failed with another exception.
+        RuntimeError: A worker was killed or hangs, or its environment failed with another exception.
     """
 
     def __init__(
-        self, make: Callable[[int], VectorEnv], num_envs: int, num_workers: int | None = None
+        self,
+        make: Callable[[int], VectorEnv],
+        num_envs: int,
+        num_workers: int | None = None,
+        step_timeout_s: float | None = None,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        timeout_s = STEP_TIMEOUT_S if step_timeout_s is None else step_timeout_s
+        if not timeout_s > 0:
+            raise ValueError(f"step_timeout_s must be positive, got {step_timeout_s}")
         num_workers = min(allowed_cores(), num_envs) if num_workers is None else num_workers
         if not 1 <= num_workers <= num_envs:
             raise ValueError(
@@ -71,23 +77,25 @@ class WorkerVectorEnv:
         self._name = ""
         self._arrays: Any = None
         pickled = _pickle(make)
-        self._memory, self._workers = open_memory(), list[_Worker]()
+        self._memory, self._workers = open_memory(), list[Worker]()
         self._end = weakref.finalize(self, _end, self._workers, self._memory, os.getpid())
         try:
-            for _ in self._rows:
-                self._workers.append(_Worker(self._memory))
+            for rows in self._rows:
+                self._workers.append(Worker(self._memory, rows))
+                self._workers[-1].be_patient(max(timeout_s, STEP_TIMEOUT_S))
         except BaseException:
             self._end()
             raise
         sizes = [rows.stop - rows.start for rows in self._rows]
-        made = self._ask("make", [(pickled, size, w == 0) for w, size in enumerate(sizes)])
-        self.spec: EnvSpec = made[0][0]
-        self.unknown_class: str | None = made[0][1]
+        specs = self._ask("make", [(pickled, size, w == 0) for w, size in enumerate(sizes)])
+        self.spec: EnvSpec = specs[0]
         self._name = self.spec.name
-        for rows, (spec, _) in zip(self._rows, made, strict=True):
+        for worker, spec in zip(self._workers, specs, strict=True):
+            worker.name = self._name
             if spec != self.spec:
                 self._end()
-                raise ValueError(f"{_where(self._name, rows)} differ from the first: {spec}, not {self.spec}")
+                raise ValueError(f"{worker.where} differ from the first: {spec}, not {self.spec}")
+            worker.be_patient(timeout_s)
 
     def reset(self, seed: int) -> NestedArray:
         """Start new episodes; environment i is seeded with ``seed + i``."""
@@ -134,11 +142,16 @@ class WorkerVectorEnv:
         self._arrays = map_arrays(self._memory, places, size)
         self._ask("map", [(places, size, rows.start, rows.stop) for rows in self._rows])
 
+    @property
+    def unknown_class(self) -> str | None:
+        """Name of the first class whose state cannot be saved, where the environments can tell."""
+        return self._ask("unknown_class", [()])[0] if self._end.alive else None
+
     def get_state(self) -> dict[str, Any] | None:
         """Return the state of all environments as one process would; None when a worker does not know."""
         if not self._end.alive:
             return None
-        states = self._ask("get_state", [()] * len(self._rows))
+        states = as_tensors(self._ask("get_state", [()] * len(self._rows)))
         if any(state is None for state in states):
             return None
         if all(_is_per_copy(state) for state in states):
@@ -151,13 +164,17 @@ class WorkerVectorEnv:
         States of copies fit any ``num_workers``.
 
         Raises:
-            ValueError: The state is of another number of environments, or of workers where that matters.
+            ValueError: The state is of another number of environments, or of workers where that matters, or
+                of a batch that was not divided.
         """
+        state = as_arrays(state)
         if _is_per_copy(state):
             _check_number("num_envs", len(state["envs"]), self.num_envs)
             shares = [{"envs": state["envs"][rows]} for rows in self._rows]
         else:
-            shares = state.get("workers", ())
+            if "workers" not in state:
+                raise ValueError("the state is of a batch in one process; workers need that of workers")
+            shares = state["workers"]
             _check_number("num_workers", len(shares), len(self._rows))
         self._ask("set_state", [(share,) for share in shares])
 
@@ -173,77 +190,20 @@ class WorkerVectorEnv:
         """Return what the first ``len(arguments)`` workers answer; they work at the same time."""
         if not self._end.alive:
             raise RuntimeError(f"{self._name}: its worker processes have ended; make the environments anew")
-        asked = list(zip(self._workers, self._rows, arguments, strict=False))
+        asked = list(zip(self._workers, arguments, strict=False))
         answers = []
         try:
-            for worker, rows, args in asked:
-                worker.send((what, *args), self._name, rows)
-            for worker, rows, _ in asked:
-                answers.append(worker.receive(self._name, rows))
+            for worker, args in asked:
+                worker.send(what, *args)
+            for worker, _ in asked:
+                answers.append(worker.receive())
         except BaseException:  # an answer that is still to come must not be taken for the next one
             self._end()
             raise
         return answers
 
 
-class _Worker:
-    """A worker process, seen from the trainer."""
-
-    def __init__(self, memory: int) -> None:
-        self.connection, theirs = Pipe()
-        descriptors = theirs.fileno(), memory
-        module = "lit_rl.envs.workers.process"
-        try:
-            self.process = ModuleProcess(
-                module, *descriptors, os.getpid(), is_background=False, pass_fds=descriptors
-            )
-        except BaseException:
-            self.connection.close()
-            raise
-        finally:
-            theirs.close()
-
-    def send(self, message: tuple[Any, ...], name: str, rows: slice) -> None:
-        try:
-            self.connection.send_bytes(pickle.dumps(message))  # send() would hand tensors over as open files
-        except ConnectionError:
-            self._report_end(name, rows)
-
-    def receive(self, name: str, rows: slice) -> Any:
-        try:
-            is_fine, answer = self.connection.recv()
-        except (EOFError, ConnectionError):
-            self._report_end(name, rows)
-        return answer if is_fine else _raise(_where(name, rows), name, *answer)
-
-    def _report_end(self, name: str, rows: slice) -> NoReturn:
-        self.process.kill()
-        code = self.process.wait()
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
-        hint = "memory may have run out: fewer num_workers or num_envs need less"
-        hint = hint if code == -signal.SIGKILL else "what it printed is above"
-        raise RuntimeError(f"the worker process of {_where(name, rows)} {how}; {hint}") from None
-
-
-class WorkerTraceback(Exception):  # noqa: N818  # the cause of an exception: where it was raised in a worker
-    """Traceback of a worker process, for ``--debug``."""
-
-
-def _raise(where: str, name: str, kind: str, text: str, trace: str) -> NoReturn:
-    """Raise again what was raised in a worker: with its type where the message was written for users."""
-    text = text.removeprefix(f"{name}: ")
-    message = text if kind in _KEPT and text else f"{kind}: {text}" if text else kind
-    raise _KEPT.get(kind, RuntimeError)(f"{where}: {message}") from WorkerTraceback(f"\n{trace}")
-
-
-def _where(name: str, rows: slice) -> str:
-    """Say in words which environments ``rows`` are."""
-    last = rows.stop - 1
-    which = f"environment {last}" if rows.start == last else f"environments {rows.start} to {last}"
-    return f"{name} ({which})" if name else which
-
-
-def _end(workers: Iterable[_Worker], memory: int, owner: int) -> None:
+def _end(workers: Iterable[Worker], memory: int, owner: int) -> None:
     """Let the workers close their environments; kill those that take too long."""
     if os.getpid() != owner:  # a copy in a forked process
         return
@@ -251,10 +211,7 @@ def _end(workers: Iterable[_Worker], memory: int, owner: int) -> None:
     for worker in workers:
         worker.connection.close()
     for worker in workers:
-        with suppress(TimeoutError):
-            worker.process.wait(max(0.0, deadline - time.monotonic()))
-        worker.process.kill()
-        worker.process.wait()
+        worker.end(max(0.0, deadline - time.monotonic()))
     os.close(memory)
 
 

@@ -13,6 +13,7 @@ import lit_rl
 from lit_rl.callbacks.companions import companion
 from lit_rl.callbacks.companions.channel import Channel
 from lit_rl.callbacks.companions.companion import Companion
+from lit_rl.processes import STOP_SIGNALS
 from tests.processes import wait_until
 
 ECHO = """\
@@ -57,6 +58,14 @@ def test_finish_waits_for_what_was_sent(echo):
     assert messages == [{"number": 1}, "two"]
     assert end == ["end", 19, True, False]  # lowest priority, own session, no torch
     assert not psutil.pid_exists(echo.pid)
+
+
+def test_signals_to_the_whole_job_do_not_end_it(echo):
+    echo.channel.send("begun")
+    assert answers(echo.channel, 1) == ["begun"]
+    for signum in STOP_SIGNALS:
+        os.kill(echo.pid, signum)
+    assert echo.finish(10)[-1] == ["end", 19, True, False]
 
 
 def test_finish_kills_what_hangs_and_its_children(echo):

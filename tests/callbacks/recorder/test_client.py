@@ -20,6 +20,7 @@ from lit_rl.callbacks.recorder import client
 from lit_rl.callbacks.recorder.client import Recorder, start_recorder
 from lit_rl.callbacks.recorder.reader import read_losses
 from lit_rl.callbacks.recorder.settings import Settings
+from lit_rl.processes import STOP_SIGNALS
 from tests.conftest import ROOT
 from tests.processes import wait_until
 
@@ -366,7 +367,7 @@ def test_recorder_ends_though_another_process_holds_its_pipe(trainer, tmp_path):
 
 def test_ctrl_c_reaches_the_trainer_only(trainer, tmp_path):
     process, recorder = trainer()
-    for signum in (signal.SIGTERM, signal.SIGINT):  # what a scheduler may send to every process of a job
+    for signum in STOP_SIGNALS:  # what a scheduler may send to every process of a job
         recorder.send_signal(signum)
     os.killpg(process.pid, signal.SIGINT)
     assert "'dropped': 0" in process.stdout.readline()

@@ -217,11 +217,48 @@ def test_subclass_of_a_known_class_is_unknown() -> None:
     assert make_vector_env(Windy, 1).get_state() is None
 
 
-def test_processes_have_no_state() -> None:
-    env: Any = make_vector_env("Pendulum-v1", 1, vectorization="async")
-    assert env.get_state() is None
-    assert env.unknown_class == "gymnasium.vector.async_vector_env.AsyncVectorEnv"
-    env.close()
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "HalfCheetah-v5"])
+def test_copies_continue_in_other_processes(env_id: str) -> None:
+    """A run may be resumed with another number of workers, or with none."""
+    kwargs = {"max_episode_steps": 10}
+    alone = make_vector_env(env_id, 3, vectorization="sync", env_kwargs=kwargs)
+    actions = random_actions(alone, 30)  # type: ignore[arg-type]
+    alone.reset(3)
+    for action in actions[:13]:
+        alone.step(action)
+    states = [through_a_file(alone.get_state())]
+    expected = [alone.step(action) for action in actions[13:]]
+    for num_workers in (1, 2):
+        arguments: Any = {"vectorization": "async", "num_workers": num_workers, "env_kwargs": kwargs}
+        workers = make_vector_env(env_id, 3, **arguments)
+        workers.set_state(states[-1])
+        states.append(through_a_file(workers.get_state()))
+        for action, step in zip(actions[13:], expected, strict=True):
+            assert_same_bits(workers.step(action), step)
+        workers.close()
+    alone.set_state(states[-1])
+    for action, step in zip(actions[13:], expected, strict=True):
+        assert_same_bits(alone.step(action), step)
+
+
+def test_a_state_that_was_saved_before_there_were_workers_continues() -> None:
+    env = make_vector_env("Pendulum-v1", 2, autoreset="next_step", env_kwargs={"max_episode_steps": 10})
+    actions = random_actions(env, 25)  # type: ignore[arg-type]
+    env.reset(3)
+    for action in actions[:10]:
+        env.step(action)
+    copies = through_a_file(env.get_state())["envs"]
+    assert [copy["autoreset"] for copy in copies] == [True, True]
+    autoreset = {"numpy": torch.tensor([copy["autoreset"] for copy in copies])}
+    rows = [copy["layers"] for copy in copies]
+    old = {
+        "envs": {"num_envs": 2, "rows": rows, "autoreset": autoreset},
+        "valid": [copy["valid"] for copy in copies],
+    }
+    expected = [env.step(action) for action in actions[10:]]
+    env.set_state(through_a_file(old))
+    for action, step in zip(actions[10:], expected, strict=True):
+        assert_same_bits(env.step(action), step)
 
 
 def test_state_of_something_else_is_refused() -> None:
@@ -241,6 +278,10 @@ def test_state_of_something_else_is_refused() -> None:
         env.set_state(state(wrappers=(TimeAwareObservation,)))
     with pytest.raises(ValueError, match=r"the state is of another vectorization than .*SyncVectorEnv"):
         env.set_state(state("CartPole-v1"))
+    workers = make_vector_env("CartPole-v1", 2, vectorization="async", num_workers=2)
+    with pytest.raises(ValueError, match="the state is of a batch in one process; workers need that of"):
+        workers.set_state(state("CartPole-v1"))
+    workers.close()
     with pytest.raises(
         TypeError, match="a state may hold arrays, numbers, strings, lists and dicts; got object"
     ):

@@ -28,7 +28,7 @@ from lit_rl.processes import allowed_cores
 from lit_rl.types import Step, VectorEnv
 from tests.parallel_toys import Leavers, Movers
 from tests.processes import Forked, wait_until
-from tests.worker_toys import Clocks, Fails, GlobalNoise, Saves, Uneven
+from tests.worker_toys import Clocks, Fails, Forks, GlobalNoise, Saves, Uneven
 
 ZEROS = np.zeros((4, 3), np.int64)
 
@@ -240,6 +240,55 @@ def test_a_worker_that_is_killed() -> None:
     env.close()
 
 
+def test_a_hanging_step_is_noticed_and_placed() -> None:
+    make = partial(ParallelVectorEnv, Fails, env_kwargs={"seed": 7, "how": "hang"}, check=False)
+    env = WorkerVectorEnv(make, 4, 2, step_timeout_s=0.5)
+    env.reset(5)
+    env.step(ZEROS)
+    expected = (
+        r"^the worker process of leavers_v0 \(environments 2 to 3\) did not answer step\(\) within "
+        r"step_timeout_s = 0\.5 \(it is in fail, line \d+ of .*worker_toys\.py\); the environment hangs, or"
+    )
+    with pytest.raises(RuntimeError, match=expected) as caught:
+        env.step(ZEROS)
+    assert "\n" not in str(caught.value)
+    assert "in step_shared" in str(caught.value.__cause__)
+    assert not any(map(is_alive, pids(env)))
+    assert env.get_state() is None
+    env.close()
+
+
+def test_a_worker_that_is_stopped_is_taken_to_hang() -> None:
+    env = WorkerVectorEnv(Clocks, 2, 2, step_timeout_s=0.2)
+    os.kill(pids(env)[0], signal.SIGSTOP)
+    with pytest.raises(
+        RuntimeError, match=r"clocks \(environment 0\) did not answer reset\(\) within .* = 0.2; "
+    ):
+        env.reset(0)
+    assert not any(map(is_alive, pids(env)))
+
+
+@pytest.mark.parametrize("step_timeout_s", [0.0, -1.0, float("nan")])
+def test_a_timeout_is_positive(step_timeout_s: float) -> None:
+    with pytest.raises(ValueError, match=f"step_timeout_s must be positive, got {step_timeout_s}"):
+        WorkerVectorEnv(Clocks, 2, step_timeout_s=step_timeout_s)
+
+
+def test_a_worker_may_be_waited_for_without_end() -> None:
+    env = WorkerVectorEnv(Clocks, 2, 1, step_timeout_s=float("inf"))
+    assert env.reset(3)["seed"].tolist() == [3, 4]  # type: ignore[index]
+    env.close()
+
+
+def test_a_process_that_an_environment_forks_heeds_signals() -> None:
+    env = make_vector_env(Forks, 2, vectorization="async", num_workers=2)
+    (child,) = psutil.Process(pids(env)[0]).children()
+    started = time.monotonic()
+    env.close()  # an environment that waits for ever would be killed after five seconds
+    assert time.monotonic() - started < 4
+    assert not is_alive(child.pid)
+
+
 def test_an_interrupted_step_ends_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     env = WorkerVectorEnv(
         partial(ParallelVectorEnv, Fails, env_kwargs={"seed": 0, "how": "hang"}, check=False), 2
@@ -310,8 +359,20 @@ def test_failures_at_the_start() -> None:
 def test_a_worker_per_core_by_default() -> None:
     env = WorkerVectorEnv(Clocks, 3)
     assert len(pids(env)) == min(3, allowed_cores())
-    assert "libtorch" not in Path(f"/proc/{pids(env)[0]}/maps").read_text()  # 180 MB and a second each
     env.close()
+
+
+@pytest.mark.parametrize("env", [Saves, "CartPole-v1"])
+def test_a_worker_does_without_torch(env: Any) -> None:
+    made: Any = make_vector_env(env, 2, vectorization="async", num_workers=1)
+    made.reset(0)
+    state = made.get_state()
+    made.set_state(state)
+    assert made.unknown_class is None
+    maps = Path(f"/proc/{pids(made)[0]}/maps").read_text()
+    made.close()
+    assert state is not None
+    assert "libtorch" not in maps  # 180 MB and a second each
 
 
 def test_make_vector_env_divides_environments_of_several_agents() -> None:
@@ -353,16 +414,15 @@ def test_a_broken_environment_is_refused_before_a_worker_starts(monkeypatch: pyt
     [
         ({"vectorization": "sync"}, "num_workers=2 needs vectorization='async', got vectorization='sync'"),
         ({}, "num_workers=2 needs vectorization='async', got vectorization='auto'"),
-        (
-            {"env": "CartPole-v1", "vectorization": "async"},
-            "num_workers=2: env='CartPole-v1' is a Gymnasium environment, and .* leave num_workers out",
-        ),
     ],
 )
 def test_workers_where_there_are_none(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        make_vector_env(**{"env": Leavers, "num_envs": 4, "num_workers": 2, **arguments})
+        make_vector_env(Leavers, 4, num_workers=2, **arguments)
     assert "\n" not in str(caught.value)
+    message = message.replace("num_workers=2", "step_timeout_s=1.5")
+    with pytest.raises(ValueError, match=message):
+        make_vector_env(Leavers, 4, step_timeout_s=1.5, **arguments)
 
 
 def test_a_random_policy_collects() -> None:
