@@ -46,7 +46,8 @@ def fit(tmp_path: Path) -> Iterator[Fit]:
 
     def start(*argv: str, function: Callable[..., None] = lit_rl) -> Forked:
         log = tmp_path / f"{len(started)}.log"
-        started.append(Forked(function, "fit", *argv, cwd=tmp_path, log=log))
+        found = {"PYTHONPATH": str(Path(__file__).parents[1])}  # for ranks, which Lightning starts anew
+        started.append(Forked(function, "fit", *argv, cwd=tmp_path, log=log, environment=found))
         return started[-1]
 
     yield start

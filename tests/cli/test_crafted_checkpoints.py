@@ -140,7 +140,7 @@ def test_a_random_generator_is_one_of_numpy(error, trap: Path):
 
     def edit(content: dict[str, Any], folder: Path) -> None:
         (rank,) = content["RolloutDataModule"]["ranks"]
-        layers = rank["collector"]["env"]["envs"]["rows"][0]
+        layers = rank["collector"]["env"]["envs"][0]["layers"]
         layers[-1]["random"]["generator"]["bit_generator"] = "test"
 
     craft(edit, trap)

@@ -293,7 +293,7 @@ def test_a_state_names_a_generator_of_numpy_and_calls_nothing_else(name: Any) ->
     env = make_vector_env("CartPole-v1", 1, vectorization="sync")
     env.reset(0)
     state: Any = env.get_state()
-    state["envs"]["rows"][0][-1]["random"]["generator"]["bit_generator"] = name
+    state["envs"][0]["layers"][-1]["random"]["generator"]["bit_generator"] = name
     with pytest.raises(ValueError, match=f"the state names {name!r}, expected a bit generator of numpy"):
         env.set_state(state)
 
