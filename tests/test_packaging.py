@@ -16,6 +16,7 @@ import pytest
 import lit_rl
 import lit_rl.callbacks
 import lit_rl.envs.alice_bob
+import lit_rl.envs.arm
 import lit_rl.envs.pettingzoo
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +84,7 @@ def test_folders_on_top_are_linked_into_the_package_by_relative_symlinks(name: s
     assert link.readlink() == Path("..") / name
 
 
-LAZY = [lit_rl, lit_rl.callbacks, lit_rl.envs.alice_bob, lit_rl.envs.pettingzoo]
+LAZY = [lit_rl, lit_rl.callbacks, lit_rl.envs.alice_bob, lit_rl.envs.arm, lit_rl.envs.pettingzoo]
 
 
 @pytest.mark.parametrize("module", LAZY, ids=lambda module: module.__name__)

@@ -18,6 +18,7 @@ from gymnasium.envs.registration import EnvSpec as Registration
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
+import lit_rl.envs.arm  # noqa: F401  # registers PlanarArm-v0
 from lit_rl.envs.check import check_env
 from lit_rl.envs.gymnasium.vector import GymnasiumVectorEnv, close_envs
 from lit_rl.envs.workers.vector import WorkerVectorEnv
@@ -57,7 +58,8 @@ def make_vector_env(
             ``num_envs`` makes the whole ``VectorEnv``; any other makes one ``gymnasium.Env`` or PettingZoo
             ``ParallelEnv`` (for ``ParallelVectorEnv``), called N times.
         num_envs: Number N of environments.
-        vectorization: ``native`` is the batched class an id may be registered with, ``sync`` N copies in this
+        vectorization: ``native`` is the batched class an id may be registered with (or what that class names
+            as its attribute ``native``, a ``VectorEnv``), ``sync`` N copies in this
             process, ``envpool`` the pool of that name. ``async``, for slow environments, gives each Gymnasium
             environment a process, and divides those of several agents, and the batch of a callable that takes
             ``num_envs``, over ``num_workers`` processes (``WorkerVectorEnv``). ``auto`` takes native
@@ -98,6 +100,8 @@ def make_vector_env(
         return WorkerVectorEnv(make, num_envs, num_workers) if vectorization == "async" else make(num_envs)
     try:
         how = vectorization if vectorization != "auto" else _choose(env, kwargs, is_plain)
+        if how == "native" and isinstance(env, str) and is_plain and (batch := _native_of(env)):
+            return _make_own_batch(batch, num_envs, {**_registration(env).kwargs, **kwargs}, record)
         if how in ("native", "envpool"):
             if not isinstance(env, str) or not is_plain:
                 raise ValueError(
@@ -240,10 +244,20 @@ def _choose(env: Source, kwargs: dict[str, Any], is_plain: bool) -> str:
     if entry is None or (isinstance(entry, str) and entry.startswith(_JAX_ONLY)):
         return "sync"
     try:
-        batch = load_env_creator(entry) if isinstance(entry, str) else entry
+        batch = _load(entry)
     except ImportError:
         return "sync"
     return "native" if _accepts(batch, kwargs) else "sync"
+
+
+def _load(entry: str | Callable[..., Any]) -> Callable[..., Any]:
+    return load_env_creator(entry) if isinstance(entry, str) else entry
+
+
+def _native_of(env_id: str) -> Callable[..., Any] | None:
+    """Return the ``VectorEnv`` that the batched class of an id names as its ``native``, if it has one."""
+    entry = _registration(env_id).vector_entry_point
+    return None if entry is None else getattr(_load(entry), "native", None)
 
 
 def _make_native(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> gymnasium.vector.VectorEnv:
