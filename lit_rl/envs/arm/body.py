@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,10 +122,11 @@ class ArmSpace:
             check_count(count, "joints")
         for name in ("length_m", "gear", "radius_m"):
             bounds: Sequence[float] = getattr(self, name)
-            is_pair = len(bounds) == 2
-            if not is_pair or not all(np.isfinite(bounds)) or not 0 < bounds[0] <= bounds[1]:
+            is_pair = are_numbers(bounds, 2)
+            if not is_pair or not 0 < bounds[0] <= bounds[1]:
                 raise ValueError(
-                    f"{name} must be (low, high) with 0 < low <= high, got {tuple(bounds)}"
+                    f"{name} must be (low, high) with 0 < low <= high, got "
+                    + repr(tuple(bounds) if is_pair else bounds)
                     + ("; the bounds are reversed" if is_pair and bounds[0] > bounds[1] else "")
                 )
 
@@ -167,6 +169,14 @@ def check_count(count: Any, name: str) -> None:
         raise ValueError(f"{name} must be whole numbers from {MIN_JOINTS} to {MAX_JOINTS}, got {count!r}")
 
 
+def are_numbers(values: Any, length: int) -> bool:
+    """Tell whether ``values`` is a list, tuple or array of so many finite numbers."""
+    try:
+        return len(values) == length and all(math.isfinite(value) for value in values)
+    except TypeError:
+        return False
+
+
 def standard_bodies(joints: Sequence[int]) -> Bodies:
     """Build one arm with equal links and motors for each of the joint counts."""
     arms = [{"lengths": [LENGTH_M] * count, "gears": [GEAR_NM] * count} for count in joints]
@@ -179,8 +189,9 @@ def bodies_from(arms: Sequence[Mapping[str, Sequence[float]]]) -> Bodies:
     Raises:
         ValueError: A key is missing or unknown, or lists of one arm differ in length.
     """
-    if not arms:
-        raise ValueError("bodies must describe at least one arm, got none")
+    if isinstance(arms, str | Mapping) or not len(arms) or not all(isinstance(arm, Mapping) for arm in arms):
+        got = "none" if isinstance(arms, list | tuple) and not arms else f"{arms!r:.80}"
+        raise ValueError(f"bodies must be a list that describes at least one arm, got {got}")
     rows: dict[str, list[np.ndarray]] = {"lengths": [], "gears": [], "radii": []}
     counts = []
     for number, arm in enumerate(arms):
@@ -193,8 +204,11 @@ def bodies_from(arms: Sequence[Mapping[str, Sequence[float]]]) -> Bodies:
         counts.append(count)
         for name, of_arms in rows.items():
             values = arm.get(name, [RADIUS_M] * count)
-            if len(values) != count:
-                raise ValueError(f"arm {number} in bodies has {count} lengths, but {len(values)} {name}")
+            if not are_numbers(values, count):
+                raise ValueError(
+                    f"arm {number} in bodies has {count} lengths, so it must have {count} finite numbers as "
+                    f"{name}, got {values!r:.80}"
+                )
             of_arms.append(np.pad(np.asarray(values, np.float64), (0, MAX_JOINTS - count)))
     return Bodies(np.array(counts, np.int64), *(np.stack(of_arms) for of_arms in rows.values()))
 

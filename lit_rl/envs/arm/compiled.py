@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+_log = logging.getLogger("lit_rl")
+
 OPTIONS = {
-    "cache": True,
     "nogil": True,
     "error_model": "numpy",
     "fastmath": {"reassoc", "contract", "arcp", "nsz"},  # NaN stays NaN, so that it is found
 }
 """How functions that Python calls are compiled."""
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile ``function`` when it is first called, and keep the code for the next start of Python.
+
+    Where no folder for the code can be written to, every start compiles anew, and a warning says so.
+    """
+    try:
+        return njit(cache=True, **OPTIONS)(function)
+    except RuntimeError as error:
+        _log.warning(
+            "compiled code of the planar arm cannot be kept, so every start of Python compiles for some ten "
+            "seconds (%s); set NUMBA_CACHE_DIR to a folder that can be written to",
+            error,
+        )
+        return njit(**OPTIONS)(function)
 
 
 def digest_of_sources() -> str:

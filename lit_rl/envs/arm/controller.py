@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from lit_rl.envs.arm.body import GEAR_NM, LENGTH_M
-from lit_rl.envs.arm.compiled import OPTIONS, digest_of_sources
+from lit_rl.envs.arm.compiled import compiled, digest_of_sources
 from lit_rl.envs.arm.dynamics import COS, GEAR, LENGTH, SIN, SPEED
 from lit_rl.envs.arm.observations import GLOBAL_TOKEN, JOINT_MASK, JOINT_TOKENS
 from lit_rl.types import Decision, Nested
@@ -78,7 +77,7 @@ def jacobian_transpose(arms: PlanarArms, kp: float = KP, kd: float = KD) -> np.n
 def _make_write_torques(stamp: str) -> Any:
     """Make the controller of all arms, which names ``stamp``, the digest of its sources."""
 
-    @njit(**OPTIONS)
+    @compiled
     def _write_torques(action, body, num_joints, state, table, goal, kp, kd):
         _ = stamp
         levers = np.empty((2, 7))

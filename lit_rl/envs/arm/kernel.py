@@ -14,7 +14,7 @@ from typing import Any
 from numba import njit
 from numba.np.numpy_support import carray
 
-from lit_rl.envs.arm.compiled import OPTIONS, digest_of_sources, on_stack
+from lit_rl.envs.arm.compiled import compiled, digest_of_sources, on_stack
 from lit_rl.envs.arm.contacts import touched
 from lit_rl.envs.arm.dynamics import ACTION, ANGLE, COS, SIN, SPEED, place, swing, wrap
 from lit_rl.envs.arm.observations import write_observation
@@ -76,7 +76,7 @@ def begin(
 def _make_play(stamp: str) -> Any:
     """Make :func:`play`, which names ``stamp``, the digest of all files that are compiled into it."""
 
-    @njit(**OPTIONS)
+    @compiled
     def play(
         start, stop, num_physics, begins, action, state, body, step_count, key, count, goal_number, goal,
         scale, num_joints, coupling, table, reach, goals, obstacles, step_s, num_steps, success_m, noise,

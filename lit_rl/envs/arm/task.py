@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
 from lit_rl.checks import nearest
 from lit_rl.envs.arm.body import (
-    MAX_JOINTS,
     RADIUS_M,
     ArmSpace,
     Bodies,
+    are_numbers,
     bodies_from,
     check_count,
     standard_bodies,
@@ -137,14 +137,20 @@ class ArmTask:
                 raise ValueError(
                     f"goals must be reach, spiral, or a list of [x, y] in m, got {self.goals!r}.{hint}"
                 )
-        elif not len(self.goals) or not all(_are_numbers(goal, 2) for goal in self.goals):
-            raise ValueError(f"goals must hold at least one [x, y] in m, got {list(self.goals)!r:.80}")
+        elif (
+            not isinstance(self.goals, Sequence)
+            or not self.goals
+            or not all(are_numbers(goal, 2) for goal in self.goals)
+        ):
+            raise ValueError(f"goals must hold at least one [x, y] in m, got {self.goals!r:.80}")
         elif not self.goal_table.any():
             raise ValueError("goals must not all lie in the base at [0, 0]")
 
     def _check_obstacles(self) -> None:
+        if isinstance(self.obstacles, str) or not isinstance(self.obstacles, Sequence):
+            raise ValueError(f"obstacles must be a list of [x, y, radius] in m, got {self.obstacles!r:.80}")
         for obstacle in self.obstacles:
-            if not _are_numbers(obstacle, 3) or obstacle[2] <= 0:
+            if not are_numbers(obstacle, 3) or obstacle[2] <= 0:
                 raise ValueError(
                     f"each of obstacles must be [x, y, radius] in m with radius > 0, got {obstacle!r}"
                 )
@@ -155,7 +161,7 @@ class ArmTask:
     @property
     def counts(self) -> tuple[int, ...]:
         """Joint counts of the arms."""
-        return (self.joints,) if isinstance(self.joints, int) else tuple(self.joints)
+        return tuple(self.joints) if isinstance(self.joints, list | tuple) else (cast("int", self.joints),)
 
     @property
     def space(self) -> ArmSpace:
@@ -212,13 +218,3 @@ def make_task(settings: Mapping[str, Any]) -> ArmTask:
         if name not in known:
             raise ValueError(f"PlanarArm has no setting {name!r}.{nearest(name, known)}")
     return ArmTask(**settings)
-
-
-def _are_numbers(values: Any, length: int) -> bool:
-    try:
-        return len(values) == length and all(math.isfinite(value) for value in values)
-    except TypeError:
-        return False
-
-
-__all__ = ["INNER", "MAX_JOINTS", "OUTER", "ArmTask", "make_task", "spiral"]

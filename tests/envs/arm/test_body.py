@@ -82,7 +82,10 @@ def test_spaces_that_make_no_arm_are_refused_in_one_line(arguments, message):
         ([], "at least one arm"),
         ([{"lengths": [0.1] * 3}], "each of bodies must have lengths, gears"),
         ([{"lengths": [0.1] * 2, "gears": [1] * 2}], "from 3 to 6, got 2"),
-        ([{"lengths": [0.1] * 3, "gears": [1] * 4}], "arm 0 in bodies has 3 lengths, but 4 gears"),
+        (
+            [{"lengths": [0.1] * 3, "gears": [1] * 4}],
+            "arm 0 in bodies has 3 lengths, so it must have 3 finite numbers as gears",
+        ),
         (
             [{"lengths": [0.1, 0.1, -1], "gears": [1] * 3}],
             "length_m must be finite and above 0",

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numba import njit
+from numba.core import caching
 
 from lit_rl.envs.arm import compiled, kernel
 from lit_rl.envs.arm.controller import _write_torques
@@ -29,6 +30,15 @@ def test_sine_and_cosine_are_as_good_as_those_of_the_library(dtype: type, tolera
     wide = angles.astype(np.float64)
     np.testing.assert_allclose(got, [np.sin(wide), np.cos(wide)], rtol=0, atol=tolerance)
     assert np.isnan(table_of(np.array([np.nan, np.inf], dtype))).all()
+
+
+def test_without_a_folder_for_compiled_code_it_is_compiled_at_every_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    double = compiled.compiled(lambda x: 2 * x)
+    assert double(4) == 8
+    assert "set NUMBA_CACHE_DIR to a folder that can be written to" in caplog.text
 
 
 def test_the_cache_of_compiled_code_notices_every_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
