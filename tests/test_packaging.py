@@ -102,6 +102,11 @@ def test_importing_the_package_loads_neither_torch_nor_lightning():
     assert python(code, ROOT).stdout == "set()\n"
 
 
+def test_numba_is_loaded_by_those_alone_who_use_it():
+    code = "import sys, lit_rl.data.rollout, lit_rl.envs.arm; print({'numba', 'llvmlite'} & {*sys.modules})"
+    assert python(code, ROOT).stdout == "set()\n"
+
+
 @pytest.mark.parametrize("name", ["callbacks", "configs"])
 def test_folders_on_top_refuse_to_be_imported_by_their_short_name(name: str):
     result = python(f"import {name}", ROOT)

@@ -33,6 +33,14 @@ def test_goals_within_reach_fill_the_ring():
     assert np.abs(arms.goal.mean(0)).max() < 0.02
 
 
+def test_goals_lie_beside_obstacles():
+    obstacles = np.array([[0.15, 0.1, 0.08], [-0.2, 0.0, 0.06], [0.0, -0.2, 0.1]])
+    arms = PlanarArms(2000, obstacles=obstacles.tolist())
+    arms.reset(0)
+    gap = np.hypot(*(arms.goal[:, None] - obstacles[:, :2]).transpose(2, 0, 1)) - obstacles[:, 2]
+    assert 0.02 < gap.min() < 0.03
+
+
 def test_fixed_goals_follow_each_other_from_the_seed_on():
     arms = PlanarArms(3, goals="spiral", num_steps=4)
     arms.reset(31)
