@@ -16,6 +16,7 @@ import pytest
 import lit_rl
 import lit_rl.callbacks
 import lit_rl.envs.alice_bob
+import lit_rl.envs.arm
 import lit_rl.envs.pettingzoo
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +84,7 @@ def test_folders_on_top_are_linked_into_the_package_by_relative_symlinks(name: s
     assert link.readlink() == Path("..") / name
 
 
-LAZY = [lit_rl, lit_rl.callbacks, lit_rl.envs.alice_bob, lit_rl.envs.pettingzoo]
+LAZY = [lit_rl, lit_rl.callbacks, lit_rl.envs.alice_bob, lit_rl.envs.arm, lit_rl.envs.pettingzoo]
 
 
 @pytest.mark.parametrize("module", LAZY, ids=lambda module: module.__name__)
@@ -98,6 +99,11 @@ def test_lazy_names_all_load(module):
 
 def test_importing_the_package_loads_neither_torch_nor_lightning():
     code = "import sys, lit_rl.callbacks, lit_rl.configs; print({'torch', 'lightning'} & {*sys.modules})"
+    assert python(code, ROOT).stdout == "set()\n"
+
+
+def test_numba_is_loaded_by_those_alone_who_use_it():
+    code = "import sys, lit_rl.data.rollout, lit_rl.envs.arm; print({'numba', 'llvmlite'} & {*sys.modules})"
     assert python(code, ROOT).stdout == "set()\n"
 
 

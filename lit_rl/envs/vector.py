@@ -18,6 +18,7 @@ from gymnasium.envs.registration import EnvSpec as Registration
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+import lit_rl.envs.arm  # noqa: F401  # registers PlanarArm-v0
 from lit_rl.envs.check import check_env
 from lit_rl.envs.gymnasium.vector import GymnasiumVectorEnv
 from lit_rl.envs.workers.vector import WorkerVectorEnv
@@ -58,11 +59,11 @@ def make_vector_env(
             ``num_envs`` makes the whole ``VectorEnv``; any other makes one ``gymnasium.Env`` or PettingZoo
             ``ParallelEnv`` (for ``ParallelVectorEnv``), called N times.
         num_envs: Number N of environments.
-        vectorization: ``native`` is the batched class an id may be registered with, ``sync`` N copies in this
-            process, ``envpool`` the pool of that name. ``async``, for slow environments, divides the copies,
-            or the batch of a callable that takes ``num_envs``, over ``num_workers`` processes
-            (``WorkerVectorEnv``). ``auto`` takes native where it exists, needs no JAX and knows the arguments
-            given, else sync.
+        vectorization: ``native`` is the batched class an id may be registered with (or what that class names
+            as its attribute ``native``, a ``VectorEnv``), ``sync`` N copies in this process, ``envpool`` the
+            pool of that name. ``async``, for slow environments, divides the copies, or the batch of a callable
+            that takes ``num_envs``, over ``num_workers`` processes (``WorkerVectorEnv``). ``auto`` takes
+            native where it exists, needs no JAX and knows the arguments given, else sync.
         env_kwargs: Arguments of the environment.
         wrappers: Wrappers of each single environment, the first one innermost.
         record: Keys of ``info`` to return in ``Step.metrics``.
@@ -111,6 +112,8 @@ def make_vector_env(
         return placed(partial(_make_own_batch, env, kwargs=kwargs, record=record))
     try:
         how = vectorization if vectorization != "auto" else _choose(env, kwargs, is_plain)
+        if how == "native" and isinstance(env, str) and is_plain and (batch := _native_of(env)):
+            return _make_own_batch(batch, num_envs, {**_registration(env).kwargs, **kwargs}, record)
         if how in ("native", "envpool"):
             if not isinstance(env, str) or not is_plain:
                 raise ValueError(
@@ -264,10 +267,20 @@ def _choose(env: Source, kwargs: dict[str, Any], is_plain: bool) -> str:
     if entry is None or (isinstance(entry, str) and entry.startswith(_JAX_ONLY)):
         return "sync"
     try:
-        batch = load_env_creator(entry) if isinstance(entry, str) else entry
+        batch = _load(entry)
     except ImportError:
         return "sync"
     return "native" if _accepts(batch, kwargs) else "sync"
+
+
+def _load(entry: str | Callable[..., Any]) -> Callable[..., Any]:
+    return load_env_creator(entry) if isinstance(entry, str) else entry
+
+
+def _native_of(env_id: str) -> Callable[..., Any] | None:
+    """Return the ``VectorEnv`` that the batched class of an id names as its ``native``, if it has one."""
+    entry = _registration(env_id).vector_entry_point
+    return None if entry is None else getattr(_load(entry), "native", None)
 
 
 def _make_native(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> gymnasium.vector.VectorEnv:

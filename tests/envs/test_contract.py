@@ -15,6 +15,7 @@ from pettingzoo import ParallelEnv
 import lit_rl.envs
 from lit_rl import check_vector_env
 from lit_rl.envs.alice_bob import AliceAndBob, AliceAndBobParallel
+from lit_rl.envs.arm import PlanarArm, PlanarArms, PlanarArmVector
 from lit_rl.envs.gymnasium.vector import GymnasiumVectorEnv
 from lit_rl.envs.pettingzoo import ParallelVectorEnv
 from lit_rl.envs.uav.network import UAVNetwork
@@ -27,6 +28,7 @@ from tests.toys import Episodes57, Mixed
 from tests.worker_toys import Clocks, Saves
 
 UAV = {"num_steps": 20, "num_uavs": 3, "num_users": 8}
+ARM = {"joints": [3, 4, 5, 6], "num_bodies": 20, "num_steps": 30}
 
 CASES: dict[str, tuple[type, Callable[[int], VectorEnv], dict[str, Any]]] = {
     "alice and bob": (AliceAndBob, partial(AliceAndBob, record=["key0", "is_success"]), {}),
@@ -35,6 +37,20 @@ CASES: dict[str, tuple[type, Callable[[int], VectorEnv], dict[str, Any]]] = {
     "uav, discrete": (UAVNetwork, partial(UAVNetwork, actions="discrete", **UAV), {"num_steps": 50}),
     "uav, empty batteries": (UAVNetwork, partial(UAVNetwork, battery_j=1500.0, **UAV), {"num_steps": 50}),
     "uav, torch": (UAVNetwork, partial(UAVNetwork, backend="torch", **UAV), {"num_steps": 30}),
+    "arm": (PlanarArms, partial(PlanarArms, num_steps=60, record=["is_success", "reward_distance"]), {}),
+    "arm, tokens": (
+        PlanarArms,
+        partial(PlanarArms, layout="tokens", obstacles=[[0.2, 0.2, 0.05]], threads=2, **ARM),
+        {},
+    ),
+    "arm, fixed goals": (PlanarArms, partial(PlanarArms, goals="spiral", layout="seed", **ARM), {}),
+    "arm, mujoco": (
+        PlanarArms,
+        partial(PlanarArms, backend="mujoco", obstacles=[[0.2, 0.1, 0.05]], control="speed", **ARM),
+        {},
+    ),
+    "arm, copies": (PlanarArm, partial(make_vector_env, PlanarArm, env_kwargs=ARM), {}),
+    "arm, by Gymnasium": (PlanarArmVector, partial(make_vector_env, PlanarArmVector, env_kwargs=ARM), {}),
     "alice and bob, copies": (AliceAndBobParallel, partial(ParallelVectorEnv, AliceAndBobParallel), {}),
     "uav, copies": (
         UAVParallelEnv,
