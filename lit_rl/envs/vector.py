@@ -61,9 +61,9 @@ def make_vector_env(
         num_envs: Number N of environments.
         vectorization: ``native`` is the batched class an id may be registered with (or what that class names
             as its attribute ``native``, a ``VectorEnv``), ``sync`` N copies in this process, ``envpool`` the
-            pool of that name. ``async``, for slow environments, divides the copies, or the batch of a callable
-            that takes ``num_envs``, over ``num_workers`` processes (``WorkerVectorEnv``). ``auto`` takes
-            native where it exists, needs no JAX and knows the arguments given, else sync.
+            pool of that name. ``async``, for slow environments, divides the copies, or the batch of a
+            callable that takes ``num_envs``, over ``num_workers`` processes (``WorkerVectorEnv``). ``auto``
+            takes native where it exists, needs no JAX and knows the arguments given, else sync.
         env_kwargs: Arguments of the environment.
         wrappers: Wrappers of each single environment, the first one innermost.
         record: Keys of ``info`` to return in ``Step.metrics``.
