@@ -15,9 +15,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lit_rl.collect.inline import InlineCollector
+from lit_rl.collect.random_state import get_rng_state, set_rng_state
 from lit_rl.data.arguments import EnvironmentArguments
 from lit_rl.data.playback import as_drawable
-from lit_rl.data.random_state import get_rng_state, set_rng_state
 from lit_rl.envs.class_path import factory
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.ranks import gather_over_ranks

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lit_rl.collect.inline import InlineCollector
+from lit_rl.collect.random_state import get_rng_state, set_rng_state
 from lit_rl.collect.uniform import UniformPolicy
-from lit_rl.data.random_state import get_rng_state, set_rng_state
 from lit_rl.envs.vector import Autoreset, make_vector_env
 from lit_rl.nested import leaves
 from lit_rl.types import Collector, Decision, Policy, Rollout

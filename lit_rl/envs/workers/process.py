@@ -19,6 +19,7 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
@@ -27,21 +28,26 @@ import numpy as np
 
 from lit_rl.envs.workers.shared_arrays import map_arrays
 from lit_rl.nested import map_nested
-from lit_rl.processes import is_orphaned, outlive_signals
+from lit_rl.processes import go_on_when_orphaned, is_orphaned, outlive_signals
 from lit_rl.types import EnvSpec, Nested, NestedArray, Step, VectorEnv
 
 _WATCH_S = 1.0
 _GRACE_S = 5.0
 
 
-def main() -> None:
-    """Answer the trainer until it closes the connection."""
-    descriptor, memory, trace, trainer = map(int, sys.argv[1:5])
+def serve(make_share: Callable[..., Share]) -> None:
+    """Answer the trainer until it closes the connection.
+
+    Args:
+        make_share: Makes what answers, given the file descriptors of the memory that is shared.
+    """
+    descriptor, trace, trainer, *memories = map(int, sys.argv[1:])
     outlive_signals()
+    go_on_when_orphaned()
     faulthandler.register(signal.SIGUSR2, trace, all_threads=False)  # the trainer asks where it hangs
     channel = socket.socket(fileno=os.dup(descriptor))
     threading.Thread(target=_watch, args=(trainer, channel), daemon=True).start()
-    connection, share = Connection(descriptor), _Share(memory)
+    connection, share = Connection(descriptor), make_share(*memories)
     try:
         while True:
             connection.send_bytes(_answer(share, connection.recv_bytes()))
@@ -62,7 +68,7 @@ def _watch(trainer: int, channel: socket.socket) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _answer(share: _Share, question: bytes) -> bytes:
+def _answer(share: Share, question: bytes) -> bytes:
     """Call the method of ``share`` that ``question`` names.
 
     Returns:
@@ -75,7 +81,7 @@ def _answer(share: _Share, question: bytes) -> bytes:
         return pickle.dumps((False, (type(error).__name__, str(error), traceback.format_exc())))
 
 
-class _Share:
+class Share:
     """The environments of one worker. The public methods are what the trainer asks for."""
 
     def __init__(self, memory: int) -> None:
@@ -148,4 +154,4 @@ class _Share:
 
 
 if __name__ == "__main__":
-    main()
+    serve(Share)

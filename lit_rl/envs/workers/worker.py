@@ -10,6 +10,7 @@ import signal
 import socket
 import struct
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
 from typing import Any, NoReturn
@@ -24,6 +25,7 @@ _KEPT: dict[str, type[Exception]] = {
 }
 _FOREVER_S = 1e9
 _TRACE_S = 1.0
+_PATIENCE_S = 5.0
 _FRAME = re.compile(r'File "(.+)", line (\d+) in (\S+)')
 
 
@@ -31,24 +33,26 @@ class Worker:
     """A worker process.
 
     Args:
-        memory: File descriptor of the memory that it shares with the trainer.
+        memories: File descriptors of the memory that it shares with the trainer.
         rows: Which environments it steps.
+        module: Module that the process runs; it calls ``serve`` of ``process.py``.
 
     Raises:
         OSError: The process could not be started.
     """
 
-    def __init__(self, memory: int, rows: slice) -> None:
+    def __init__(
+        self, memories: Sequence[int], rows: slice, module: str = "lit_rl.envs.workers.process"
+    ) -> None:
         self.rows = rows
         self.name = ""
         self._asked, self._patience_s = "", math.inf
         self.connection, theirs = Pipe()
         self._trace = open_memory()
-        descriptors = theirs.fileno(), memory, self._trace
-        module = "lit_rl.envs.workers.process"
+        own = theirs.fileno(), self._trace
         try:
             self.process = ModuleProcess(
-                module, *descriptors, os.getpid(), is_background=False, pass_fds=descriptors
+                module, *own, os.getpid(), *memories, is_background=False, pass_fds=(*own, *memories)
             )
         except BaseException:
             self.connection.close()
@@ -86,7 +90,7 @@ class Worker:
         try:  # Connection.send would hand tensors over as open files
             self.connection.send_bytes(pickle.dumps((what, *arguments)))
         except BlockingIOError:
-            self._report_hang()
+            self.report_hang()
         except ConnectionError:
             self._report_end()
 
@@ -100,7 +104,7 @@ class Worker:
         try:
             is_fine, answer = self.connection.recv()
         except BlockingIOError:
-            self._report_hang()
+            self.report_hang()
         except (EOFError, OSError):
             self._report_end()
         return answer if is_fine else self._raise(*answer)
@@ -121,7 +125,12 @@ class Worker:
         hint = hint if code == -signal.SIGKILL else "what it printed is above"
         raise RuntimeError(f"the worker process of {self.where} {how}; {hint}") from None
 
-    def _report_hang(self) -> NoReturn:
+    def report_hang(self) -> NoReturn:
+        """Kill the process, and say what it was doing.
+
+        Raises:
+            RuntimeError: Always.
+        """
         trace = self._read_trace()
         self.process.kill()
         frame = _FRAME.search(trace)
@@ -146,6 +155,25 @@ class Worker:
         text = text.removeprefix(f"{self.name}: ")
         message = text if kind in _KEPT and text else f"{kind}: {text}" if text else kind
         raise _KEPT.get(kind, RuntimeError)(f"{self.where}: {message}") from WorkerTraceback(f"\n{trace}")
+
+
+def end_workers(workers: Iterable[Worker], memories: Sequence[int], owner: int) -> None:
+    """Let workers close their environments, kill those that take too long, and give the memory back.
+
+    Args:
+        workers: Those that run.
+        memories: File descriptors of the memory that they share.
+        owner: Process that started them; in any other, a forked copy, nothing happens.
+    """
+    if os.getpid() != owner:
+        return
+    workers, deadline = list(workers), time.monotonic() + _PATIENCE_S
+    for worker in workers:
+        worker.connection.close()
+    for worker in workers:
+        worker.end(max(0.0, deadline - time.monotonic()))
+    for memory in memories:
+        os.close(memory)
 
 
 class WorkerTraceback(Exception):  # noqa: N818  # the cause of an exception: where it was raised in a worker
