@@ -73,9 +73,11 @@ class Storage:
         self._write_obs(0, obs)
 
     def obs_at(self, t: int) -> Nested:
+        """Return what the policy sees at step ``t``."""
         return self._obs_views[t] if self._single else map_nested(lambda leaf: leaf[t], self._obs_tensors)
 
     def reset_at(self, t: int, device: torch.device) -> Tensor:
+        """Return where an episode starts at step ``t``, on ``device``."""
         view = self._reset_views[t]
         return view if device.type == "cpu" else view.to(device, non_blocking=True)
 
@@ -86,6 +88,7 @@ class Storage:
             map_nested(lambda storage, leaf: storage.__setitem__(t, leaf), self.obs, obs)
 
     def write(self, t: int, action: np.ndarray, extras: dict[str, Tensor], step: Step) -> None:
+        """Write what was decided at step ``t``, and what came of it."""
         if t == 0:
             self._allocate(action, extras, step)
         self.action[t] = action
@@ -123,6 +126,7 @@ class Storage:
         return self.valid
 
     def rollout(self, carry: Nested, policy_version: int) -> Rollout:
+        """Return all that was written; the collector adds episodes and seconds."""
         tensor = torch.from_numpy
         if self.final_obs:
             final_obs = map_nested(lambda *parts: tensor(np.concatenate(parts)), *self.final_obs)

@@ -91,6 +91,7 @@ class Share:
 
     @property
     def env(self) -> Any:
+        """The environments, after :meth:`make`."""
         return self._env
 
     def make(self, pickled: bytes, num_envs: int, is_first: bool) -> EnvSpec:
@@ -107,11 +108,13 @@ class Share:
         return env.spec
 
     def reset(self, seed: int) -> NestedArray:
+        """Seed environments and global generators, and start new episodes."""
         random.seed(seed)  # environments of third parties draw from the global generators
         np.random.seed(seed % 2**32)  # noqa: NPY002
         return self.env.reset(seed)
 
     def step(self, action: np.ndarray) -> Step:
+        """Step all environments."""
         return self.env.step(action)
 
     def map(self, places: Nested, size: int, start: int, stop: int) -> None:
@@ -135,20 +138,25 @@ class Share:
         return step.valid is not None
 
     def unknown_class(self) -> str | None:
+        """Return the name of the first class whose state cannot be saved, where that is known."""
         return getattr(self.env, "unknown_class", None)
 
     def get_state(self) -> dict[str, Any] | None:
+        """Return the state of the environments."""
         return self.env.get_state()
 
     def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from a state of the environments."""
         self.env.set_state(state)
 
     def frame(self) -> np.ndarray:
+        """Return a picture of the first environment."""
         if not hasattr(self.env, "frame"):
             raise ValueError("a video needs an environment that renders frames; it has no frame()")
         return self.env.frame()
 
     def close(self) -> None:
+        """Close the environments."""
         if self._env is not None:
             self._env.close()
 
