@@ -1,6 +1,6 @@
 """What a policy must know of an environment, and the keys of what environments and policies report.
 
-Axes: N environments, A agents, S state features.
+Axes: N environments, A agents, S state features, J tokens, W token features.
 """
 
 from __future__ import annotations
@@ -13,6 +13,13 @@ import numpy as np
 
 ACTION_MASK = "action_mask"
 """Key of a Dict observation that says which discrete actions are allowed (PettingZoo's convention)."""
+
+TOKENS, JOINT_MASK, LINKS = "joint_tokens", "joint_mask", "joint_links"
+"""Keys of a Dict observation of a thing with parts, such as a robot with joints: features of each part
+``(J, W)``; which parts exist ``(J,)``, 1 or 0, where arrays are padded to J parts; and which part is whose
+parent ``(J, J)``, 1 at ``[parent, child]``. Without ``joint_links`` each part is the parent of the next one.
+A box action of J entries moves the parts that exist; the other entries count in no probability. What stands
+at further keys is about the whole."""
 
 OBSERVATION, STATE, ALIVE = "observation", "state", "alive"
 """Keys of an observation of several agents that is a dict: what each agent sees ``(N, A, ...)``, the global
@@ -91,6 +98,23 @@ class EnvSpec:
     def has_action_mask(self) -> bool:
         """Whether observations carry the key ``action_mask``."""
         return isinstance(self.observation, dict) and ACTION_MASK in self.observation
+
+    @property
+    def has_joints(self) -> bool:
+        """Whether observations say, at the key ``joint_mask``, which entries of a box action exist.
+
+        Raises:
+            ValueError: The mask has not one entry for each entry of the action.
+        """
+        seen = self.observation
+        if self.action.kind != "box" or not isinstance(seen, dict) or JOINT_MASK not in seen:
+            return False
+        if seen[JOINT_MASK].shape != [self.action.size]:
+            raise ValueError(
+                f"{self.name}: observation[{JOINT_MASK!r}] must have one entry per entry of the action, here "
+                f"shape [{self.action.size}]; its shape is {seen[JOINT_MASK].shape}"
+            )
+        return True
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain nested dict, which ``torch.load(weights_only=True)`` accepts."""

@@ -16,7 +16,7 @@ from lit_rl.algos.multi_agent import Views
 from lit_rl.distributions import DiagNormal, distribution_for, mask_logits, precise
 from lit_rl.nested import cast_floats, map_nested
 from lit_rl.nets import Activation, EncoderFactory, Flatten, GRUCore, NumpyMLP, mlp
-from lit_rl.types import ACTION_MASK, Nested, Rollout
+from lit_rl.types import ACTION_MASK, JOINT_MASK, Nested, Rollout
 
 ACTOR_CONTEXT, CRITIC_CONTEXT = "actor_context", "critic_context"
 
@@ -53,7 +53,7 @@ class ActorCritic(nn.Module):
         self.is_central = views.critic is not None
         self.value_agents = views.num_agents if views.shared_value else 0
         self.distribution = distribution_for(spec.action)
-        self.has_mask = spec.has_action_mask
+        self.has_mask, self.has_joints = spec.has_action_mask, spec.has_joints
         self.action_axes = len(spec.action.shape)
         self.action_shape = spec.action.shape
         self.actor_encoder = make(spec)
@@ -67,9 +67,12 @@ class ActorCritic(nn.Module):
         self.critic_core = GRUCore(critic_features, gru) if gru else None
         outputs = self.distribution.num_outputs
         actor_context, critic_context = context
-        self.actor = mlp([(gru or features) + actor_context, *hidden, outputs], activation, out_gain=0.01)
-        self.critic = mlp([(gru or critic_features) + critic_context, *hidden, 1], activation, out_gain=1.0)
-        self.log_std = nn.Parameter(torch.zeros(spec.action.size)) if spec.action.kind == "box" else None
+        of_joints = getattr(self.actor_encoder, "of_joints", mlp) if self.has_joints else mlp
+        of_whole = getattr(self.critic_encoder, "of_whole", mlp)
+        self.actor = of_joints([(gru or features) + actor_context, *hidden, outputs], activation, 0.01)
+        self.critic = of_whole([(gru or critic_features) + critic_context, *hidden, 1], activation, 1.0)
+        deviations = 1 if self.has_joints else spec.action.size  # joints share theirs, however many they are
+        self.log_std = nn.Parameter(torch.zeros(deviations)) if spec.action.kind == "box" else None
         plain = isinstance(self.actor_encoder, Flatten) and self.actor_encoder.is_identity and gru is None
         plain = plain and not actor_context
         self._numpy_actor = NumpyMLP(self.actor) if plain and NumpyMLP.supports(self.actor) else None
@@ -126,7 +129,8 @@ class ActorCritic(nn.Module):
         """Return the parameters of the distribution; disallowed actions have probability 0."""
         outputs = precise(outputs)
         if isinstance(self.distribution, DiagNormal):
-            return (outputs, cast("Tensor", self.log_std))
+            normal = (outputs, cast("Tensor", self.log_std))
+            return (*normal, obs[JOINT_MASK]) if self.has_joints else normal
         return (mask_logits(outputs, obs[ACTION_MASK]) if self.has_mask else outputs,)
 
     def _cores(self) -> tuple[GRUCore, GRUCore]:
