@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch.testing import assert_close
 from lit_rl import HMASD, PPO, SAC, TD3, Predictor, ReplayDataModule, RolloutDataModule
 from lit_rl.algos.action_box import ActionBox
 from lit_rl.algos.critics import Critics
+from lit_rl.algos.export import export_policy
 from lit_rl.algos.multi_agent import Views
 from lit_rl.algos.ppo.actor_critic import ActorCritic
 from lit_rl.algos.sac.tanh_normal import TanhNormal
@@ -24,7 +26,7 @@ from lit_rl.normalize import ObservationNorm
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec
 from tests.cases import TOKEN_ENCODERS
 from tests.token_toys import Joints, joint_spec, robots
-from tests.toys import fit
+from tests.toys import fit, make_trainer
 
 MASK = torch.tensor([[1, 1, 0, 1], [1, 0, 0, 0]])
 
@@ -153,7 +155,7 @@ def rollouts(batches: int = 2) -> RolloutDataModule:
 
 def replays(batches: int = 2) -> ReplayDataModule:
     return ReplayDataModule(
-        Joints, 4, steps_per_batch=8, batch_size=16, warmup_steps=40, capacity=300, batches_per_epoch=batches,
+        Joints, 4, steps_per_batch=2, batch_size=16, warmup_steps=40, capacity=300, batches_per_epoch=batches,
         eval_episodes=4, seed=1, check=False,
     )  # fmt: skip
 
@@ -268,6 +270,28 @@ def test_random_actions_leave_absent_joints_in_the_middle():
     box = ActionBox(off_centre, "SAC")
     assert_close(box.from_env(action[None])[0][obs["joint_mask"] == 0], torch.zeros(50))
     assert ActionBox(EnvSpec("e", LeafSpec([3]), off_centre.action), "SAC").exists(obs) is None
+
+
+@pytest.mark.parametrize(
+    ("learner", "name"), [("ppo", None), ("ppo", "gnn"), ("sac", "embodiment"), ("predictor", "attention")]
+)
+def test_an_exported_policy_moves_robots_of_all_sizes(tmp_path: Path, learner: str, name: str | None):
+    encoder = None if name is None else TOKEN_ENCODERS[name]
+    module, data = {
+        "ppo": lambda: (PPO(hidden=(8,), batch_size=64, update_epochs=1, encoder=encoder), rollouts(1)),
+        "sac": lambda: (SAC(hidden=(8,), encoder=encoder), replays(1)),
+        "predictor": lambda: (Predictor(encoder, hidden=(8,), batch_size=64, update_epochs=1), rollouts(1)),
+    }[learner]()
+    trainer = make_trainer()
+    trainer.fit(module, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    out = export_policy(tmp_path / "last.ckpt", tmp_path / "policy.pt2", encoder=encoder)
+    policy = torch.export.load(out).module()
+    obs = robots(7, 4, (2, 3, 4))
+    with torch.no_grad():
+        expected = module.act(obs, {}, torch.zeros(7, dtype=torch.bool), greedy=True).action
+    assert_close(policy(obs), expected, rtol=1e-5, atol=1e-6)
+    assert ((expected != 0) == (obs["joint_mask"] != 0)).all()
 
 
 # An encoder alone

@@ -16,7 +16,7 @@ from lit_rl import metrics
 from lit_rl.algos.module import MatmulPrecision, RLModule
 from lit_rl.algos.multi_agent import Views
 from lit_rl.algos.predictor.network import Prediction, PredictionNetwork
-from lit_rl.checks import Count, NonNegative, Positive, check_arguments
+from lit_rl.checks import Count, NonNegative, Positive, Share, check_arguments
 from lit_rl.collect.uniform import UniformPolicy
 from lit_rl.distributions import precise
 from lit_rl.flat import Parameters, call_with
@@ -77,7 +77,7 @@ class Predictor(RLModule):
         reward_coef: NonNegative = 1.0,
         max_grad_norm: Positive | None = 1.0,
         compile: bool = False,
-        gamma: float = 0.99,
+        gamma: Share = 0.99,
         spec: EnvSpec | None = None,
         threads: int | Literal["auto"] = "auto",
         matmul_precision: MatmulPrecision = "auto",
@@ -127,13 +127,11 @@ class Predictor(RLModule):
         seen = cast_floats(self.views(obs), next(self.network.parameters()).dtype)
         features = self.network.encoder(seen)
         lead, spec = features.shape[:-1], self.views.actor.action
-        candidates = _candidates(spec.kind, spec.shape, spec.categories, spec.low, spec.high)
-        rewards = []
-        for candidate in candidates.to(self.device):
-            action = candidate.expand(*lead, *candidate.shape)
-            rewards.append(self.network.predict(features, seen, action).reward)
-        best = torch.stack(rewards).argmax(0)
-        action = candidates.to(self.device)[best]
+        candidates = _candidates(spec.kind, spec.shape, spec.categories, spec.low, spec.high).to(self.device)
+        number, shape = len(candidates), candidates.shape[1:]
+        each = candidates.view(number, *[1] * len(lead), *shape).expand(number, *lead, *shape)
+        promised = self.network.predict(features.expand(number, *features.shape), seen, each).reward
+        action = candidates[promised.argmax(0)]
         return action * (seen[JOINT_MASK] != 0) if self.views.actor.has_joints else action
 
     # Learning
