@@ -26,7 +26,7 @@ from lit_rl.normalize import ObservationNorm
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec
 from tests.cases import TOKEN_ENCODERS
 from tests.token_toys import Joints, joint_spec, robots
-from tests.toys import fit, make_trainer
+from tests.toys import WatchedPPO, fit, make_trainer
 
 MASK = torch.tensor([[1, 1, 0, 1], [1, 0, 0, 0]])
 
@@ -187,11 +187,16 @@ def test_every_encoder_is_trained_inside_every_learner(name: str, learner: str):
 
 
 @pytest.mark.parametrize("name", TOKEN_ENCODERS)
-def test_the_ratio_is_one_before_the_first_update(name: str):
-    module = PPO(hidden=(8,), batch_size=128, update_epochs=1, encoder=TOKEN_ENCODERS[name])
-    (row, *_) = (row for _, row in fit(module, rollouts(1)).rows if "policy/kl" in row)
-    assert row["policy/kl"] == pytest.approx(0.0, abs=1e-9)
-    assert row["policy/clip_fraction"] == 0.0
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true"])
+def test_the_ratio_is_exactly_one_before_the_first_update(name: str, precision: Any):
+    """Forward passes with gradients compute what those without do, in every precision."""
+    module = WatchedPPO(hidden=(8,), batch_size=64, update_epochs=2, encoder=TOKEN_ENCODERS[name])
+    data = RolloutDataModule(Joints, 4, 16, 2, eval_episodes=1, seed=1, check=False)
+    fit(module, data, precision=precision)
+    assert torch.stack(module.log_ratios[::2]).abs().max() == 0
+    assert torch.stack(module.log_ratios[1::2]).abs().max() > 0
+    dtype = torch.float64 if precision == "64-true" else torch.float32
+    assert {p.dtype for p in module.parameters()} == {dtype}
 
 
 @pytest.mark.parametrize("name", TOKEN_ENCODERS)

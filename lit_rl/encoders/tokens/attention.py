@@ -81,7 +81,10 @@ class AttentionBlock(nn.Module):
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part in self.query_key_value(self.norm_attention(x_BJH)).chunk(3, -1)
         )
-        found = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+        # not torch's scaled_dot_product_attention: with gradients it takes another route than without, and
+        # an action that is replayed would not have exactly the probability with which it was taken
+        score = query @ key.mT * (query.shape[-1] ** -0.5) + bias
+        found = score.softmax(-1).to(value.dtype) @ value
         x = x_BJH + self.out(found.transpose(1, 2).flatten(-2))
         return x + self.perceptron(self.norm_perceptron(x))
 

@@ -38,8 +38,8 @@ def hop_distance(near_BJJ: Tensor, limit: int) -> Tensor:
 
     A part that is reached by h links but no fewer misses the h sets of parts within 0, 1 ... h - 1 links.
     """
-    step = (near_BJJ | torch.eye(near_BJJ.shape[-1], dtype=torch.bool, device=near_BJJ.device)).float()
-    reached = torch.eye(near_BJJ.shape[-1], device=near_BJJ.device).expand_as(step)
+    itself = torch.eye(near_BJJ.shape[-1], dtype=torch.bool, device=near_BJJ.device)
+    step, reached = (near_BJJ | itself).float(), itself.expand_as(near_BJJ).float()
     distance = torch.zeros_like(near_BJJ, dtype=torch.int64)
     for _ in range(limit):
         distance = distance + (reached == 0)
