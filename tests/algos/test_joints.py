@@ -187,6 +187,31 @@ def test_every_encoder_is_trained_inside_every_learner(name: str, learner: str):
 
 
 @pytest.mark.parametrize("name", TOKEN_ENCODERS)
+def test_robots_of_all_sizes_learn_together(name: str):
+    """An episode returns about -6.3 at first, and -4.5 is beyond what chance and exploration give."""
+    torch.manual_seed(0)
+    module = PPO(
+        hidden=(16,), batch_size=320, update_epochs=6, learning_rate=5e-3, gamma=0.9,
+        encoder=TOKEN_ENCODERS[name], share_encoder=True,
+    )  # fmt: skip
+    data = RolloutDataModule(Joints, 64, 10, 8, eval_episodes=64, seed=1, check=False)
+    assert fit(module, data, limit_val_batches=1.0).column("eval/return_mean")[-1] > -4.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [SAC, TD3])
+@pytest.mark.parametrize("name", TOKEN_ENCODERS)
+def test_robots_of_all_sizes_learn_together_off_policy(name: str, make: Any):
+    torch.manual_seed(0)
+    module = make(hidden=(32,), learning_rate=1e-3, gamma=0.9, tau=0.02, encoder=TOKEN_ENCODERS[name])
+    data = ReplayDataModule(
+        Joints, 8, steps_per_batch=8, batch_size=64, warmup_steps=256, capacity=5000, batches_per_epoch=24,
+        eval_episodes=64, seed=5, check=False,
+    )  # fmt: skip
+    assert fit(module, data, limit_val_batches=1.0).column("eval/return_mean")[-1] > -4.0
+
+
+@pytest.mark.parametrize("name", TOKEN_ENCODERS)
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true"])
 def test_the_ratio_is_exactly_one_before_the_first_update(name: str, precision: Any):
     """Forward passes with gradients compute what those without do, in every precision."""
