@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lit_rl.algos.export import export_policy, load_policy
     from lit_rl.algos.hmasd.hmasd import HMASD
     from lit_rl.algos.ppo.ppo import PPO
+    from lit_rl.algos.predictor.predictor import Predictor
     from lit_rl.algos.sac.sac import SAC
     from lit_rl.algos.td3.td3 import TD3
     from lit_rl.collect.evaluate import evaluate
@@ -35,6 +36,7 @@ __all__ = [
     "Decision",
     "EnvSpec",
     "Policy",
+    "Predictor",
     "ReplayDataModule",
     "RolloutDataModule",
     "UniformPolicy",
@@ -55,6 +57,7 @@ _HOME = {
     "Decision": "types",
     "EnvSpec": "types",
     "Policy": "types",
+    "Predictor": "algos.predictor.predictor",
     "ReplayDataModule": "data.replay",
     "RolloutDataModule": "data.rollout",
     "UniformPolicy": "collect.uniform",

@@ -32,6 +32,11 @@ LOSS_VALUE = "loss/value"
 LOSS_CRITIC = "loss/critic"
 LOSS_TEMPERATURE = "loss/temperature"
 LOSS_TOTAL = "loss/total"
+LOSS_ATTENTION = "loss/attention"
+LOSS_GNN = "loss/gnn"
+LOSS_ENCODER = "loss/encoder"
+PREDICTION_OBSERVATION = "prediction/observation_error"
+PREDICTION_REWARD = "prediction/reward_error"
 ENTROPY = "policy/entropy"
 KL = "policy/kl"
 CLIP_FRACTION = "policy/clip_fraction"
@@ -166,6 +171,11 @@ METRICS: dict[str, Metric] = {
     LOSS_VALUE: Metric("Error of PPO's value as it is trained (squared or Huber), without value_coef; mean"),
     LOSS_CRITIC: Metric("Sum over critics of the squared error against the target; mean over minibatches"),
     LOSS_TEMPERATURE: Metric("-alpha * (mean log-probability + target entropy); mean over minibatches"),
+    LOSS_ATTENTION: Metric("Error of what an attention encoder, trained alone, lets one predict; mean"),
+    LOSS_GNN: Metric("Error of what a graph network, trained alone, lets one predict; mean"),
+    LOSS_ENCODER: Metric("Error of what another encoder, trained alone, lets one predict; mean"),
+    PREDICTION_OBSERVATION: Metric("Squared error of the observation's predicted change over variance; mean"),
+    PREDICTION_REWARD: Metric("Squared error of the predicted reward, over its variance; mean"),
     LOSS_TOTAL: Metric("What PPO back-propagates (Schulman 2017, eq. 9), mean; HMASD: sum over its networks"),
     ENTROPY: Metric("Entropy of the policy: PPO before the update, SAC the mean of -log-probability", "nat"),
     KL: Metric("Mean of (r - 1) - log r over the last epoch, r the probability ratio (Schulman 2020)", "nat"),
