@@ -134,6 +134,12 @@ class InlineCollector:
         self._running.set_state(state["running"])
         return True
 
+    def restart(self) -> None:
+        """Leave all running episodes: the next steps are those of new ones, with seeds not used so far."""
+        if self._obs is not None:
+            self._restarts += 1
+            self._obs = None
+
     def close(self) -> None:
         """Close the environments."""
         self.env.close()

@@ -9,17 +9,29 @@ import numpy as np
 from lit_rl.qd.grid import Grid
 
 if TYPE_CHECKING:
-    from lit_rl.envs.arm.body import Bodies
+    from lit_rl.envs.arm.body import ArmSpace, Bodies
 
 LOWEST = -0.7
 """Lowest fitness of ``fitness.arm_fitness``: no success, as far off as the task is long, strongest motors."""
-ARM_GRID = Grid(
-    names=("joints", "length_m", "torque_centroid"),
-    cells=(4, 20, 10),
-    ranges=((2.5, 6.5), (0.12, 0.84), (0.2, 0.8)),
-    offset=LOWEST,
-)
-"""800 cells; many are empty by nature, because three links cannot be 0.8 m long."""
+
+
+def arm_grid(space: ArmSpace, length_cells: int = 20, centroid_cells: int = 10) -> Grid:
+    """Return the cells of an archive of the arms of ``space``: one row of cells per joint count.
+
+    With the default space these are 800 cells; many are empty by nature, because three links cannot be
+    0.8 m long.
+    """
+    fewest, most = min(space.joints), max(space.joints)
+    return Grid(
+        names=("joints", "length_m", "torque_centroid"),
+        cells=(most - fewest + 1, length_cells, centroid_cells),
+        ranges=(
+            (fewest - 0.5, most + 0.5),
+            (fewest * space.length_m[0], most * space.length_m[1] + 1e-9),
+            (0.2, 0.8),
+        ),
+        offset=LOWEST,
+    )
 
 
 def arm_measures(bodies: Bodies) -> np.ndarray:

@@ -16,7 +16,7 @@ from ribs.emitters import EvolutionStrategyEmitter
 
 from lit_rl.envs.arm.body import ArmSpace
 from lit_rl.qd.arms import fixed_goals, fresh_goals, measure_arms
-from lit_rl.qd.descriptors import ARM_GRID
+from lit_rl.qd.descriptors import arm_grid
 from lit_rl.qd.grid import Grid
 from lit_rl.qd.search import Measured, Search, corrected, random_search
 
@@ -32,8 +32,8 @@ def bodies(seed: int) -> dict[str, float]:
     measure = partial(measure_arms, space, goals=fixed_goals())
     found: dict[str, float] = {"seed": seed}
     for name, search in (
-        ("map_elites", Search(ARM_GRID, space.num_genes, batch_size=BATCH, seed=seed)),
-        ("random", random_search(ARM_GRID, space.num_genes, batch_size=BATCH, seed=seed)),
+        ("map_elites", Search(arm_grid(space), space.num_genes, batch_size=BATCH, seed=seed)),
+        ("random", random_search(arm_grid(space), space.num_genes, batch_size=BATCH, seed=seed)),
     ):
         start = time.perf_counter()
         while search.evaluations < EVALUATIONS:

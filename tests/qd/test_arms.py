@@ -9,7 +9,7 @@ import pytest
 
 from lit_rl.envs.arm.body import ArmSpace, Bodies, bodies_from
 from lit_rl.qd.arms import Goals, fixed_goals, fresh_goals, measure_arms
-from lit_rl.qd.descriptors import ARM_GRID, arm_measures
+from lit_rl.qd.descriptors import arm_grid, arm_measures
 from lit_rl.qd.diversity import cell_entropy, gene_distance, genes_in_use
 from lit_rl.qd.fitness import arm_fitness, genetic_fitness
 
@@ -81,9 +81,14 @@ def test_fresh_goals_differ_by_seed_and_stay_in_the_disc():
     assert fixed_goals().length_m == pytest.approx(math.sqrt(15.5 / 16) * 0.45 + 0.02)
 
 
-def test_the_grid_has_800_cells():
-    assert ARM_GRID.num_cells == 800
-    assert ARM_GRID.offset == -0.7
+def test_cells_follow_the_arms_that_may_be():
+    grid = arm_grid(ArmSpace())
+    assert grid.num_cells == 800
+    assert grid.offset == -0.7
+    np.testing.assert_allclose(grid.ranges, [(2.5, 6.5), (0.12, 0.84), (0.2, 0.8)], rtol=1e-8)
+    few = arm_grid(ArmSpace(joints=(5, 4), length_m=(0.1, 0.2)), 7, 3)
+    assert few.cells == (2, 7, 3)
+    np.testing.assert_allclose(few.ranges[:2], [(3.5, 5.5), (0.4, 1.0)], rtol=1e-8)
 
 
 def test_entropy_counts_cells():
