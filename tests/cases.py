@@ -19,7 +19,7 @@ import lit_rl
 import lit_rl.algos
 import lit_rl.collect
 import lit_rl.data
-from lit_rl import HMASD, PPO, SAC, TD3, ReplayDataModule, RolloutDataModule
+from lit_rl import HMASD, PPO, SAC, TD3, MorphologyDataModule, ReplayDataModule, RolloutDataModule
 from lit_rl.algos.module import RLModule
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.envs.vector import make_vector_env
@@ -80,6 +80,17 @@ def ppo_arm(batches: int) -> tuple[RLModule, LightningDataModule]:
     return (
         PPO(hidden=(8,), batch_size=32, update_epochs=2),
         RolloutDataModule("PlanarArm-v0", 4, 16, batches, env_kwargs=arms, eval_episodes=2),
+    )
+
+
+def ppo_bodies(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Bodies that change after every other rollout, in the middle of episodes."""
+    arms = {"num_bodies": 8, "num_steps": 20}
+    return (
+        PPO(hidden=(8,), batch_size=32, update_epochs=2),
+        MorphologyDataModule(
+            4, 16, batches, rollouts_per_bodies=2, env_kwargs=arms, num_goals=2, eval_episodes=2
+        ),
     )
 
 
@@ -153,6 +164,7 @@ CASES: dict[str, Make] = {
         ppo_annealed,
         ppo_halfcheetah,
         ppo_arm,
+        ppo_bodies,
         mappo,
         sac_pendulum,
         td3_pendulum,
@@ -161,7 +173,7 @@ CASES: dict[str, Make] = {
     )
 }
 
-NOT_GOLDEN = ("ppo_annealed", "ppo_halfcheetah", "ppo_arm")
+NOT_GOLDEN = ("ppo_annealed", "ppo_halfcheetah", "ppo_arm", "ppo_bodies")
 """Cases without numbers in ``tests/golden/``: their seed is that of the run, or the version of MuJoCo or of
 the compiler matters."""
 

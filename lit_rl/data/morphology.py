@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
-from lit_rl.checks import Count, check_arguments
+from lit_rl.checks import Count, check_arguments, nearest
 from lit_rl.collect.evaluate import evaluate
 from lit_rl.data.arguments import EnvironmentArguments, EvalPolicy
 from lit_rl.data.loaders import Batches
@@ -90,6 +90,12 @@ class MorphologyDataModule(RLDataModule):
             raise ValueError(
                 "MorphologyDataModule: env_kwargs must not have bodies, which the search chooses; say which "
                 "there may be by joints, length_m, gear and radius_m"
+            )
+        if training not in get_args(Training):
+            known = get_args(Training)
+            raise ValueError(
+                f"training must be {', '.join(known[:-1])} or {known[-1]}, got {training!r}."
+                f"{nearest(str(training), known)}"
             )
         if pretrain_env_steps < 0:
             raise ValueError(f"pretrain_env_steps must be at least 0, got {pretrain_env_steps}")
@@ -185,7 +191,7 @@ class MorphologyDataModule(RLDataModule):
         low, high = np.array(self.grid.ranges).T
         cells = np.array(self.grid.cells)
         place = ((arm_measures(bodies) - low) / (high - low) * cells).astype(np.int64).clip(0, cells - 1)
-        index = np.ravel_multi_index(tuple(place.T), tuple(self.grid.cells))
+        index = np.asarray(np.ravel_multi_index(tuple(place.T), tuple(self.grid.cells)))
         used = genes_in_use(bodies.num_joints, self.num_genes, MAX_JOINTS)
         return cell_entropy(index), gene_distance(self.training_genes, used)
 

@@ -88,7 +88,7 @@ class Archive:
         """
         problems = np.full(len(genes), "", object)
         for name, values in (("genes", genes), ("objective", objective), ("measures", measures)):
-            bad = ~np.isfinite(values.reshape(len(genes), -1)).all(1) & (problems == "")
+            bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim))) & (problems == "")
             problems[bad] = f"{name} are not finite"
         return problems.tolist()
 

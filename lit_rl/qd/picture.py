@@ -34,14 +34,17 @@ def draw_archive(archive: Archive, path: Path) -> None:
     width = (first_high - first_low) / grid.cells[0]
     mesh = None
     for k, axis in enumerate(axes):
-        edges = [np.linspace(*pair, cells + 1) for pair, cells in zip(ranges, grid.cells[1:], strict=True)]
+        edges = [
+            np.linspace(pair[0], pair[1], cells + 1)
+            for pair, cells in zip(ranges, grid.cells[1:], strict=True)
+        ]
         mesh = axis.pcolormesh(*edges, values[k].T, vmin=low, vmax=high, cmap="viridis", edgecolors="none")
         middle = first_low + (k + 0.5) * width
         num = int(np.isfinite(values[k]).sum())
-        axis.set_title(f"{grid.names[0]} {middle:g}: {num} elites", fontsize=9)
-        axis.set_xlabel(grid.names[1])
+        axis.set_title(f"{middle:g} {_words(grid.names[0])}: {num} elites", fontsize=9)
+        axis.set_xlabel(_words(grid.names[1]))
         axis.set_facecolor("0.93")
-    axes[0].set_ylabel(grid.names[2])
+    axes[0].set_ylabel(_words(grid.names[2]))
     assert mesh is not None
     figure.colorbar(mesh, ax=axes, label="objective")
     beside = unfinished(path)
@@ -50,3 +53,9 @@ def draw_archive(archive: Archive, path: Path) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _words(name: str) -> str:
+    """Write the name of a measure as words, its unit in brackets."""
+    stem, _, unit = name.rpartition("_")
+    return f"{stem.replace('_', ' ')} ({unit})" if stem and len(unit) == 1 else name.replace("_", " ")
