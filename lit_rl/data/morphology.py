@@ -121,7 +121,7 @@ class MorphologyDataModule(RLDataModule):
             eval_episodes=eval_episodes,
             eval_policy=eval_policy,
         )
-        super().__init__(arguments, {**given, "env": ENV})
+        super().__init__(arguments, given)
         self.rollout_steps, self.rollouts_per_epoch = rollout_steps, rollouts_per_epoch
         self.rollouts_per_bodies = rollouts_per_bodies
         self.forget()
@@ -156,8 +156,7 @@ class MorphologyDataModule(RLDataModule):
         self.training_genes = genes
         collector = self.environments.collector
         arms: Any = collector.env
-        arms.set_bodies(self.space.decode(genes))
-        collector.restart()
+        collector.restart(arms.set_bodies(self.space.decode(genes)))
 
     # What a search asks for
 
