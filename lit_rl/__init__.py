@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lit_rl.algos.td3.td3 import TD3
     from lit_rl.collect.evaluate import evaluate
     from lit_rl.collect.uniform import UniformPolicy
+    from lit_rl.data.morphology import MorphologyDataModule
     from lit_rl.data.replay import ReplayDataModule
     from lit_rl.data.rollout import RolloutDataModule
     from lit_rl.envs.check import check_env
@@ -35,6 +36,7 @@ __all__ = [
     "TD3",
     "Decision",
     "EnvSpec",
+    "MorphologyDataModule",
     "Policy",
     "Predictor",
     "ReplayDataModule",
@@ -56,6 +58,7 @@ _HOME = {
     "TD3": "algos.td3.td3",
     "Decision": "types",
     "EnvSpec": "types",
+    "MorphologyDataModule": "data.morphology",
     "Policy": "types",
     "Predictor": "algos.predictor.predictor",
     "ReplayDataModule": "data.replay",

@@ -21,7 +21,7 @@ import lit_rl.algos
 import lit_rl.collect
 import lit_rl.data
 import lit_rl.encoders
-from lit_rl import HMASD, PPO, SAC, TD3, Predictor, ReplayDataModule, RolloutDataModule
+from lit_rl import HMASD, PPO, SAC, TD3, MorphologyDataModule, Predictor, ReplayDataModule, RolloutDataModule
 from lit_rl.algos.module import RLModule
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.encoders.attention import AttentionEncoder
@@ -87,6 +87,17 @@ def ppo_arm(batches: int) -> tuple[RLModule, LightningDataModule]:
     return (
         PPO(hidden=(8,), batch_size=32, update_epochs=2),
         RolloutDataModule("PlanarArm-v0", 4, 16, batches, env_kwargs=arms, eval_episodes=2),
+    )
+
+
+def ppo_bodies(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Bodies that change after every other rollout, in the middle of episodes."""
+    arms = {"num_bodies": 8, "num_steps": 20}
+    return (
+        PPO(hidden=(8,), batch_size=32, update_epochs=2),
+        MorphologyDataModule(
+            4, 16, batches, rollouts_per_bodies=2, env_kwargs=arms, num_goals=2, eval_episodes=2
+        ),
     )
 
 
@@ -190,6 +201,7 @@ CASES: dict[str, Make] = {
         ppo_annealed,
         ppo_halfcheetah,
         ppo_arm,
+        ppo_bodies,
         mappo,
         sac_pendulum,
         td3_pendulum,
@@ -201,7 +213,7 @@ CASES: dict[str, Make] = {
     )
 }
 
-NOT_GOLDEN = ("ppo_annealed", "ppo_halfcheetah", "ppo_arm", "ppo_joints", "sac_joints")
+NOT_GOLDEN = ("ppo_annealed", "ppo_halfcheetah", "ppo_arm", "ppo_bodies", "ppo_joints", "sac_joints")
 """Cases without numbers in ``tests/golden/``: their seed is that of the run, the version of MuJoCo or of the
 compiler matters, or their learner has other numbers there."""
 
