@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from collections.abc import Iterator
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import torch
 
-from lit_rl.checks import Count, check_arguments, nearest
+from lit_rl.checks import Count, Range, check_arguments, nearest
 from lit_rl.collect.evaluate import evaluate
 from lit_rl.data.arguments import EnvironmentArguments, EvalPolicy
 from lit_rl.data.loaders import Batches
@@ -74,8 +74,8 @@ class MorphologyDataModule(RLDataModule):
         rollouts_per_bodies: Count = 5,
         env_kwargs: dict[str, Any] | None = None,
         training: Training = "co_trained",
-        pretrain_env_steps: int = 0,
-        shares: Sequence[float] = SHARES,
+        pretrain_env_steps: Annotated[int, Range(at_least=0)] = 0,
+        shares: tuple[float, ...] = SHARES,
         num_goals: Count = 16,
         genetic_fitness: bool = False,
         record: list[str] | None = None,
@@ -97,8 +97,6 @@ class MorphologyDataModule(RLDataModule):
                 f"training must be {', '.join(known[:-1])} or {known[-1]}, got {training!r}."
                 f"{nearest(str(training), known)}"
             )
-        if pretrain_env_steps < 0:
-            raise ValueError(f"pretrain_env_steps must be at least 0, got {pretrain_env_steps}")
         is_share = len(shares) == 3 and all(np.isfinite(share) and share >= 0 for share in shares)
         if not is_share or not sum(shares):
             raise ValueError(

@@ -130,7 +130,7 @@ def test_diversity_of_equal_bodies_is_zero():
         ({"shares": (1, 0)}, "shares must be three numbers"),
         ({"shares": (0, 0, 0)}, "shares must be three numbers"),
         ({"shares": (1, -1, 1)}, "shares must be three numbers"),
-        ({"pretrain_env_steps": -1}, "pretrain_env_steps must be at least 0"),
+        ({"pretrain_env_steps": -1}, "pretrain_env_steps = -1, expected pretrain_env_steps >= 0"),
         ({"training": "cotrained"}, "training must be .* got 'cotrained'.*co_trained"),
     ],
 )
