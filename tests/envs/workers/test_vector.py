@@ -27,7 +27,7 @@ from lit_rl.nested import leaves
 from lit_rl.processes import allowed_cores
 from lit_rl.types import Step, VectorEnv
 from tests.parallel_toys import Leavers, Movers
-from tests.processes import Forked, wait_until
+from tests.processes import Forked, commands_of_children, is_alive, wait_until
 from tests.worker_toys import Clocks, Fails, Forks, GlobalNoise, Saves, Uneven
 
 ZEROS = np.zeros((4, 3), np.int64)
@@ -35,10 +35,6 @@ ZEROS = np.zeros((4, 3), np.int64)
 
 def pids(env: Any) -> list[int]:
     return [worker.process.pid for worker in env._workers]
-
-
-def is_alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def shared_memory() -> list[str]:
@@ -53,8 +49,7 @@ def nothing_is_left() -> Iterator[None]:
     before = len(shared_memory())
     yield
     gc.collect()  # the frames of an exception hold the mapped memory
-    children = (child.cmdline() for child in psutil.Process().children())
-    assert not [command for command in children if "lit_rl.envs.workers.process" in command]
+    assert not [command for command in commands_of_children() if "lit_rl.envs.workers.process" in command]
     assert len(shared_memory()) <= before
 
 
