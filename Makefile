@@ -19,7 +19,7 @@ demo: $(VENV)/.installed  ## install, then train and evaluate PPO on CartPole (u
 	@echo "Curves: $(BIN)/tensorboard --logdir runs"
 
 test: $(VENV)/.installed-dev  ## run the tests
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.installed-dev  ## ruff, pyright, import floors, spelling
 	$(BIN)/ruff check .

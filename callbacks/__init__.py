@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lit_rl.callbacks.episode_stats import EpisodeStats
     from lit_rl.callbacks.graceful_stop import GracefulStop
     from lit_rl.callbacks.learner_stats import LearnerStats
+    from lit_rl.callbacks.map_elites import MapElites
     from lit_rl.callbacks.network_loss_logger import NetworkLossLogger
     from lit_rl.callbacks.paper_export import PaperExport
     from lit_rl.callbacks.progress_bar import EnvStepsProgressBar
@@ -33,6 +34,7 @@ __all__ = [
     "EpisodeStats",
     "GracefulStop",
     "LearnerStats",
+    "MapElites",
     "NetworkLossLogger",
     "PaperExport",
     "RolloutCheckpoint",
@@ -48,6 +50,7 @@ _HOME = {
     "EpisodeStats": "episode_stats",
     "GracefulStop": "graceful_stop",
     "LearnerStats": "learner_stats",
+    "MapElites": "map_elites",
     "NetworkLossLogger": "network_loss_logger",
     "PaperExport": "paper_export",
     "RolloutCheckpoint": "checkpoint",

@@ -70,9 +70,10 @@ class NetworkLossLogger(Callback):
 
     The network of the learner (``ppo``, ``sac``) gets ``actor_loss``, ``critic_loss`` and
     ``temperature_loss``; ``total`` the scalar that is back-propagated, ``total_loss``. Of HMASD the skill
-    discoverer is ``ppo``, the skill coordinator ``attention``, and there is ``discriminator``. A network
-    without a loss of its own has no file and is missing: nothing is made up. The step is ``env_steps``. The
-    losses of a batch that ends training because they are not finite are recorded too.
+    discoverer is ``ppo``, the skill coordinator ``attention``, and there is ``discriminator``. The encoder
+    that ``Predictor`` trains alone is ``attention`` or ``gnn``, with ``attention_loss`` or ``gnn_loss``. A
+    network without a loss of its own has no file and is missing: nothing is made up. The step is
+    ``env_steps``. The losses of a batch that ends training because they are not finite are recorded too.
 
     A directory of another run is never used: the name gets a suffix ``-2``, ``-3`` and so on. A resumed run
     goes on in its own. Rows beyond its checkpoint stay in the files, but ``resumes`` in ``config.json`` marks
@@ -215,6 +216,8 @@ def _reasons(algorithm: str) -> dict[str, str]:
     """Why networks have no loss of their own under this learner."""
     learner = algorithm.upper()
     encoder = f"{learner} trains an encoder through its own losses; this network has none"
+    if algorithm == "predictor":
+        encoder = "the encoder that Predictor trains is of another kind"
     reasons = {name: f"the learner is {learner}" for name in ("ppo", "sac") if name != algorithm}
     reasons |= {"attention": encoder, "gnn": encoder, "total": f"{learner} reports no {LOSS_TOTAL}"}
     if algorithm == "sac":

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from lit_rl.algos.export import export_policy, load_policy
     from lit_rl.algos.hmasd.hmasd import HMASD
     from lit_rl.algos.ppo.ppo import PPO
+    from lit_rl.algos.predictor.predictor import Predictor
     from lit_rl.algos.sac.sac import SAC
     from lit_rl.algos.td3.td3 import TD3
     from lit_rl.collect.evaluate import evaluate
     from lit_rl.collect.uniform import UniformPolicy
+    from lit_rl.data.morphology import MorphologyDataModule
     from lit_rl.data.replay import ReplayDataModule
     from lit_rl.data.rollout import RolloutDataModule
     from lit_rl.envs.check import check_env
@@ -34,7 +36,9 @@ __all__ = [
     "TD3",
     "Decision",
     "EnvSpec",
+    "MorphologyDataModule",
     "Policy",
+    "Predictor",
     "ReplayDataModule",
     "RolloutDataModule",
     "UniformPolicy",
@@ -54,7 +58,9 @@ _HOME = {
     "TD3": "algos.td3.td3",
     "Decision": "types",
     "EnvSpec": "types",
+    "MorphologyDataModule": "data.morphology",
     "Policy": "types",
+    "Predictor": "algos.predictor.predictor",
     "ReplayDataModule": "data.replay",
     "RolloutDataModule": "data.rollout",
     "UniformPolicy": "collect.uniform",

@@ -67,8 +67,7 @@ class Categorical:
 class MultiCategorical:
     """Independent choices, one in each action dimension.
 
-    Parameters are ``(logits (..., sum of categories),)``, one dimension after the other; actions are (..., U)
-    int64.
+    Parameters are ``(logits (..., sum of categories),)``, in the order of dimensions; actions (..., U) int64.
     """
 
     categories: Sequence[int]
@@ -110,7 +109,9 @@ class MultiCategorical:
 class DiagNormal:
     """Independent normals, one in each action dimension.
 
-    Parameters are ``(mean (..., U), log_std (..., U) or (U,))``, actions are (..., U).
+    Parameters are ``(mean (..., U), log_std (..., U) or (U,))``, actions are (..., U). A third one, a mask
+    (..., U) of 1 and 0, says which dimensions exist, such as the joints of a robot: others act 0 and count in
+    no log-probability, and the entropy is the mean of those that exist, so that it does not grow with them.
     """
 
     size: int
@@ -122,22 +123,25 @@ class DiagNormal:
 
     def sample(self, parameters: tuple[Tensor, ...]) -> Tensor:
         """Draw an action, (..., U)."""
-        mean, log_std = map(precise, parameters)
-        return mean + log_std.exp() * torch.randn_like(mean)
+        mean, log_std, *mask = map(precise, parameters)
+        return _existing(mean + log_std.exp() * torch.randn_like(mean), *mask)
 
     def mode(self, parameters: tuple[Tensor, ...]) -> Tensor:
         """Return the mean, (..., U)."""
-        return precise(parameters[0])
+        return _existing(precise(parameters[0]), *parameters[2:])
 
     def log_prob(self, parameters: tuple[Tensor, ...], action: Tensor) -> Tensor:
         """Compute the log-density (...) of ``action`` (..., U)."""
-        mean, log_std = map(precise, parameters)
+        mean, log_std, *mask = map(precise, parameters)
         noise = (action - mean) * torch.exp(-log_std)
-        return (-0.5 * noise.square() - log_std).sum(-1) - self.size * HALF_LOG_2PI
+        size = mask[0].sum(-1) if mask else self.size
+        return _existing(-0.5 * noise.square() - log_std, *mask).sum(-1) - size * HALF_LOG_2PI
 
     def entropy(self, parameters: tuple[Tensor, ...]) -> Tensor:
         """Compute the differential entropy (...) in nats."""
-        mean, log_std = map(precise, parameters)
+        mean, log_std, *mask = map(precise, parameters)
+        if mask:
+            return (log_std * mask[0]).sum(-1) / mask[0].sum(-1).clamp(min=1) + (0.5 + HALF_LOG_2PI)
         return (log_std.sum(-1) + self.size * (0.5 + HALF_LOG_2PI)).expand(mean.shape[:-1])
 
     def log_prob_and_entropy(self, parameters: tuple[Tensor, ...], action: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,6 +172,11 @@ def distribution_for(action: ActionSpec) -> Distribution:
 def precise(x: Tensor) -> Tensor:
     """Return ``x`` in float32, or as it is when it is finer."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def _existing(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Zero the dimensions that do not exist."""
+    return x if mask is None else x * mask
 
 
 def _gumbel(logits: Tensor) -> Tensor:

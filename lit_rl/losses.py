@@ -57,8 +57,7 @@ def value_loss(
         value_B: Values, (B,).
         return_B: Returns, which the values should equal, (B,).
         weight_B: 1 for samples that count and 0 for others, (B,); None counts all.
-        huber_delta: Errors e beyond it count delta * (2 |e| - delta) instead of e^2 (Huber 1964); None
-            squares all of them.
+        huber_delta: Errors e beyond it count delta * (2 |e| - delta), not e^2 (Huber 1964); None squares all.
     """
     check_same_shape(value_B=value_B, return_B=return_B)
     if weight_B is None and huber_delta is None:

@@ -32,6 +32,11 @@ LOSS_VALUE = "loss/value"
 LOSS_CRITIC = "loss/critic"
 LOSS_TEMPERATURE = "loss/temperature"
 LOSS_TOTAL = "loss/total"
+LOSS_ATTENTION = "loss/attention"
+LOSS_GNN = "loss/gnn"
+LOSS_ENCODER = "loss/encoder"
+PREDICTION_OBSERVATION = "prediction/observation_error"
+PREDICTION_REWARD = "prediction/reward_error"
 ENTROPY = "policy/entropy"
 KL = "policy/kl"
 CLIP_FRACTION = "policy/clip_fraction"
@@ -161,11 +166,31 @@ BUFFER_HIGH_TOTAL = "Buffer/high_level_samples_total"
 REPLAY_ERROR = "update/replay_error"
 REPLAY_ERROR_HIGH = "update/replay_error_coordinator"
 
+# MapElites
+
+QD_SCORE = "qd/score"
+QD_COVERAGE = "qd/coverage"
+QD_BEST = "qd/best"
+QD_MEAN = "qd/mean"
+QD_EVALUATIONS = "qd/evaluations"
+QD_FAILED = "qd/failed"
+QD_NEW = "qd/new"
+QD_BETTER = "qd/better"
+QD_CORRECTED = "qd/corrected_score"
+QD_DRIFT = "qd/drift"
+QD_ENTROPY = "qd/body_entropy"
+QD_GENE_DISTANCE = "qd/gene_distance"
+
 METRICS: dict[str, Metric] = {
     LOSS_POLICY: Metric("PPO: Schulman 2017, eq. 7; SAC: Haarnoja 2018, eq. 7; TD3: -Q_1(s, pi(s)); mean"),
     LOSS_VALUE: Metric("Error of PPO's value as it is trained (squared or Huber), without value_coef; mean"),
     LOSS_CRITIC: Metric("Sum over critics of the squared error against the target; mean over minibatches"),
     LOSS_TEMPERATURE: Metric("-alpha * (mean log-probability + target entropy); mean over minibatches"),
+    LOSS_ATTENTION: Metric("Error of what an attention encoder, trained alone, lets one predict; mean"),
+    LOSS_GNN: Metric("Error of what a graph network, trained alone, lets one predict; mean"),
+    LOSS_ENCODER: Metric("Error of what another encoder, trained alone, lets one predict; mean"),
+    PREDICTION_OBSERVATION: Metric("Squared error of the observation's predicted change over variance; mean"),
+    PREDICTION_REWARD: Metric("Squared error of the predicted reward, over its variance; mean"),
     LOSS_TOTAL: Metric("What PPO back-propagates (Schulman 2017, eq. 9), mean; HMASD: sum over its networks"),
     ENTROPY: Metric("Entropy of the policy: PPO before the update, SAC the mean of -log-probability", "nat"),
     KL: Metric("Mean of (r - 1) - log r over the last epoch, r the probability ratio (Schulman 2020)", "nat"),
@@ -284,6 +309,18 @@ METRICS: dict[str, Metric] = {
     BUFFER_HIGH_TOTAL: Metric("Decisions of this rank since the start of training"),
     REPLAY_ERROR: Metric("Largest difference of a replayed from its collected log-probability, relative > 1"),
     REPLAY_ERROR_HIGH: Metric("Largest such difference in the decisions of the skill coordinator"),
+    QD_SCORE: Metric("Sum over the elites of the archive of fitness above the offset, 0.7 below zero"),
+    QD_COVERAGE: Metric("Share of the cells that have an elite; some can never have one"),
+    QD_BEST: Metric("Highest fitness of an elite"),
+    QD_MEAN: Metric("Mean fitness of the elites"),
+    QD_EVALUATIONS: Metric("Bodies measured so far, elites that were measured again left out"),
+    QD_FAILED: Metric("Bodies so far that could not be measured, and were not kept"),
+    QD_NEW: Metric("Bodies of the generation that are the first ones in their cells"),
+    QD_BETTER: Metric("Bodies of the generation that replace a worse one"),
+    QD_CORRECTED: Metric("QD score of the elites, measured on other episodes, in an empty archive"),
+    QD_DRIFT: Metric("QD score after measuring all elites again with today's policy, over that before"),
+    QD_ENTROPY: Metric("Entropy over cells of the bodies that are trained on", "nat"),
+    QD_GENE_DISTANCE: Metric("Mean over their pairs of the root mean square difference of genes in use"),
 }  # fmt: skip
 
 

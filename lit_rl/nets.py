@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_rl.nested import leaves, map_nested
+from lit_rl.returns import zero_where
 from lit_rl.types import ACTION_MASK, EnvSpec, LeafSpec, Nested
 
 EncoderFactory: TypeAlias = Callable[[EnvSpec], nn.Module]
@@ -53,8 +54,9 @@ class Flatten(nn.Module):
     """The default encoder, which makes one vector of all leaves of an observation, discrete ones as one-hot.
 
     An encoder is any module with ``__init__(spec: EnvSpec, ...)``, ``forward(obs) -> (..., F)`` for any
-    leading axes, and the attribute ``out_features`` (F). The key ``action_mask`` of an observation is never
-    encoded.
+    leading axes, and the attribute ``out_features`` (F). One that tells joints apart also has ``of_joints``
+    and ``of_whole``, which make what follows it (``lit_rl/encoders/tokens/layout.py``). The key
+    ``action_mask`` of an observation is never encoded.
     """
 
     def __init__(self, spec: EnvSpec) -> None:
@@ -130,14 +132,6 @@ class GRUCore(nn.Module):
             hidden = self.step(x, hidden, reset)
             out.append(hidden)
         return torch.stack(out)
-
-
-def zero_where(reset: Tensor, hidden: Tensor) -> Tensor:
-    """Zero the hidden states where an episode starts; the axes of ``reset`` are the first ones of ``hidden``.
-
-    Unlike a product this removes NaN and infinity, too.
-    """
-    return hidden.masked_fill(reset.view(*reset.shape, *[1] * (hidden.ndim - reset.ndim)), 0.0)
 
 
 class NumpyMLP:

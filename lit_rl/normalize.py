@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lit_rl.checks import check_same_shape
 from lit_rl.nested import named_leaves
 from lit_rl.returns import running_return
-from lit_rl.types import ACTION_MASK, LeafSpec, Nested
+from lit_rl.types import ACTION_MASK, JOINT_MASK, LINKS, TOKENS, LeafSpec, Nested
 
 SumOverRanks: TypeAlias = Callable[[Tensor], Tensor]
 """A function of this rank's tensor that returns the sum of the tensors of all ranks."""
@@ -103,7 +103,9 @@ def _one_rank(total: Tensor) -> Tensor:
 
 
 class ObservationNorm(nn.Module):
-    """A :class:`RunningNorm` for each real leaf of an observation; discrete leaves and action masks stay.
+    """A :class:`RunningNorm` for each real leaf of an observation; discrete leaves and masks stay.
+
+    Parts, such as joints, share their statistics, and parts that do not exist count in none.
 
     Args:
         spec: The part of an ``EnvSpec`` that describes observations.
@@ -114,8 +116,10 @@ class ObservationNorm(nn.Module):
         super().__init__()
         self.norms = nn.ModuleDict()
         for path, leaf in named_leaves(spec, "" if isinstance(spec, dict) else "obs"):
-            if not leaf.categories and path.rpartition("/")[2] != ACTION_MASK:
-                self.norms[_module_name(path)] = RunningNorm(leaf.shape, clip)
+            key = path.rpartition("/")[2]
+            if not leaf.categories and key not in (ACTION_MASK, JOINT_MASK, LINKS):
+                shape = leaf.shape[-1:] if key == TOKENS else leaf.shape
+                self.norms[_module_name(path)] = RunningNorm(shape, clip)
 
     def forward(self, obs: Nested) -> Nested:
         """Normalise an observation, leaves (..., *shape)."""
@@ -131,11 +135,15 @@ class ObservationNorm(nn.Module):
         self, obs: Nested, *, valid: Tensor | None = None, sum_over_ranks: SumOverRanks | None = None
     ) -> None:
         """Add observations to the statistics; :meth:`RunningNorm.update` explains the arguments."""
-        for path, leaf in named_leaves(obs, "" if isinstance(obs, dict) else "obs"):
+        named = dict(named_leaves(obs, "" if isinstance(obs, dict) else "obs"))
+        for path, leaf in named.items():
             name = _module_name(path)
             if name in self.norms:
-                norm = cast(RunningNorm, self.norms[name])
-                norm.update(leaf, valid=valid, sum_over_ranks=sum_over_ranks)
+                norm, counted = cast(RunningNorm, self.norms[name]), valid
+                mask = named.get(path.removesuffix(TOKENS) + JOINT_MASK) if path.endswith(TOKENS) else None
+                if mask is not None:
+                    counted = mask != 0 if valid is None else (mask != 0) & valid.unsqueeze(-1)
+                norm.update(leaf, valid=counted, sum_over_ranks=sum_over_ranks)
 
 
 def _module_name(path: str) -> str:
@@ -241,8 +249,7 @@ class ReturnScale(nn.Module):
         Args:
             reward_TN: Rewards as the environment gave them.
             done_TN: Bool, True where the episode ended.
-            begins_N: Bool, True where an episode begins at the first step and what ran before is dropped, as
-                after a resume, perhaps with another number of environments; None where all go on.
+            begins_N: Bool, True where an episode begins and what ran before is dropped; None if all go on.
             valid: Bool, False for entries that do not count; its axes are the first ones of the rewards.
             sum_over_ranks: Makes the batch the union over ranks, and all ranks must call.
 

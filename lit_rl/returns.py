@@ -91,8 +91,7 @@ def backward_sum(delta_TN: Tensor, decay_TN: Tensor, valid_TN: Tensor | None = N
     """Solve x[t] = delta[t] + decay[t] * x[t+1], with x = 0 where not valid.
 
     The sum doubles (Hillis 1986): once x[t] covers the steps t to t + span - 1, and decay[t] is the product
-    of their decays, adding decay[t] * x[t+span] covers twice as many. So there are log2(T) rounds instead of
-    T.
+    of their decays, adding decay[t] * x[t+span] covers twice as many. So log2(T) rounds suffice instead of T.
     """
     if valid_TN is not None:
         check_same_shape(reward_TN=delta_TN, valid_TN=valid_TN)
@@ -113,5 +112,5 @@ def decay(done_TN: Tensor, factor: float | Tensor, like_TN: Tensor) -> Tensor:
 
 
 def zero_where(mask: Tensor, x: Tensor) -> Tensor:
-    """Replace ``x`` by 0 where ``mask`` is True; unlike a product this also removes NaN."""
-    return x.masked_fill(mask, 0.0)
+    """Replace ``x``, NaN too, by 0 where ``mask`` is True; its axes are the first ones of ``x``."""
+    return x.masked_fill(mask.view(*mask.shape, *[1] * (x.ndim - mask.ndim)), 0.0)

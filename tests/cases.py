@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -19,11 +20,17 @@ import lit_rl
 import lit_rl.algos
 import lit_rl.collect
 import lit_rl.data
-from lit_rl import HMASD, PPO, SAC, TD3, ReplayDataModule, RolloutDataModule
+import lit_rl.encoders
+from lit_rl import HMASD, PPO, SAC, TD3, MorphologyDataModule, Predictor, ReplayDataModule, RolloutDataModule
 from lit_rl.algos.module import RLModule
 from lit_rl.collect.inline import InlineCollector
+from lit_rl.encoders.attention import AttentionEncoder
+from lit_rl.encoders.embodiment import EmbodimentEncoder
+from lit_rl.encoders.gnn import GNNEncoder
+from lit_rl.encoders.graph_attention import GraphAttentionEncoder
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.types import Collector
+from tests.token_toys import Joints
 
 Make = Callable[[int], tuple[RLModule, LightningDataModule]]
 """Takes the number of batches in an epoch."""
@@ -83,6 +90,17 @@ def ppo_arm(batches: int) -> tuple[RLModule, LightningDataModule]:
     )
 
 
+def ppo_bodies(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Bodies that change after every other rollout, in the middle of episodes."""
+    arms = {"num_bodies": 8, "num_steps": 20}
+    return (
+        PPO(hidden=(8,), batch_size=32, update_epochs=2),
+        MorphologyDataModule(
+            4, 16, batches, rollouts_per_bodies=2, env_kwargs=arms, num_goals=2, eval_episodes=2
+        ),
+    )
+
+
 def mappo(batches: int) -> tuple[RLModule, LightningDataModule]:
     """Several agents with a central critic."""
     return (
@@ -114,6 +132,36 @@ def td3_pendulum(batches: int) -> tuple[RLModule, LightningDataModule]:
             batches_per_epoch=batches, eval_episodes=2, seed=8, check=False,
         ),
     )  # fmt: skip
+
+
+def ppo_joints(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Robots of several sizes: actions whose entries do not always exist."""
+    return (
+        PPO(
+            hidden=(16,), batch_size=64, update_epochs=2, learning_rate=1e-3, entropy_coef=0.01,
+            normalize_observation=True,
+        ),
+        RolloutDataModule(Joints, 4, 32, batches, eval_episodes=4, seed=9, check=False),
+    )  # fmt: skip
+
+
+def sac_joints(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Robots of several sizes, whose entropy is that of a joint."""
+    return (
+        SAC(hidden=(16, 16), learning_rate=1e-3),
+        ReplayDataModule(
+            Joints, 4, steps_per_batch=8, batch_size=16, warmup_steps=52, capacity=150,
+            batches_per_epoch=batches, eval_episodes=4, seed=10, check=False,
+        ),
+    )  # fmt: skip
+
+
+def predictor(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """What follows is predicted, of robots that are played at random."""
+    return (
+        Predictor(hidden=(16,), batch_size=60, update_epochs=2),
+        RolloutDataModule(Joints, 4, 32, batches, eval_episodes=4, seed=11, check=False),
+    )
 
 
 def hmasd(batches: int) -> tuple[RLModule, LightningDataModule]:
@@ -153,17 +201,29 @@ CASES: dict[str, Make] = {
         ppo_annealed,
         ppo_halfcheetah,
         ppo_arm,
+        ppo_bodies,
         mappo,
         sac_pendulum,
         td3_pendulum,
+        ppo_joints,
+        sac_joints,
+        predictor,
         hmasd,
         hmasd_last_layer,
     )
 }
 
-NOT_GOLDEN = ("ppo_annealed", "ppo_halfcheetah", "ppo_arm")
-"""Cases without numbers in ``tests/golden/``: their seed is that of the run, or the version of MuJoCo or of
-the compiler matters."""
+NOT_GOLDEN = ("ppo_annealed", "ppo_halfcheetah", "ppo_arm", "ppo_bodies", "ppo_joints", "sac_joints")
+"""Cases without numbers in ``tests/golden/``: their seed is that of the run, the version of MuJoCo or of the
+compiler matters, or their learner has other numbers there."""
+
+TOKEN_ENCODERS: dict[str, partial[Any]] = {
+    "attention": partial(AttentionEncoder, width=16, feedforward=24),
+    "gnn": partial(GNNEncoder, width=16),
+    "graph_attention": partial(GraphAttentionEncoder, width=16, feedforward=24),
+    "embodiment": partial(EmbodimentEncoder, width=16, description=(3, 4, 5)),
+}
+"""Encoders of parts, 16 features wide; what all of them must keep to runs over this list."""
 
 
 def inline(env: Any, num_envs: int, seed: int) -> Collector:
@@ -198,6 +258,11 @@ def shipped_data_modules() -> set[type[LightningDataModule]]:
 def shipped_collectors() -> set[type]:
     """Find every class of ``lit_rl/collect`` that has all methods of ``Collector``."""
     return {cls for cls in _defined_in(lit_rl.collect) if issubclass(cls, Collector)}
+
+
+def shipped_token_encoders() -> set[type]:
+    """Find every encoder of ``lit_rl/encoders`` that tells parts apart."""
+    return {cls for cls in _defined_in(lit_rl.encoders) if hasattr(cls, "loss_name")}
 
 
 def is_exported(cls: type) -> bool:

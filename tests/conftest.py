@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the suite runs in the background
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where it runs under nohup
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ leads a process group of its own, of which nothing is left after the test.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -88,16 +89,36 @@ def _main(
     function(*args)
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def is_group_alive(group: int) -> bool:
     """Whether any process of a group runs; one that only waits to be reaped does not."""
 
-    def is_alive(process: psutil.Process) -> bool:
+    def is_member(pid: int) -> bool:
         try:
-            return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
-        except (ProcessLookupError, psutil.NoSuchProcess):
+            return os.getpgid(pid) == group
+        except ProcessLookupError:
             return False
 
-    return any(map(is_alive, psutil.process_iter()))
+    return any(is_alive(pid) for pid in psutil.pids() if is_member(pid))
+
+
+def commands_of_children(pid: int | None = None) -> list[str]:
+    """Command lines of the running processes that ``pid``, or this process, and its children have started.
+
+    A process may end between two questions, so each answer may be that it is gone, or that it is a zombie.
+    """
+    commands = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # the error for a zombie is a subclass
+            commands.append(" ".join(child.cmdline()))
+    return commands
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float, what: Callable[[], str]) -> None:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.Jsonar
 
 ROOT = Path(__file__).parents[1] / "configs"
 NAMES = sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.rglob("*.yaml"))
-EXPERIMENTS = [name for name in NAMES if "/" not in name or name.startswith("systems/")]
+EXPERIMENTS = [name for name in NAMES if "/" not in name or name.startswith(("systems/", "map_elites/"))]
 LAYERS = [name for name in NAMES if name not in EXPERIMENTS]
 BASE = "ppo_cartpole_fast"
 BASES = {"presets/hmasd_paper": "hmasd_uav", "presets/hmasd_sync": "hmasd_alice_bob"}

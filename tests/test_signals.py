@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from lit_rl.cli import interrupts, ranks
-from tests.processes import Forked, is_group_alive, lit_rl, wait_until
+from tests.processes import Forked, commands_of_children, is_group_alive, lit_rl, wait_until
 
 RUN = """\
 model:
@@ -138,7 +138,7 @@ def test_two_ranks_stop_together_and_go_on(fit: Fit, tmp_path: Path):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
 def test_a_first_rank_that_ends_before_the_ranks_met_leaves_no_other(fit: Fit, tmp_path: Path):
     run = start(fit, *TWO_RANKS)
-    wait_until(lambda: "lit_rl.__main__" in commands_of_children(run.pid), START_S, run.output)
+    wait_until(lambda: "lit_rl.__main__" in " ".join(commands_of_children(run.pid)), START_S, run.output)
     os.kill(run.pid, signal.SIGTERM)
     assert run.exit_code(STOP_S) == 143, run.output()
     assert "lit-rl: error: stopped by SIGTERM" in run.output()
@@ -161,7 +161,7 @@ def test_a_rank_that_ends_first_does_not_keep_the_first_one_from_cleaning_up(
     environment = "CartPole-v1" if is_killed else '{"class_path": "tests.worker_toys.FailsInRank1"}'
     run = start(fit, *TWO_RANKS, "--data.env", environment, function=fit_with_little_patience)
     if is_killed:
-        wait_until(lambda: "lit_rl.__main__" in commands_of_children(run.pid), START_S, run.output)
+        wait_until(lambda: "lit_rl.__main__" in " ".join(commands_of_children(run.pid)), START_S, run.output)
         for child in psutil.Process(run.pid).children():
             child.kill()
     else:
@@ -239,15 +239,6 @@ def test_a_pipe_that_nobody_reads_any_more_does_not_spoil_the_end(fit: Fit, tmp_
     wait_for_training(run, tmp_path / "run")
     os.killpg(run.pid, signal.SIGINT)
     check_end(run, tmp_path / "run", 130)
-
-
-def commands_of_children(pid: int) -> list[str]:
-    """All words of the command lines of the processes that ``pid`` has started."""
-    words = []
-    for child in psutil.Process(pid).children():
-        with suppress(psutil.Error):
-            words += child.cmdline()
-    return words
 
 
 def test_second_ctrl_c_does_not_wait_for_the_batch(fit: Fit, tmp_path: Path):

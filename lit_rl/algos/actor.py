@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,12 @@ class Actor(nn.Module):
         super().__init__()
         self.encoder = (encoder or Flatten)(spec)
         features = check_encoder(self.encoder)
-        self.network = default_init_mlp([features, *hidden, num_outputs], "relu")
+        of_joints = getattr(self.encoder, "of_joints", None) if spec.has_joints else None
+        sizes = [features, *hidden, num_outputs]
+        if of_joints is None:
+            self.network = default_init_mlp(sizes, "relu")
+        else:  # one perceptron, which decides joint by joint
+            self.network = cast("nn.Sequential", of_joints(sizes, "relu", build=default_init_mlp))
         self._head = head
         plain = isinstance(self.encoder, Flatten) and self.encoder.is_identity
         self._numpy_network = NumpyMLP(self.network) if plain else None

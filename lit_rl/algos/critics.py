@@ -1,21 +1,22 @@
 """Critics of off-policy learners, functions Q(observation, action) evaluated together, and their targets.
 
-Axes: C critics, B samples, F features, U action dimensions.
+Axes: C critics, B samples, F features, U action dimensions, J tokens, W token features.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from lit_rl.checks import check_encoder
 from lit_rl.nets import EncoderFactory, Flatten
-from lit_rl.types import EnvSpec, Nested
+from lit_rl.types import JOINT_MASK, TOKENS, EnvSpec, LeafSpec, Nested
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -49,6 +50,9 @@ class StackedMLP(nn.Module):
 class Critics(nn.Module):
     """C critics of (observation, action) with one encoder, evaluated in one batched product per layer.
 
+    Where each entry of an action moves a joint of its own, it is a further feature of the joint's token, so
+    that the encoder knows which joint does what; entries of joints that do not exist are not seen.
+
     Args:
         spec: Observation and action of the environment.
         hidden: Widths of the hidden layers.
@@ -60,14 +64,40 @@ class Critics(nn.Module):
         self, spec: EnvSpec, hidden: list[int], encoder: EncoderFactory | None, num_critics: int
     ) -> None:
         super().__init__()
-        self.encoder = (encoder or Flatten)(spec)
+        self._has_joints, self._in_tokens = spec.has_joints, _moves_tokens(spec)
+        self.encoder = (encoder or Flatten)(_with_action(spec) if self._in_tokens else spec)
         features = check_encoder(self.encoder)
-        self.network = StackedMLP([features + spec.action.size, *hidden, 1], num_critics)
+        sizes = [features + (0 if self._in_tokens else spec.action.size), *hidden, 1]
+        of_whole = getattr(self.encoder, "of_whole", None) if self._in_tokens else None
+        if of_whole is None:
+            self.network = StackedMLP(sizes, num_critics)
+        else:
+            self.network = cast("StackedMLP", of_whole(sizes, num_critics, build=StackedMLP))
 
     def forward(self, obs: Nested, action_BU: Tensor) -> Tensor:
         """Compute values (C, B), at least float32, of actions in [-1, 1]."""
-        q_CB = self.network(torch.cat([self.encoder(obs), action_BU], -1)).squeeze(-1)
+        if self._has_joints:
+            action_BU = action_BU * (obs[JOINT_MASK] != 0)
+        if self._in_tokens:
+            token_BJW = torch.cat([obs[TOKENS], action_BU.unsqueeze(-1).to(obs[TOKENS].dtype)], -1)
+            features = self.encoder(obs | {TOKENS: token_BJW})
+        else:
+            features = torch.cat([self.encoder(obs), action_BU], -1)
+        q_CB = self.network(features).squeeze(-1)
         return q_CB.float() if q_CB.dtype == torch.bfloat16 else q_CB
+
+
+def _moves_tokens(spec: EnvSpec) -> bool:
+    """Tell whether each entry of an action moves a part with a token of its own."""
+    tokens = spec.observation.get(TOKENS) if isinstance(spec.observation, dict) else None
+    return spec.has_joints and isinstance(tokens, LeafSpec) and tokens.shape[:1] == [spec.action.size]
+
+
+def _with_action(spec: EnvSpec) -> EnvSpec:
+    """Add one feature to each token of a spec, for what the action does there."""
+    seen = cast("dict[str, LeafSpec]", spec.observation)
+    joints, features = seen[TOKENS].shape
+    return replace(spec, observation=seen | {TOKENS: replace(seen[TOKENS], shape=[joints, features + 1])})
 
 
 def target_of(network: Network) -> Network:

@@ -156,6 +156,13 @@ class InlineCollector:
         self._running.set_state(state["running"])
         return True
 
+    def restart(self, obs: NestedArray) -> None:
+        """Go on from ``obs``, because somebody began new episodes everywhere; the running ones are left."""
+        if self._obs is not None:
+            self._obs = obs
+            self._reset[:] = True
+            self._running.restart()
+
     def close(self) -> None:
         """Close the environments."""
         self.env.close()

@@ -1,6 +1,6 @@
 """What a policy must know of an environment, and the keys of what environments and policies report.
 
-Axes: N environments, A agents, S state features.
+Axes: N environments, A agents, S state features, J tokens, W token features.
 """
 
 from __future__ import annotations
@@ -14,6 +14,13 @@ import numpy as np
 
 ACTION_MASK = "action_mask"
 """Key of a Dict observation that says which discrete actions are allowed (PettingZoo's convention)."""
+
+TOKENS, JOINT_MASK, LINKS = "joint_tokens", "joint_mask", "joint_links"
+"""Keys of a Dict observation of a thing with parts, such as a robot with joints: features of each part
+``(J, W)``; which parts exist ``(J,)``, 1 or 0, where arrays are padded to J parts; and which part is whose
+parent ``(J, J)``, 1 at ``[parent, child]``. Without ``joint_links`` each part is the parent of the next one.
+A box action of J entries moves the parts that exist; the other entries count in no probability. What stands
+at further keys is about the whole."""
 
 OBSERVATION, STATE, ALIVE = "observation", "state", "alive"
 """Keys of an observation of several agents that is a dict: what each agent sees ``(N, A, ...)``, the global
@@ -88,6 +95,14 @@ class ActionSpec:
         """Whether an action is one choice, or a vector: others are turned into a vector and back."""
         return self.kind == "discrete" or len(self.shape) == 1
 
+    def flattened(self, action: Any) -> Any:
+        """Turn actions ``(..., *shape)``, arrays or tensors, into vectors ``(..., size)``; choices stay."""
+        return action if self.is_flat else action.reshape(*action.shape[: action.ndim - len(self.shape)], -1)
+
+    def shaped(self, action: Any) -> Any:
+        """Turn vectors ``(..., size)`` back into actions ``(..., *shape)``."""
+        return action if self.is_flat else action.reshape(*action.shape[:-1], *self.shape)
+
 
 @dataclass(frozen=True)
 class EnvSpec:
@@ -111,6 +126,23 @@ class EnvSpec:
     def has_action_mask(self) -> bool:
         """Whether observations carry the key ``action_mask``."""
         return isinstance(self.observation, dict) and ACTION_MASK in self.observation
+
+    @property
+    def has_joints(self) -> bool:
+        """Whether observations say, at the key ``joint_mask``, which entries of a box action exist.
+
+        Raises:
+            ValueError: The mask has not one entry for each entry of the action.
+        """
+        seen = self.observation
+        if self.action.kind != "box" or not isinstance(seen, dict) or JOINT_MASK not in seen:
+            return False
+        if seen[JOINT_MASK].shape != [self.action.size]:
+            raise ValueError(
+                f"{self.name}: observation[{JOINT_MASK!r}] must have one entry per entry of the action, here "
+                f"shape [{self.action.size}]; its shape is {seen[JOINT_MASK].shape}"
+            )
+        return True
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain nested dict, which ``torch.load(weights_only=True)`` accepts."""

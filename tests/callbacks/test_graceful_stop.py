@@ -78,10 +78,13 @@ class ForkAt(Callback):
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if pl_module.policy_version == 1:
+            reading, writing = os.pipe()
             child = os.fork()
             if not child:
+                os.write(writing, b"x")
                 time.sleep(60)
                 os._exit(0)
+            os.read(reading, 1)
             os.kill(child, signal.SIGTERM)
             self.status = os.waitpid(child, 0)[1]
 

@@ -9,12 +9,14 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule
 
-from lit_rl import HMASD, PPO, SAC, ReplayDataModule, RolloutDataModule
+from lit_rl import HMASD, PPO, SAC, Predictor, ReplayDataModule, RolloutDataModule
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
 from lit_rl.callbacks.network_loss_logger import NetworkLossLogger
 from lit_rl.callbacks.recorder.reader import read_losses
 from lit_rl.loss_log import find_loss_logs, segments
+from tests.cases import TOKEN_ENCODERS
 from tests.team_toys import Team
+from tests.token_toys import Joints
 from tests.toys import ContinuousEpisodes57, Episodes57, MemoryLogger, make_trainer, parameters_of
 
 STEPS = 32
@@ -111,6 +113,20 @@ def test_losses_of_sac(run):
     assert table.losses.keys() == {"actor_loss", "critic_loss", "temperature_loss"}
     assert missing(callback)["total"] == "SAC back-propagates its losses one by one, there is no total"
     assert missing(callback)["ppo"] == "the learner is SAC"
+
+
+@pytest.mark.parametrize(("encoder", "network"), [("attention", "attention"), ("gnn", "gnn")])
+def test_losses_of_an_encoder_that_is_trained_alone(run, encoder, network):
+    callback = NetworkLossLogger()
+    module = Predictor(TOKEN_ENCODERS[encoder], hidden=(8,), batch_size=32, update_epochs=1)
+    logged = run(module, callback, RolloutDataModule(Joints, 2, 16, 3, eval_episodes=1, check=False))
+    assert callback.directory is not None
+    assert list(segments(callback.directory)) == [network]
+    table = read_losses(callback.directory, network)
+    assert table.steps == [STEPS, 2 * STEPS, 3 * STEPS]
+    assert table.losses == {f"{network}_loss": logged.column(f"loss/{network}")}
+    (other,) = {"attention", "gnn"} - {network}
+    assert missing(callback)[other] == "the encoder that Predictor trains is of another kind"
 
 
 def test_losses_of_hmasd(run):

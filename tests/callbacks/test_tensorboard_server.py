@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 
 from lit_rl.callbacks.companions.tensorboard_process import listen
 from lit_rl.callbacks.tensorboard_server import TensorBoardServer
-from tests.processes import Forked, wait_until
+from tests.processes import Forked, is_alive, wait_until
 
 
 @pytest.fixture
@@ -42,13 +42,6 @@ class TrainsUntilItAnswers(Callback):
             self.page = get(self.server.url)
             self.processes = [own.pid, *(child.pid for child in own.children())]
             trainer.should_stop = True
-
-
-def is_alive(number: int) -> bool:
-    try:
-        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def get(url: str) -> str:

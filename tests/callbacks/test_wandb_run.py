@@ -16,7 +16,7 @@ from lit_rl.callbacks import wandb_run
 from lit_rl.callbacks.env_step_budget import EnvStepBudget
 from lit_rl.callbacks.wandb_run import WandbRows, WandbRun
 from tests import wandb_file
-from tests.processes import Forked, wait_until
+from tests.processes import Forked, commands_of_children, is_alive, wait_until
 from tests.toys import Episodes57, MemoryLogger, fit, make_trainer
 from tests.wandb_file import WandbFile
 
@@ -65,8 +65,7 @@ def train(
 
 def wandb_processes() -> list[str]:
     """Command lines of processes that W&B, or we for it, started from here and that still run."""
-    mine = psutil.Process().children(recursive=True)
-    return [name for child in mine if "wandb" in (name := " ".join(child.cmdline()))]
+    return [command for command in commands_of_children() if "wandb" in command]
 
 
 @pytest.fixture(scope="module")
@@ -158,13 +157,12 @@ def test_training_that_goes_on_keeps_the_id_and_a_failed_run_says_so(run):
 
 @pytest.mark.parametrize(("mode", "fast_dev_run"), [("disabled", False), ("offline", True)])
 def test_disabled_run_and_fast_dev_run_leave_nothing(tmp_path, mode, fast_dev_run):
-    before = len(psutil.Process().children())
     module = PPO(hidden=(8,), batch_size=32, update_epochs=1)
-    seen: list[int] = []
+    seen: list[list[str]] = []
 
     class Counts(Callback):
         def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-            seen.append(len(psutil.Process().children()) - before)
+            seen.append(wandb_processes())
 
     data = RolloutDataModule(Episodes57, num_envs=4, rollout_steps=8, rollouts_per_epoch=1)
     fit(
@@ -174,7 +172,7 @@ def test_disabled_run_and_fast_dev_run_leave_nothing(tmp_path, mode, fast_dev_ru
         default_root_dir=tmp_path,
         fast_dev_run=fast_dev_run,
     )
-    assert seen == [0]
+    assert seen == [[]]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -236,7 +234,7 @@ def test_run_of_a_killed_trainer_ends_as_failed_with_all_its_rows(tmp_path):
         children = psutil.Process(trainer.pid).children(recursive=True)
         trainer.process.kill()
         psutil.wait_procs(children, timeout=30)
-        assert [child for child in children if child.is_running()] == []
+        assert [child for child in children if is_alive(child.pid)] == []
     finally:
         trainer.kill()
     file = wandb_file.read(wandb_file.find(tmp_path)[0])

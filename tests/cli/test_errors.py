@@ -23,7 +23,10 @@ COMMAND_LINE = [
         ["--model", "PPOO"],
         f"model: unknown class 'PPOO'; did you mean PPO?; known: {LEARNERS}; others as module.Class",
     ),
-    (["--data", "Foo"], "data: unknown class 'Foo'; known: ReplayDataModule, RolloutDataModule; others as"),
+    (
+        ["--data", "Foo"],
+        "data: unknown class 'Foo'; known: MorphologyDataModule, ReplayDataModule, RolloutDataModule;",
+    ),
     (["--model", "torch.nn.Linear"], "model: Import path does not correspond to a subclass of RLModule"),
     (["--model", "lit_rl.Foo"], "model: module 'lit_rl' has no attribute 'Foo'"),
     (["--trainer.callbacks+=Foo"], "trainer.callbacks: unknown class 'Foo'; known: EnvStepBudget, EnvSteps"),

@@ -239,3 +239,21 @@ def test_close_twice():
     collector, _ = uniform(Episodes57)
     collector.close()
     collector.close()
+
+
+def test_episodes_that_somebody_else_began_are_new_ones():
+    """The running episodes are left: they are not counted, and the policy is told of the new ones."""
+    collector = InlineCollector(make_vector_env("CartPole-v1", 2, check=False), 0)
+    policy = UniformPolicy(collector.env.spec)
+    collector.restart(np.ones((2, 4), np.float32))  # before the start there is nothing to leave
+    first = collector.collect(policy, 3, 0)
+    assert not (first["obs"][0] == 1).any()
+    obs = collector.env.reset(7)
+    collector.restart(obs)
+    second = collector.collect(policy, 200, 0)
+    np.testing.assert_array_equal(second["obs"][0].numpy(), obs)
+    assert second["reset"][0].all()
+    ended = second["episodes"]["episode_length"].tolist()
+    ends = torch.nonzero(second["terminated"])
+    firsts = [int(ends[ends[:, 1] == env][0, 0]) + 1 for env in (0, 1)]
+    assert [ended[second["episodes"]["env_index"].tolist().index(env)] for env in (0, 1)] == firsts

@@ -12,7 +12,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import psutil
 import pytest
 from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorEnv
@@ -23,6 +22,7 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.envs.workers.vector import WorkerVectorEnv
 from lit_rl.types import VectorEnv
+from tests.processes import commands_of_children
 
 
 class Counter(gymnasium.Env):
@@ -205,8 +205,7 @@ def test_no_process_is_left_when_the_start_fails() -> None:
         make_vector_env(Counter, 3, vectorization="async", env_kwargs=kwargs)
     with pytest.raises(ValueError, match="action space must be"):  # found after the processes have started
         make_vector_env(IntegerActions, 2, vectorization="async")
-    children = [child.cmdline() for child in psutil.Process().children()]
-    assert not [command for command in children if "lit_rl.envs.workers.process" in command]
+    assert not [command for command in commands_of_children() if "lit_rl.envs.workers.process" in command]
 
 
 def test_processes_of_gymnasium_are_refused() -> None:

@@ -42,7 +42,7 @@ from lit_rl.encoders.perceptron import PerceptronEncoder
 from lit_rl.flat import FlatAdam
 from lit_rl.losses import weighted_mean
 from lit_rl.nested import map_nested
-from lit_rl.nets import Activation, Flatten
+from lit_rl.nets import Activation, EncoderFactory, Flatten
 from lit_rl.normalize import ValueNorm
 from lit_rl.types import AGENT_SKILLS, SKILL_START, STATE, TEAM_SKILL, Decision, EnvSpec, Nested, Rollout
 
@@ -85,6 +85,9 @@ class HMASD(RLModule):
         token_reduction: ``mean`` over the losses of a decision's tokens as in the authors' code, or their
             ``sum`` as in the paper.
         hidden: Widths of the layers before the GRU, and of the discriminators.
+        encoder: Network before the GRU in the actor of the discoverer, given by its ``class_path`` in YAML.
+            None is a perceptron through ``hidden`` with layer normalisation.
+        critic_encoder: Network before the GRU in its critic, which sees the state; None is such a perceptron.
         activation: Function between these layers.
         embedding: Width of the coordinator's tokens.
         blocks: Blocks of the coordinator's encoder and of its decoder.
@@ -139,6 +142,8 @@ class HMASD(RLModule):
         skill_sync: Literal["divide", "truncate"] = "divide",
         token_reduction: Reduction = "mean",
         hidden: tuple[int, ...] = (64, 64),
+        encoder: EncoderFactory | None = None,
+        critic_encoder: EncoderFactory | None = None,
         activation: Activation = "relu",
         embedding: Count = 64,
         blocks: Count = 1,
@@ -184,9 +189,8 @@ class HMASD(RLModule):
         self.activation: Activation = activation
         self.num_decisions = 0
         self._begins_training = False
-        self.encoder = partial(
-            PerceptronEncoder, hidden=tuple(hidden), activation=activation, layer_norm=True
-        )
+        perceptron = partial(PerceptronEncoder, hidden=tuple(hidden), activation=activation, layer_norm=True)
+        self.encoders = encoder or perceptron, critic_encoder or perceptron
         self.settings = UpdateSettings(
             learning_rate, update_epochs, gamma, gae_lambda, clip, clip_value, value_coef, lambda_l,
             huber_delta, chunk_length=chunk_length,
@@ -214,7 +218,7 @@ class HMASD(RLModule):
         features = self.flatten.out_features
         self.coordinator.build(spec.state, features)
         self.discoverer = skill_discoverer(
-            spec, self.n_Z, self.n_z, self.skill_last_layer, self.agent_ids, self.settings, self.encoder,
+            spec, self.n_Z, self.n_z, self.skill_last_layer, self.agent_ids, self.settings, self.encoders,
             self.activation, self.gru, self.normalize_observation, self.value_norm,
         )  # fmt: skip
         self.team_discriminator.build(spec.state)

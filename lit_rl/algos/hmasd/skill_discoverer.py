@@ -73,7 +73,7 @@ def skill_discoverer(
     skill_last_layer: bool,
     agent_ids: bool,
     settings: UpdateSettings,
-    encoder: EncoderFactory,
+    encoders: tuple[EncoderFactory, EncoderFactory],
     activation: Activation,
     gru: int | None,
     normalize_observation: bool,
@@ -82,11 +82,12 @@ def skill_discoverer(
     """Make the policy pi_l(a^i | o^i, z^i) with the value V_l(s, Z), which learns as MAPPO does.
 
     With one skill for the team and one for agents it is MAPPO. ``HMASD``, ``PPO`` and ``SkillViews`` explain
-    the arguments.
+    the arguments; ``encoders`` are those of the actor and of the critic.
     """
     views = SkillViews(spec, n_Z, n_z, skill_last_layer, "actor" if agent_ids else False)
     context = (n_z if skill_last_layer and n_z > 1 else 0, n_Z if skill_last_layer and n_Z > 1 else 0)
-    network = ActorCritic(views, [], activation, encoder, False, gru, encoder, context)
+    encoder, critic_encoder = encoders
+    network = ActorCritic(views, [], activation, encoder, False, gru, critic_encoder, context)
     return ProximalPolicy(
         views, network, settings, normalize_observation, value_norm=value_norm, records_log_prob=True
     )

@@ -17,7 +17,7 @@ from lit_rl.checks import check_encoder
 from lit_rl.distributions import DiagNormal, distribution_for, mask_logits, precise
 from lit_rl.nested import cast_floats, map_nested
 from lit_rl.nets import Activation, EncoderFactory, Flatten, GRUCore, NumpyMLP, mlp
-from lit_rl.types import ACTION_MASK, Nested, Rollout
+from lit_rl.types import ACTION_MASK, JOINT_MASK, Nested, Rollout
 
 ACTOR_CONTEXT, CRITIC_CONTEXT = "actor_context", "critic_context"
 
@@ -54,8 +54,8 @@ class ActorCritic(nn.Module):
         self.is_central = views.critic is not None
         self.value_agents = views.num_agents if views.shared_value else 0
         self.distribution = distribution_for(spec.action)
-        self.has_mask = spec.has_action_mask
-        self.action_shape = None if spec.action.is_flat else spec.action.shape
+        self.has_mask, self.has_joints = spec.has_action_mask, spec.has_joints
+        self.action_spec = spec.action
         self.actor_encoder = make(spec)
         if views.critic is not None:
             self.critic_encoder = (critic_encoder or Flatten)(views.critic)
@@ -67,9 +67,12 @@ class ActorCritic(nn.Module):
         self.critic_core = GRUCore(critic_features, gru) if gru else None
         outputs = self.distribution.num_outputs
         actor_context, critic_context = context
-        self.actor = mlp([(gru or features) + actor_context, *hidden, outputs], activation, out_gain=0.01)
-        self.critic = mlp([(gru or critic_features) + critic_context, *hidden, 1], activation, out_gain=1.0)
-        self.log_std = nn.Parameter(torch.zeros(spec.action.size)) if spec.action.kind == "box" else None
+        of_joints = getattr(self.actor_encoder, "of_joints", mlp) if self.has_joints else mlp
+        of_whole = getattr(self.critic_encoder, "of_whole", mlp)
+        self.actor = of_joints([(gru or features) + actor_context, *hidden, outputs], activation, 0.01)
+        self.critic = of_whole([(gru or critic_features) + critic_context, *hidden, 1], activation, 1.0)
+        deviations = 1 if self.has_joints else spec.action.size  # joints share theirs, however many they are
+        self.log_std = nn.Parameter(torch.zeros(deviations)) if spec.action.kind == "box" else None
         plain = isinstance(self.actor_encoder, Flatten) and self.actor_encoder.is_identity and gru is None
         plain = plain and not actor_context
         self._numpy_actor = NumpyMLP(self.actor) if plain and NumpyMLP.supports(self.actor) else None
@@ -118,15 +121,13 @@ class ActorCritic(nn.Module):
         parameters = self.parameters_of(outputs, obs)
         action = self.distribution.mode(parameters) if greedy else self.distribution.sample(parameters)
         log_prob = self.distribution.log_prob(parameters, action) if with_log_prob else None
-        if self.action_shape is not None:
-            action = action.reshape(*action.shape[:-1], *self.action_shape)
-        return action, log_prob
+        return self.action_spec.shaped(action), log_prob
 
     def parameters_of(self, outputs: Tensor, obs: Nested) -> tuple[Tensor, ...]:
         """Return the parameters of the distribution; disallowed actions have probability 0."""
         outputs = precise(outputs)
         if isinstance(self.distribution, DiagNormal):
-            return (outputs, cast("Tensor", self.log_std))
+            return outputs, cast("Tensor", self.log_std), *([obs[JOINT_MASK]] if self.has_joints else [])
         return (mask_logits(outputs, obs[ACTION_MASK]) if self.has_mask else outputs,)
 
     def _cores(self) -> tuple[GRUCore, GRUCore]:
@@ -139,9 +140,7 @@ class ActorCritic(nn.Module):
     def _evaluate(
         self, outputs: Tensor, obs: Nested, action: Tensor, with_entropy: bool = True
     ) -> tuple[Tensor, Tensor]:
-        parameters = self.parameters_of(outputs, obs)
-        if self.action_shape is not None:
-            action = action.reshape(*action.shape[: action.ndim - len(self.action_shape)], -1)
+        parameters, action = self.parameters_of(outputs, obs), self.action_spec.flattened(action)
         if with_entropy:
             return self.distribution.log_prob_and_entropy(parameters, action)
         log_prob = self.distribution.log_prob(parameters, action)

@@ -26,8 +26,8 @@ from lit_rl.algos.ppo.samples import (
     shuffled_epochs,
 )
 from lit_rl.nested import map_nested
-from lit_rl.nets import zero_where
 from lit_rl.normalize import ObservationNorm, ReturnScale, ValueNorm
+from lit_rl.returns import zero_where
 from lit_rl.types import Decision, Nested, Rollout
 
 if TYPE_CHECKING:

@@ -38,8 +38,7 @@ class PPO(RLModule):
         anneal_env_steps: Learning rate and ``clip`` go linearly to 0 over so many env steps; None keeps them.
         batch_size: Transitions per minibatch and rank, those of each agent counted; must divide the rollout.
             Smaller gives more, noisier steps.
-        update_epochs: Passes over each rollout. More uses samples better, and drifts further from the policy
-            that collected them.
+        update_epochs: Passes over each rollout. More uses samples better, and drifts further from them.
         gamma: Discount per step. More looks further ahead, with more variance.
         gae_lambda: Decay of generalised advantage estimation: 1 is unbiased, less trades variance for bias.
         clip: Half width of the trusted interval of the probability ratio. Less is more cautious.
@@ -54,14 +53,11 @@ class PPO(RLModule):
         normalize_advantage: Give the advantages of each minibatch mean 0 and deviation 1, over all ranks.
         normalize_observation: Normalise observations by their running mean and deviation, which are frozen
             within a rollout and its update.
-        normalize_return: Divide rewards by the running standard deviation of the discounted return (Engstrom
-            2020).
-        central_critic: The critic sees the global state of an environment of several agents: MAPPO. False
-            is IPPO.
+        normalize_return: Divide rewards by the running deviation of the discounted return (Engstrom 2020).
+        central_critic: The critic sees the global state of several agents (MAPPO), or not (IPPO).
         agent_ids: Append the number of the agent, as a one-hot vector, to what the shared networks see.
             ``actor`` leaves a central critic with one value of a state for all agents, which costs less.
-        encoder: Network in front of actor and critic, given by its ``class_path`` in YAML. None flattens
-            observations.
+        encoder: Network in front of actor and critic, by its ``class_path`` in YAML. None flattens.
         critic_encoder: Network in front of a central critic. None flattens the state.
         share_encoder: Whether actor and critic have one encoder together instead of one each.
         gru: Hidden units of a recurrent core in actor and critic; None is a policy without memory.

@@ -70,10 +70,10 @@ def estimate(
     if return_scale is not None:
         return_scale.update(reward_TN, rows.done, rows.begins, **counted)
         reward_TN = return_scale(reward_TN)
+    reward_TN, terminated_TN, valid_TN = reward_TN.to(value_TN), rows.terminated, rows.valid
     advantage_TN = gae(
-        reward_TN.to(value_TN), value_TN, next_value_TN, rows.terminated, rows.done, gamma, gae_lambda,
-        rows.valid,
-    )  # fmt: skip
+        reward_TN, value_TN, next_value_TN, terminated_TN, rows.done, gamma, gae_lambda, valid_TN
+    )
     return_TN = advantage_TN + value_TN
     weight_TN = None if rows.acted is None else rows.acted.to(value_TN.dtype)
     explained = explained_variance(value_TN, return_TN, weight_TN)
@@ -165,8 +165,7 @@ def normalize_advantages(minibatches: list[Samples], sum_over_ranks: SumOverRank
 
     Args:
         minibatches: Samples of equal size; entries with ``weight`` 0 do not count.
-        sum_over_ranks: Given this rank's tensor, the sum over all ranks; called thrice for all minibatches
-            together.
+        sum_over_ranks: Given this rank's tensor, the sum over all ranks; called thrice for all minibatches.
     """
     advantage_MB = torch.stack([minibatch["advantage"].flatten() for minibatch in minibatches])
     weight_MB = torch.ones_like(advantage_MB)

@@ -42,7 +42,8 @@ class SAC(RLModule):
         initial_temperature: Weight alpha of the entropy at the start. More explores longer.
         learn_temperature: Adapt alpha so that the entropy stays at ``target_entropy``.
         target_entropy: Entropy in nats that the policy should keep; ``auto`` is minus the number of action
-            dimensions. More keeps the policy more random.
+            dimensions. More keeps the policy more random. For robots of several sizes (``joint_mask``) it is
+            the mean entropy of a joint, of which ``auto`` is -1.
         num_critics: Number of critics C, of which targets and policy use the minimum. More is more
             pessimistic, and slower.
         max_grad_norm: Largest norm of each gradient; None (as published) does not clip.
@@ -94,13 +95,14 @@ class SAC(RLModule):
         self.targets = target_of(self.critics)
         self.log_temperature = nn.Parameter(torch.tensor([math.log(self.initial_temperature)]))
         given = self._target_entropy
-        self.target_entropy = -float(spec.action.size) if given == "auto" else float(given)
+        automatic = 1 if spec.has_joints else spec.action.size
+        self.target_entropy = -float(automatic) if given == "auto" else float(given)
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
         """Sample the squashed normal, or take the squashed mean, in the units of the environment."""
         mean, log_std = self.actor.fast(obs)
         raw = mean if greedy else torch.addcmul(mean, log_std.exp_(), torch.randn_like(mean))
-        return Decision(self.box.to_env(raw.tanh()), carry, {})
+        return Decision(self.box.to_env(self.box.existing(raw.tanh(), obs)), carry, {})
 
     # Learning
 
@@ -163,9 +165,12 @@ class SAC(RLModule):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Compute the loss of the critics (Haarnoja 2018, eqs. 5, 6), and, to log, it and the mean Q."""
         with torch.no_grad():
-            mean, log_std = call_with(actor, self.actor, minibatch["next_obs"])
-            next_action, log_prob = self.distribution.sample_with_log_prob(mean, log_std, noise_BU)
-            next_q_CB = call_with(targets, self.targets, minibatch["next_obs"], next_action)
+            next_obs = minibatch["next_obs"]
+            mean, log_std = call_with(actor, self.actor, next_obs)
+            next_action, log_prob = self.distribution.sample_with_log_prob(
+                mean, log_std, noise_BU, self.box.exists(next_obs)
+            )
+            next_q_CB = call_with(targets, self.targets, next_obs, next_action)
             target_B = soft_target(
                 minibatch["reward"], minibatch["discount"], next_q_CB, log_prob, minibatch["temperature"]
             )
@@ -182,7 +187,8 @@ class SAC(RLModule):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Compute the loss of the policy (Haarnoja 2018, eq. 7), and, to log, it and the mean log pi."""
         mean, log_std = call_with(parameters, self.actor, minibatch["obs"])
-        action, log_prob_B = self.distribution.sample_with_log_prob(mean, log_std, noise_BU)
+        exists = self.box.exists(minibatch["obs"])
+        action, log_prob_B = self.distribution.sample_with_log_prob(mean, log_std, noise_BU, exists)
         q_CB = call_with(critics, self.critics, minibatch["obs"], action)
         loss = soft_policy_loss(minibatch["temperature"], log_prob_B, q_CB)
         return loss, (loss.detach(), log_prob_B.detach().mean())

@@ -43,7 +43,9 @@ class TanhNormal:
         """Return the squashed mean, (..., U)."""
         return torch.tanh(precise(parameters[0]))
 
-    def sample_with_log_prob(self, mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def sample_with_log_prob(
+        self, mean: Tensor, log_std: Tensor, noise: Tensor, exists: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Draw an action that gradients pass through, and compute its log-density.
 
         u = mean + std * noise, action = tanh(u), log pi(action) = log normal(u) - sum log(1 - tanh(u)^2),
@@ -53,6 +55,10 @@ class TanhNormal:
             mean: Means before squashing, (..., U).
             log_std: Logarithms of the standard deviations before squashing, (..., U).
             noise: Standard normal, (..., U); the caller draws it, so that compiled code can be replayed.
+            exists: 1 for dimensions that exist, such as the joints of a robot, and 0 for others (..., U),
+                which act 0. The log-density is then the mean over those that exist, so that the entropy has
+                the same weight, and the same target, for robots of all sizes. None means that all of them
+                exist.
 
         Returns:
             Action (..., U) in (-1, 1), and its log-density (...).
@@ -60,5 +66,8 @@ class TanhNormal:
         mean, log_std = precise(mean), precise(log_std)
         u = mean + log_std.exp() * noise
         log_slope = 2 * (math.log(2) - u - F.softplus(-2 * u))
-        log_prob = (-0.5 * noise.square() - log_std - log_slope).sum(-1) - self.size * HALF_LOG_2PI
-        return torch.tanh(u), log_prob
+        log_prob_U = -0.5 * noise.square() - log_std - log_slope
+        if exists is None:
+            return torch.tanh(u), log_prob_U.sum(-1) - self.size * HALF_LOG_2PI
+        mean_log_prob = (log_prob_U * exists).sum(-1) / exists.sum(-1).clamp(min=1) - HALF_LOG_2PI
+        return torch.tanh(u) * exists, mean_log_prob

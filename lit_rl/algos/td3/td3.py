@@ -108,7 +108,7 @@ class TD3(RLModule):
         if not greedy:
             noise = torch.randn_like(action)
             action = torch.add(action, noise, alpha=self.exploration_noise).clamp_(-1.0, 1.0)
-        return Decision(self.box.to_env(action), carry, {})
+        return Decision(self.box.to_env(self.box.existing(action, obs)), carry, {})
 
     # Learning
 

@@ -42,7 +42,7 @@ class UAVNetwork:
         device: Device that computes: ``cpu``, ``cuda`` (the current GPU) or ``cuda:<number>``. On a
             GPU numpy arrays come in and go out, one transfer each way per step; :meth:`step_tensors` does
             without. The random numbers are the same; rounding differs, so that now and then a user at a
-            threshold is decided otherwise. Tested with torch on the CPU, not yet on a GPU.
+            threshold is decided otherwise. Tested with torch on the CPU and on a GPU.
         backend: ``auto`` is numpy on the CPU and torch on a GPU; ``torch`` computes with torch on the CPU,
             too (slower than numpy; for tests and for loops on tensors).
         **settings: Fields of ``Scenario`` (``scenario.py``).

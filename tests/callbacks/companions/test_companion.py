@@ -14,7 +14,7 @@ from lit_rl.callbacks.companions import companion
 from lit_rl.callbacks.companions.channel import Channel
 from lit_rl.callbacks.companions.companion import Companion
 from lit_rl.processes import STOP_SIGNALS
-from tests.processes import wait_until
+from tests.processes import is_alive, wait_until
 
 ECHO = """\
 import os, subprocess, sys
@@ -75,7 +75,7 @@ def test_finish_kills_what_hangs_and_its_children(echo):
     assert echo.finish(0.1) == []
     assert time.monotonic() - start < 5
     assert not psutil.pid_exists(echo.pid)
-    wait_until(lambda: not is_running(child), 5, lambda: f"{child} still runs")
+    wait_until(lambda: not is_alive(child), 5, lambda: f"{child} still runs")
     echo.kill()  # a second time
 
 
@@ -105,16 +105,9 @@ def test_ends_with_its_trainer_though_a_fork_of_it_lives(tmp_path):
         pid, fork = map(int, process.stdout.readline().split())
         process.kill()
         try:
-            wait_until(lambda: not is_running(pid), 10, lambda: f"{pid} still runs")
+            wait_until(lambda: not is_alive(pid), 10, lambda: f"{pid} still runs")
         finally:
             os.kill(fork, signal.SIGKILL)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from lit_rl.callbacks.recorder.reader import read_losses
 from lit_rl.callbacks.recorder.settings import Settings
 from lit_rl.processes import STOP_SIGNALS
 from tests.conftest import ROOT
-from tests.processes import wait_until
+from tests.processes import is_alive, wait_until
 
 TIMEOUT_S = 30
 
@@ -331,13 +331,13 @@ def trainer(tmp_path):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        if recorder.is_running():
+        if is_alive(recorder.pid):
             recorder.kill()
         wait_for_end(recorder)
 
 
 def wait_for_end(recorder: psutil.Process) -> None:
-    wait_until(lambda: not recorder.is_running(), TIMEOUT_S, lambda: "the recorder process is left")
+    wait_until(lambda: not is_alive(recorder.pid), TIMEOUT_S, lambda: "the recorder process is left")
 
 
 def read_state(tmp_path: Path) -> dict:
@@ -379,7 +379,7 @@ def test_ctrl_c_reaches_the_trainer_only(trainer, tmp_path):
 def test_python_waits_for_the_last_figure_at_its_exit(trainer, tmp_path):
     process, recorder = trainer("exit")
     assert process.wait(TIMEOUT_S) == 0
-    assert not recorder.is_running()
+    assert not is_alive(recorder.pid)
     directory = tmp_path / "x_loss_log"
     assert read_state(tmp_path)["state"] == "finished"
     (stamped,) = directory.glob("network_loss_curves_2*_??.png")

@@ -1,0 +1,1 @@
+"""An encoder that is trained alone, by what it lets one predict."""

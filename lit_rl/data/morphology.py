@@ -1,0 +1,223 @@
+"""``MorphologyDataModule``: rollouts of one policy in many bodies, which a search may choose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, get_args
+
+import numpy as np
+import torch
+
+from lit_rl.checks import Count, Range, check_arguments, nearest
+from lit_rl.collect.evaluate import evaluate
+from lit_rl.data.arguments import EnvironmentArguments, EvalPolicy
+from lit_rl.data.loaders import Batches
+from lit_rl.data.module import RLDataModule
+from lit_rl.data.random_state import seeded_apart
+from lit_rl.envs.arm.batch import PlanarArms
+from lit_rl.envs.arm.body import MAX_JOINTS
+from lit_rl.envs.arm.task import make_task
+from lit_rl.qd.arms import fixed_goals, fresh_goals, measure_arms
+from lit_rl.qd.bodies import Training, choose_bodies
+from lit_rl.qd.descriptors import arm_grid, arm_measures
+from lit_rl.qd.diversity import cell_entropy, gene_distance, genes_in_use
+from lit_rl.qd.fitness import arm_fitness
+from lit_rl.qd.fitness import genetic_fitness as with_tiers
+from lit_rl.qd.search import Measured
+from lit_rl.types import Rollout
+
+ENV = "PlanarArm-v0"
+SHARES = (0.5, 0.25, 0.25)
+ARMS = {"joints": [3, 4, 5, 6], "num_bodies": 512, "morph": True}
+"""Settings of the arms where none are given: what is observed includes the body."""
+
+
+class MorphologyDataModule(RLDataModule):
+    """Turns planar arms of many bodies into rollouts ``[T, N, ...]``, for on-policy learners.
+
+    Every ``rollouts_per_bodies`` rollouts each environment gets another body, and begins a new episode. The
+    bodies are random, elites of an archive (``MapElites`` fills it) or mutants of elites, equally often of
+    each joint count. Evaluations play ``num_bodies`` random arms of the seed ``body_seed``, which training
+    does not see.
+
+    Args:
+        num_envs: Arms of each rank.
+        rollout_steps: Steps T per arm and rollout.
+        rollouts_per_epoch: Length of an epoch, equal on all ranks. Evaluation follows every epoch.
+        rollouts_per_bodies: Rollouts with the same bodies. Running episodes are left when bodies change, so
+            that ``rollouts_per_bodies * rollout_steps`` should be a multiple of ``num_steps`` of the arms.
+        env_kwargs: Settings of the arms (``ArmTask``) in place of ``ARMS``, one by one; ``joints``,
+            ``length_m``, ``gear`` and ``radius_m`` say which bodies there may be.
+        training: ``co_trained`` trains on all three kinds of bodies from the start, ``fine_tuned`` on random
+            ones first and then on the elites alone, ``pretrained`` on random ones only. A policy that is
+            trained together with the bodies pulls them together, which ``qd/body_entropy`` shows.
+        pretrain_env_steps: Env steps on random bodies before a search begins; of ``fine_tuned`` and
+            ``co_trained``.
+        shares: Shares of elites, random bodies and mutants of ``co_trained``.
+        num_goals: Fixed goals on which every body is measured.
+        genetic_fitness: Whether fitness has tiers by the reach of the arm; otherwise it is the success rate
+            less the distance that is left and the strength of the motors.
+        record: Names of values that rollouts record.
+        eval_episodes: Episodes per evaluation, over all ranks.
+        eval_policy: ``greedy`` or ``sample``, as of ``RolloutDataModule``.
+        seed: Seed of the first environment; None takes the run's seed.
+
+    Raises:
+        ValueError: An argument is out of its range, or ``env_kwargs`` has no such setting.
+    """
+
+    def __init__(
+        self,
+        num_envs: Count = 256,
+        rollout_steps: Count = 40,
+        rollouts_per_epoch: Count = 30,
+        rollouts_per_bodies: Count = 5,
+        env_kwargs: dict[str, Any] | None = None,
+        training: Training = "co_trained",
+        pretrain_env_steps: Annotated[int, Range(at_least=0)] = 0,
+        shares: tuple[float, ...] = SHARES,
+        num_goals: Count = 16,
+        genetic_fitness: bool = False,
+        record: list[str] | None = None,
+        eval_episodes: Count = 256,
+        eval_policy: EvalPolicy = "greedy",
+        seed: int | None = None,
+    ) -> None:
+        given = dict(locals())
+        check_arguments(MorphologyDataModule, given)
+        self._settings = {**ARMS, **(env_kwargs or {})}
+        if self._settings.get("bodies") is not None:
+            raise ValueError(
+                "MorphologyDataModule: env_kwargs must not have bodies, which the search chooses; say which "
+                "there may be by joints, length_m, gear and radius_m"
+            )
+        if training not in get_args(Training):
+            known = get_args(Training)
+            raise ValueError(
+                f"training must be {', '.join(known[:-1])} or {known[-1]}, got {training!r}."
+                f"{nearest(str(training), known)}"
+            )
+        is_share = len(shares) == 3 and all(np.isfinite(share) and share >= 0 for share in shares)
+        if not is_share or not sum(shares):
+            raise ValueError(
+                "shares must be three numbers, at least 0, of elites, random bodies and mutants, and not all "
+                f"0, got {list(shares)}"
+            )
+        self.space = make_task(self._settings).space
+        self.grid, self.num_genes = arm_grid(self.space), self.space.num_genes
+        self.training: Training = training
+        self.pretrain_env_steps, self.num_goals = pretrain_env_steps, num_goals
+        self._shares = (shares[0], shares[1], shares[2])
+        self._fitness = with_tiers if genetic_fitness else arm_fitness
+        arguments = EnvironmentArguments(
+            env=ENV,
+            num_envs=num_envs,
+            env_kwargs=self._settings,
+            record=record,
+            seed=seed,
+            check=False,
+            eval_episodes=eval_episodes,
+            eval_policy=eval_policy,
+        )
+        super().__init__(arguments, given)
+        self.rollout_steps, self.rollouts_per_epoch = rollout_steps, rollouts_per_epoch
+        self.rollouts_per_bodies = rollouts_per_bodies
+        self.forget()
+
+    @property
+    def collect_steps(self) -> int:
+        """Steps of every arm in one rollout."""
+        return self.rollout_steps
+
+    def train_dataloader(self) -> Batches:
+        """Return ``rollouts_per_epoch`` rollouts, each collected when it is asked for."""
+        return Batches(self._rollouts, self.rollouts_per_epoch)
+
+    def _rollouts(self) -> Iterator[Rollout]:
+        self.environments.begin()
+        for _ in range(self.rollouts_per_epoch):
+            if self._num_rollouts % self.rollouts_per_bodies == 0:
+                self._change_bodies()
+            self._num_rollouts += 1
+            yield self.environments.collect(self.environments.learner, self.rollout_steps)
+
+    def _change_bodies(self) -> None:
+        """Give every environment another body."""
+        if self._rng is None:
+            self._rng = np.random.default_rng([self.environments.seed, 3])
+        is_searching = self.environments.learner.env_steps >= self.pretrain_env_steps
+        uses_elites = self.training != "pretrained" and is_searching
+        shares = (1.0, 0.0, 0.0) if self.training == "fine_tuned" else self._shares
+        elites = self._elites if uses_elites else self._elites[:0]
+        num_sizes = len(self.space.joints)
+        genes = choose_bodies(self._rng, self.num_envs, elites, shares, num_sizes, self.num_genes)
+        self.training_genes = genes
+        collector = self.environments.collector
+        arms: Any = collector.env
+        collector.restart(arms.set_bodies(self.space.decode(genes)))
+
+    # What a search asks for
+
+    def train_on(self, elites: np.ndarray) -> None:
+        """Take bodies to train on from these genotypes ``(elites, genes)``, from the next change on."""
+        self._elites = np.array(elites, np.float64)
+
+    def measure(self, genes: np.ndarray, fresh: int | None = None) -> Measured:
+        """Measure bodies with the greedy policy on the fixed goals, in one batch.
+
+        Nothing that training draws depends on it.
+
+        Args:
+            genes: ``(bodies, genes)``.
+            fresh: Seed of other goals and start poses, in place of the fixed ones.
+        """
+        goals = fixed_goals(self.num_goals) if fresh is None else fresh_goals(fresh, self.num_goals)
+        with torch.no_grad(), self.environments.precision(), seeded_apart(goals.seed):
+            return measure_arms(self.space, genes, goals, self._play, self._fitness, **self._settings)
+
+    def _play(self, arms: PlanarArms, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        learner = self.environments.learner
+        last = evaluate(learner, arms, seed, learner.device)["last_values"]
+        return last["is_success"].numpy(), last["distance_m"].numpy()
+
+    def diversity(self) -> tuple[float, float]:
+        """Return entropy over cells in nats and mean gene distance of the bodies that are trained on."""
+        if not len(self.training_genes):
+            return 0.0, 0.0
+        bodies = self.space.decode(self.training_genes)
+        low, high = np.array(self.grid.ranges).T
+        cells = np.array(self.grid.cells)
+        place = ((arm_measures(bodies) - low) / (high - low) * cells).astype(np.int64).clip(0, cells - 1)
+        index = np.asarray(np.ravel_multi_index(tuple(place.T), tuple(self.grid.cells)))
+        used = genes_in_use(bodies.num_joints, self.num_genes, MAX_JOINTS)
+        return cell_entropy(index), gene_distance(self.training_genes, used)
+
+    # State
+
+    def forget(self) -> None:
+        """Begin with random bodies, because another learner starts training."""
+        self._num_rollouts = 0
+        self._rng: np.random.Generator | None = None
+        self._elites = np.zeros((0, self.num_genes))
+        self.training_genes = np.zeros((0, self.num_genes))
+
+    def local_state(self) -> dict[str, Any]:
+        """Return the genes of elites and bodies, and where the choice of bodies stands."""
+        return {
+            "num_rollouts": self._num_rollouts,
+            "rng": None if self._rng is None else self._rng.bit_generator.state,
+            "elites": torch.from_numpy(self._elites.copy()),
+            "training_genes": torch.from_numpy(self.training_genes.copy()),
+        }
+
+    def load_local_state(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`local_state`; ``{}`` begins with random bodies."""
+        self.forget()
+        if not state:
+            return
+        self._num_rollouts = state["num_rollouts"]
+        if state["rng"] is not None:
+            self._rng = np.random.default_rng(0)
+            self._rng.bit_generator.state = state["rng"]
+        self._elites = state["elites"].numpy().copy()
+        self.training_genes = state["training_genes"].numpy().copy()
