@@ -46,7 +46,7 @@ class InlineCollector:
         """Name of what keeps the state of the environments from being saved, where that is known."""
         return getattr(self.env, "unknown_class", None) or type(self.env).__name__
 
-    def restart(self, restarts: int) -> None:
+    def start_anew(self, restarts: int) -> None:
         """Begin new episodes at the next call, other ones than after any smaller number of restarts."""
         self._restarts, self._obs = restarts, None
 
@@ -146,7 +146,7 @@ class InlineCollector:
         self._restarts = state["restarts"]
         env = state["env"]
         if env is None or SHARES in env or len(state["reset"]) != self.env.num_envs:
-            self.restart(state["restarts"] + 1)
+            self.start_anew(state["restarts"] + 1)
             return False
         self.env.reset(self._seed)  # allocates what set_state writes into
         self.env.set_state(env)
@@ -156,8 +156,14 @@ class InlineCollector:
         self._running.set_state(state["running"])
         return True
 
-    def restart(self, obs: NestedArray) -> None:
-        """Go on from ``obs``, because somebody began new episodes everywhere; the running ones are left."""
+    def restart_with(self, method: str, rows: Any) -> None:
+        """Begin new episodes by ``env.method(rows)``, which returns observations; running ones are left.
+
+        Args:
+            method: Name of a method of the environments.
+            rows: What it is given; it has ``take(slice)``, so that it can be divided over processes.
+        """
+        obs = getattr(self.env, method)(rows)
         if self._obs is not None:
             self._obs = obs
             self._reset[:] = True

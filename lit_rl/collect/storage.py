@@ -48,7 +48,7 @@ class Storage:
         num_steps: Number T of steps.
         num_envs: Number N of environments.
         obs: What the policy sees at the first step.
-        memory: Where the arrays lie.
+        memory: The memory that gives the arrays.
     """
 
     def __init__(self, num_steps: int, num_envs: int, obs: NestedArray, memory: Memory) -> None:

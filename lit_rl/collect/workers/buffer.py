@@ -8,8 +8,9 @@ from __future__ import annotations
 import mmap
 import os
 import time
+from collections.abc import Iterator
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +18,12 @@ from torch import Tensor
 
 from lit_rl.collect.storage import PrivateMemory
 from lit_rl.envs.workers.shared_arrays import Place, map_arrays, open_memory
-from lit_rl.nested import map_nested, map_with_path
-from lit_rl.types import Nested
+from lit_rl.types import Nested, Rollout
 
 _ALIGNMENT = 64
 _PAGE = mmap.PAGESIZE
+TIME_FIELDS = ("obs", "reset", "action", "reward", "terminated", "truncated", "extras", "metrics")
+"""Fields of a rollout with a time axis, which lie in the slot."""
 
 
 class SlotState(IntEnum):
@@ -49,7 +51,7 @@ class Layout(NamedTuple):
     """Says where the arrays of the slots lie, for all processes.
 
     Args:
-        places: Where each array ``(slots, T or T + 1, N, ...)`` lies, by the keys that lead to it.
+        places: Place of each array ``(slots, T or T + 1, N, ...)``, by the keys that lead to it.
         size: Number of bytes of the memory.
     """
 
@@ -111,6 +113,8 @@ class SharedExperienceBuffer:
             os.close(self.memory)
             raise
         self.layout: Layout | None = None
+        self.num_steps = 0
+        """Steps for which a slot has room."""
         self._arrays: dict[tuple[str, ...], np.ndarray] = {}
 
     @property
@@ -118,27 +122,24 @@ class SharedExperienceBuffer:
         """Number of bytes of the slots."""
         return self.control.size if self.layout is None else self.layout.size
 
-    def lay_out(self, examples: Nested) -> Layout:
+    def lay_out(self, example: Rollout) -> Layout:
         """Make room for rollouts like one of all environments.
-
-        Args:
-            examples: Arrays ``(T, N, ...)`` or ``(T + 1, N, ...)`` of a rollout.
 
         Raises:
             MemoryError: There is not so much memory; the message says how much is needed and what to do.
         """
         places: dict[tuple[str, ...], Place] = {}
         offset = self.control.size
-
-        def next_place(path: tuple[str, ...], example: np.ndarray) -> None:
-            nonlocal offset
-            places[path] = Place(offset, (self.num_slots, *example.shape), example.dtype.str)
-            offset = _aligned(offset + self.num_slots * example.nbytes)
-
-        map_with_path(next_place, examples)
+        for key in TIME_FIELDS:
+            for path, leaf in _paths(example[key], (key,)):  # type: ignore[literal-required]
+                dtype = _numpy_dtype(leaf.dtype)
+                if dtype is None:  # travels through the connection
+                    continue
+                places[path] = Place(offset, (self.num_slots, *leaf.shape), dtype.str)
+                offset = _aligned(offset + self.num_slots * leaf.nbytes)
         size = max(_aligned(offset, _PAGE), self.size)  # a file that shrinks would kill whoever maps it
         self._allocate(size)
-        self.layout = Layout(places, size)
+        self.layout, self.num_steps = Layout(places, size), len(example["reward"])
         self._arrays = map_layout(self.memory, self.layout)
         return self.layout
 
@@ -159,11 +160,6 @@ class SharedExperienceBuffer:
                 f"the shared experience buffer needs {need}, but the system refuses ({error.strerror}); "
                 f"{advice}"
             ) from error
-
-    def fits(self, path: tuple[str, ...], num_steps: int, shape: tuple[int, ...], dtype: np.dtype) -> bool:
-        """Whether a slot has room for an array ``(num_steps, N, *shape)``."""
-        array = self._arrays.get(path)
-        return array is not None and _has_room(array, num_steps, shape, dtype)
 
     def read(self, slot: int, leaf: Shared, rows: slice | None = None) -> np.ndarray:
         """Return a copy of an array of a slot: of all environments, or those of ``rows``."""
@@ -240,9 +236,13 @@ def map_layout(memory: int, layout: Layout) -> dict[tuple[str, ...], np.ndarray]
     return dict(zip(layout.places, arrays.values(), strict=True))
 
 
-def as_tensors(tree: Any) -> Any:
-    """Turn the arrays of a tree into tensors."""
-    return map_nested(lambda leaf: leaf if isinstance(leaf, Tensor) else torch.from_numpy(leaf), tree)
+def _paths(tree: Nested, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """Yield pairs of the keys that lead to a leaf, and the leaf."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _paths(value, (*path, key))
+    else:
+        yield path, tree
 
 
 def _has_room(array: np.ndarray, num_steps: int, shape: tuple[int, ...], dtype: np.dtype) -> bool:
@@ -270,5 +270,3 @@ def _available_bytes() -> int | None:
     except (OSError, KeyError, ValueError):
         return None
     return free
-
-

@@ -1,6 +1,6 @@
 """A policy in worker processes: its object travels once, its weights through shared memory for every version.
 
-Weights have a version counter that is odd while they are written, and a checksum.
+Weights have a version counter that is odd while they are written, a checksum, and the number of the policy.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pickle
 import time
 import zlib
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import cloudpickle
 import numpy as np
@@ -92,8 +92,14 @@ class PolicyPublisher:
         self.number = 0
         """Counts the objects that were sent, so that a worker's may be compared with it."""
 
-    def publish(self, policy: Policy) -> tuple[Published, dict[int, dict[str, Any]]]:
-        """Publish the present version of a policy.
+    def knows(self, policy: Policy) -> bool:
+        """Whether the next version of a policy goes where the one before lies."""
+        if not isinstance(policy, nn.Module) or policy is not self._policy:
+            return False
+        return _same([*policy.parameters(), *policy.buffers()], self._sources)
+
+    def publish(self, policy: Policy, version: int = 0) -> tuple[Published, dict[int, dict[str, Any]]]:
+        """Publish the present version of a policy, under the number ``version``.
 
         Returns:
             What identifies the weights, and what changed of the plain attributes of its modules.
@@ -104,9 +110,10 @@ class PolicyPublisher:
         header = self._header
         header[0] = self._counter = self._counter + 1  # odd: whoever reads now tries again
         with torch.no_grad():
-            torch._foreach_copy_(self._targets, [source.detach() for source in self._sources])
-        checksum = zlib.crc32(self._bytes)
-        header[1] = checksum
+            for target, source in zip(self._targets, self._sources, strict=True):
+                target.copy_(source)
+        checksum = _checksum(self._bytes)
+        header[1:] = checksum, version
         header[0] = self._counter = self._counter + 1
         return Published(self._counter, checksum), changed
 
@@ -162,11 +169,13 @@ class ReceivedPolicy:
     Args:
         memory: File descriptor of the weights.
         pickled: The object.
-        layout: Where the weights lie.
+        layout: Places of the weights.
     """
 
     def __init__(self, memory: int, pickled: bytes, layout: Layout) -> None:
         self._private = torch.empty(layout.size, dtype=torch.uint8)
+        self._arriving = np.empty(layout.size, np.uint8)
+        self._counter = self._version = 0
         self._is_empty = not layout.offsets
         if not self._is_empty:
             self._header, self._bytes = map_weights(memory, layout)
@@ -176,8 +185,13 @@ class ReceivedPolicy:
             self.policy.cpu()  # its tensors are there already, but it may remember the trainer's device
             self._modules = list(self.policy.modules())
 
+    @property
+    def version(self) -> int:
+        """Number of the policy whose weights these are."""
+        return self._version
+
     def update(self, published: Published, changed: dict[int, dict[str, Any]]) -> None:
-        """Take over a version.
+        """Take over a version, or a later one where the trainer has gone on meanwhile.
 
         Raises:
             RuntimeError: The weights are not those that were published.
@@ -186,22 +200,50 @@ class ReceivedPolicy:
             self._modules[i].__dict__.update(attributes)
         if self._is_empty:
             return
-        private = self._private.numpy()
+        found = self._copy()
+        if found.counter < published.counter or (
+            found.counter == published.counter and found.checksum != published.checksum
+        ):
+            self._refuse(published, found)
+
+    def refresh(self) -> None:
+        """Take over the newest version.
+
+        Raises:
+            RuntimeError: The weights are not those that were published.
+        """
+        if not self._is_empty and int(self._header[0]) != self._counter:
+            self._copy()
+
+    def _copy(self) -> Published:
+        """Copy the newest version; the private weights change only once it is whole."""
         for _ in range(_TRIES):
-            before = int(self._header[0])
+            before, told, version = self._header.tolist()
             if before % 2 == 0:
-                np.copyto(private, self._bytes)
-                checksum = zlib.crc32(private)
+                np.copyto(self._arriving, self._bytes)
+                found = Published(before, _checksum(self._arriving))
                 if int(self._header[0]) == before:
                     break
             time.sleep(0.001)
         else:
-            raise RuntimeError(f"the weights were being written for {_TRIES} ms; the trainer hangs in between")
-        if (before, checksum) != published:
             raise RuntimeError(
-                f"weights with counter {published.counter} and checksum {published.checksum:08x} were "
-                f"published, {before} and {checksum:08x} arrived: the shared memory is damaged"
+                f"the weights were being written for {_TRIES} ms; the trainer hangs in between"
             )
+        if found.checksum != told:
+            self._refuse(Published(before, told), found)
+        np.copyto(self._private.numpy(), self._arriving)
+        self._counter, self._version = before, version
+        return found
+
+    def _refuse(self, published: Published, found: Published) -> NoReturn:
+        raise RuntimeError(
+            f"weights with counter {published.counter} and checksum {published.checksum:08x} were "
+            f"published, {found.counter} and {found.checksum:08x} arrived: the shared memory is damaged"
+        )
+
+
+def _checksum(data: np.ndarray) -> int:
+    return zlib.crc32(memoryview(data))  # type: ignore[arg-type]  # arrays are buffers
 
 
 def lay_out(tensors: Iterable[Tensor]) -> Layout:
@@ -221,11 +263,11 @@ def shape_bytes(shape: tuple[int, ...], dtype: torch.dtype) -> int:
 
 
 def map_weights(memory: int, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """Map the weights: return the header (counter, checksum) and the bytes of all tensors."""
+    """Map the weights: return the header (counter, checksum, version) and the bytes of all tensors."""
     size = max(_HEADER_BYTES + layout.size, os.fstat(memory).st_size)
     os.ftruncate(memory, size)
     pages = mmap.mmap(memory, size)
-    header = np.frombuffer(pages, np.int64, 2)
+    header = np.frombuffer(pages, np.int64, 3)
     return header, np.frombuffer(pages, np.uint8, layout.size, _HEADER_BYTES)
 
 

@@ -20,15 +20,12 @@ from torch import Tensor
 
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.collect.random_state import get_rng_state, set_rng_state
-from lit_rl.collect.workers.buffer import Control, Layout, SlotMemory, SlotState, map_layout
-from lit_rl.collect.workers.policy import Published, ReceivedPolicy
+from lit_rl.collect.workers.buffer import TIME_FIELDS, Control, Layout, SlotMemory, SlotState, map_layout
 from lit_rl.collect.workers.policy import Layout as WeightsLayout
+from lit_rl.collect.workers.policy import Published, ReceivedPolicy
 from lit_rl.envs.workers.process import Share, serve
 from lit_rl.nested import map_nested, map_with_path
-from lit_rl.types import EnvSpec, NestedArray, Step, VectorEnv
-
-TIME_FIELDS = ("obs", "reset", "action", "reward", "terminated", "truncated", "extras", "metrics")
-"""Fields of a rollout with a time axis, which lie in the slot."""
+from lit_rl.types import Decision, EnvSpec, Nested, NestedArray, Step, VectorEnv
 
 
 class Seat(NamedTuple):
@@ -64,6 +61,9 @@ class Order(NamedTuple):
         changed: What changed of the policy's plain attributes since the version before.
         autocast: Dtype of automatic mixed precision; None without.
         default_dtype: Dtype of new tensors.
+        generators: State of the trainer's random generators, from which the worker draws; None lets it draw
+            from its own.
+        look_every: Steps after which the worker takes newer weights, if there are any; 0 keeps these.
     """
 
     slot: int
@@ -73,6 +73,8 @@ class Order(NamedTuple):
     changed: dict[int, dict[str, Any]]
     autocast: torch.dtype | None
     default_dtype: torch.dtype
+    generators: dict[str, Any] | None
+    look_every: int
 
 
 class CollectingShare(Share):
@@ -96,7 +98,7 @@ class CollectingShare(Share):
         spec = self.make(pickled, seat.stop - seat.start, seat.worker == 0 and not seat.restarts)
         beating = _Beating(self.env, self._control, seat.worker)
         self._collector = InlineCollector(beating, seat.seed + seat.start)
-        self._collector.restart(seat.restarts)
+        self._collector.start_anew(seat.restarts)
         self._control.beat(seat.worker)
         return spec
 
@@ -108,28 +110,33 @@ class CollectingShare(Share):
         """Take the object of a policy, whose weights come with each order."""
         self._policy = ReceivedPolicy(self._weights, pickled, layout)
 
-    def collect(self, order: Order) -> dict[str, Any]:
-        """Collect a rollout into a slot, and return it without what lies there."""
+    def fill(self, order: Order) -> dict[str, Any]:
+        """Play a rollout into a slot, and return it without what lies there."""
         seat, states = self._seat, self._control.state[order.slot]
         states[seat.worker] = SlotState.WRITING
         self._control.beat(seat.worker)
         self._policy.update(order.published, order.changed)
+        if order.generators is not None:
+            set_rng_state(order.generators)
+        policy: Any = self._policy.policy
+        if order.look_every:
+            policy = _Refreshed(self._policy, order.look_every)
+        version = self._policy.version if order.look_every else order.policy_version
         memory = SlotMemory(self._slots, order.slot, slice(seat.start, seat.stop))
         torch.set_default_dtype(order.default_dtype)
         with _precision(order.autocast):
-            rollout: Any = self._collector.play(
-                self._policy.policy, order.num_steps, order.policy_version, memory, is_checked=False
-            )
+            rollout: Any = self._collector.play(policy, order.num_steps, version, memory, is_checked=False)
         sent = {key: map_with_path(memory.replace, rollout[key], (key,)) for key in TIME_FIELDS}
         states[seat.worker] = SlotState.READY
         rest = {key: map_nested(_as_array, value) for key, value in rollout.items() if key not in TIME_FIELDS}
-        return sent | rest
+        drawn = get_rng_state() if order.generators is not None else None
+        return sent | rest | {"generators": drawn}
 
     def get_state(self) -> dict[str, Any]:
         """Return the state of the collector and of the random generators."""
         return self._collector.get_state() | {"stream": get_rng_state()}
 
-    def set_state(self, state: dict[str, Any]) -> bool:
+    def continue_from(self, state: dict[str, Any]) -> bool:
         """Continue from a state; False where the environments start anew."""
         if not self._collector.set_state(state):
             return False
@@ -137,13 +144,31 @@ class CollectingShare(Share):
             set_rng_state(state["stream"])
         return True
 
-    def restart(self, restarts: int) -> None:
+    def start_anew(self, restarts: int) -> None:
         """Begin new episodes with the next rollout."""
-        self._collector.restart(restarts)
+        self._collector.start_anew(restarts)
+
+    def restart_with(self, method: str, rows: Any) -> None:
+        """Begin new episodes by a method of the environments."""
+        self._collector.restart_with(method, rows)
 
     def unknown_class(self) -> str | None:
         """Return the name of what keeps the state of the environments from being saved."""
         return getattr(self.env, "unknown_class", None) or type(self.env).__name__
+
+
+class _Refreshed:
+    """A policy that looks for newer weights after every few steps."""
+
+    def __init__(self, received: ReceivedPolicy, look_every: int) -> None:
+        self._received, self._look_every, self._steps = received, look_every, 0
+        self.initial_carry = received.policy.initial_carry
+
+    def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
+        self._steps += 1
+        if self._steps % self._look_every == 0:
+            self._received.refresh()
+        return self._received.policy.act(obs, carry, reset, greedy=greedy)
 
 
 class _Beating:
@@ -153,6 +178,9 @@ class _Beating:
         self.num_envs, self.spec = env.num_envs, env.spec
         self._env, self._control, self._worker = env, control, worker
         self.get_state, self.set_state, self.close = env.get_state, env.set_state, env.close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
 
     def reset(self, seed: int) -> NestedArray:
         obs = self._env.reset(seed)
