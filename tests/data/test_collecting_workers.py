@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from lit_rl import PPO, ReplayDataModule, RolloutDataModule
 from lit_rl.collect.workers.collector import WorkersCollector
@@ -73,6 +76,22 @@ def test_no_process_is_left_after_a_fit(monkeypatch: pytest.MonkeyPatch):
     assert not any(
         "lit_rl" in str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()
     )
+
+
+class Kills(Callback):
+    """Kills a worker after the first batch."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        if pl_module.policy_version == 1:
+            os.kill(trainer.datamodule.environments.collector.workers.pids[1], signal.SIGKILL)
+
+
+def test_a_run_goes_on_when_a_worker_is_killed():
+    module, data = CASES["ppo_workers"](3)
+    logger = fit(module, data, limit_val_batches=1.0, callbacks=[Kills()])
+    rows = [row for _, row in logger.rows if "collector/restarts" in row]
+    assert [row["collector/restarts"] for row in rows] == [0, 1, 1]
+    assert module.env_steps == 3 * 128
 
 
 @pytest.mark.parametrize(
