@@ -108,7 +108,9 @@ class CollectingShare(Share):
 
     def take_policy(self, pickled: bytes, layout: WeightsLayout) -> None:
         """Take the object of a policy, whose weights come with each order."""
+        drawn = get_rng_state()  # modules that are imported now may draw
         self._policy = ReceivedPolicy(self._weights, pickled, layout)
+        set_rng_state(drawn)
 
     def fill(self, order: Order) -> dict[str, Any]:
         """Play a rollout into a slot, and return it without what lies there."""
