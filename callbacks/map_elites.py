@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lit_rl import metrics
 from lit_rl.callbacks.trainer.attributes import data_module, exit_code_of_signal, is_dry_run
 from lit_rl.files import write_json
+from lit_rl.qd.archive import Archive
 from lit_rl.qd.bodies import MeasuresBodies
 from lit_rl.qd.picture import draw_archive
 from lit_rl.qd.search import Measured, Search, TooManyFailures, corrected, num_kept, random_search
@@ -19,7 +20,9 @@ from lit_rl.types import Learner, as_learner
 
 _log = logging.getLogger("lit_rl")
 
-FOLDER, TABLE, PICTURE, SUMMARY = "map_elites", "archive.csv", "archive.png", "summary.json"
+FOLDER, TABLE, PICTURE, SUMMARY, CELLS = (
+    "map_elites", "archive.csv", "archive.png", "summary.json", "archive.json"
+)  # fmt: skip
 FRESH = 1_000_003
 """Number of the episodes on which the archive is corrected."""
 
@@ -33,8 +36,9 @@ class MapElites(Callback):
     finished policy; with ``training=pretrained`` of the data module that is all of them. Then the elites are
     measured on other episodes (the corrected archive), and random search gets as many evaluations.
 
-    Into ``map_elites/`` of the run directory it writes ``archive.csv``, as pyribs reads it, ``archive.png``
-    and ``summary.json``. Its state is part of checkpoints, and continues bit for bit.
+    Into ``map_elites/`` of the run directory it writes ``archive.csv``, as pyribs reads it, ``archive.png``,
+    ``summary.json``, and ``archive.json``, from which the report draws the body of each cell. Its state is
+    part of checkpoints, and continues bit for bit.
 
     Args:
         generations: Generations of the whole run.
@@ -93,6 +97,7 @@ class MapElites(Callback):
         self.search: Search | None = None
         self._saved: dict[str, Any] | None = None
         self._summary: dict[str, float] = {}
+        self._compared: dict[str, Archive] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a module that is no learner, and data without bodies."""
@@ -191,6 +196,7 @@ class MapElites(Callback):
             raise MisconfigurationException(f"MapElites: {error}") from error
         summary = {"qd_score": search.archive.qd_score, "coverage": search.archive.coverage}
         fresh = corrected(search.archive, lambda genes: self._data.measure(genes, fresh=FRESH))
+        self._compared = {"corrected": fresh}
         summary["corrected_qd_score"] = fresh.qd_score
         if self.compare:
             other = random_search(
@@ -201,6 +207,7 @@ class MapElites(Callback):
             summary["random_qd_score"] = other.archive.qd_score
             fresh_random = corrected(other.archive, lambda genes: self._data.measure(genes, fresh=FRESH))
             summary["random_corrected_qd_score"] = fresh_random.qd_score
+            self._compared |= {"random": other.archive, "random_corrected": fresh_random}
         self._learner.log_values({metrics.QD_CORRECTED: fresh.qd_score, **self._archive_values()})
         self._summary = summary
 
@@ -234,10 +241,16 @@ class MapElites(Callback):
             "gene_distance": distance,
             **self._summary,
         }
+        cells = {name: summary[name] for name in ("measures", "cells", "ranges", "offset")}
+        cells |= {name: archive.cells() for name, archive in self._compared.items()}
+        genes = search.archive.genes
+        bodies = self._data.describe(genes) if len(genes) else []
+        cells["archive"] = search.archive.cells() | {"bodies": bodies}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             search.archive.save_csv(folder / TABLE)
             write_json(folder / SUMMARY, summary)
+            write_json(folder / CELLS, cells)
             draw_archive(search.archive, folder / PICTURE)
         except OSError as error:
             _log.warning("MapElites: %s cannot be written (%s)", folder, error.strerror or error)

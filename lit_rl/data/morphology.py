@@ -180,6 +180,11 @@ class MorphologyDataModule(RLDataModule):
         last = evaluate(learner, arms, seed, learner.device)["last_values"]
         return last["is_success"].numpy(), last["distance_m"].numpy()
 
+    def describe(self, genes: np.ndarray) -> list[dict[str, Any]]:
+        """Return ``lengths`` in m, ``gears`` in Nm and ``radii`` in m of the arm of each genotype."""
+        bodies = self.space.decode(genes)
+        return [{"kind": "planar_arm", **bodies.describe(row)} for row in range(len(bodies))]
+
     def diversity(self) -> tuple[float, float]:
         """Return entropy over cells in nats and mean gene distance of the bodies that are trained on."""
         if not len(self.training_genes):

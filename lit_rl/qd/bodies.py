@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -27,6 +27,10 @@ class MeasuresBodies(Protocol):
 
     def measure(self, genes: np.ndarray, fresh: int | None = None) -> Measured:
         """Measure bodies on the fixed episodes, or on others that the number ``fresh`` decides."""
+        ...
+
+    def describe(self, genes: np.ndarray) -> list[dict[str, Any]]:
+        """Describe the body of each genotype in plain types, for a drawing; ``kind`` says what it is."""
         ...
 
     def train_on(self, elites: np.ndarray) -> None:

@@ -78,6 +78,13 @@ def test_the_files_say_what_is_in_the_archive(tmp_path: Path):
     assert summary["num_elites"] == len(archive)
     assert {"corrected_qd_score", "random_qd_score", "random_corrected_qd_score"} <= set(summary)
     assert (tmp_path / "map_elites/archive.png").stat().st_size > 1000
+    cells = json.loads((tmp_path / "map_elites/archive.json").read_text())
+    scores = {"archive": "qd_score", "corrected": "corrected_qd_score", "random": "random_qd_score"}
+    for name, score in scores.items():
+        assert sum(value + 0.7 for value in cells[name]["objective"]) == pytest.approx(summary[score])
+    assert cells["archive"]["index"] == archive.data()["index"].tolist()
+    joints = [len(body["lengths"]) for body in cells["archive"]["bodies"]]
+    assert joints == archive.data()["measures"][:, 0].tolist()  # bodies stand in the order of their cells
 
 
 def test_elites_are_as_good_as_the_finished_policy_makes_them(tmp_path: Path):
