@@ -116,8 +116,8 @@ def table() -> str:
     lines = read()
     text = [
         "# One policy for many bodies\n",
-        "Written by `python -m tests.benchmarks.bench_body_scaling table`. One shared PPO on planar arms of "
-        f"3 to 6 joints; every policy is played greedily in {EPISODES:,} episodes on {HELD_OUT} bodies that no "
+        "Written by `python -m tests.benchmarks.bench_body_scaling table`. One shared PPO, planar arms of "
+        f"3 to 6 joints; every policy plays {EPISODES:,} greedy episodes on {HELD_OUT} bodies that no "
         "training has seen. Intervals are 95 % (Student's t over seeds).\n",
     ]
     for env_steps in sorted({line["env_steps"] for line in lines}):
