@@ -253,6 +253,17 @@ class PlanarArms:
             )
         )
 
+    def picture(self, env: int) -> dict[str, Any]:
+        """Describe one arm and its goal in m as plain types, from which a report draws it."""
+        return {
+            "kind": "planar_arm",
+            "places": self.joint_places(env).round(4).tolist(),
+            "reach_m": round(float(self.bodies.reach_m[self.body[env]]), 4),
+            "goal": self.goal[env].astype(np.float64).round(4).tolist(),
+            "success_m": self.task.success_m,
+            "obstacles": [list(map(float, obstacle)) for obstacle in self.task.obstacles],
+        }
+
     def joint_places(self, env: int) -> np.ndarray:
         """Return x and y in m of the joints and of the tip of one arm: ``(joints + 1, 2)``.
 
