@@ -51,6 +51,8 @@ class MorphologyDataModule(RLDataModule):
         training: ``co_trained`` trains on all three kinds of bodies from the start, ``fine_tuned`` on random
             ones first and then on the elites alone, ``pretrained`` on random ones only. A policy that is
             trained together with the bodies pulls them together, which ``qd/body_entropy`` shows.
+            ``independent`` trains ``PopulationPPO``, with ``num_bodies`` of the arms as its members, on the
+            bodies that the search asks for; evaluations, which play other bodies, then tell nothing.
         pretrain_env_steps: Env steps on random bodies before a search begins; of ``fine_tuned`` and
             ``co_trained``.
         shares: Shares of elites, random bodies and mutants of ``co_trained``.
@@ -103,7 +105,14 @@ class MorphologyDataModule(RLDataModule):
                 "shares must be three numbers, at least 0, of elites, random bodies and mutants, and not all "
                 f"0, got {list(shares)}"
             )
+        if training == "independent":
+            self._settings["fixed_bodies"] = True
         self.space = make_task(self._settings).space
+        if training == "independent" and num_envs % self._settings["num_bodies"]:
+            raise ValueError(
+                "training = independent needs a multiple of env_kwargs.num_bodies = "
+                f"{self._settings['num_bodies']} as num_envs, got {num_envs}"
+            )
         self.grid, self.num_genes = arm_grid(self.space), self.space.num_genes
         self.training: Training = training
         self.pretrain_env_steps, self.num_goals = pretrain_env_steps, num_goals
@@ -136,21 +145,33 @@ class MorphologyDataModule(RLDataModule):
     def _rollouts(self) -> Iterator[Rollout]:
         self.environments.begin()
         for _ in range(self.rollouts_per_epoch):
-            if self._num_rollouts % self.rollouts_per_bodies == 0:
+            if self._is_new or (self.training != "independent" and self._is_time):
                 self._change_bodies()
             self._num_rollouts += 1
             yield self.environments.collect(self.environments.learner, self.rollout_steps)
+
+    @property
+    def _is_time(self) -> bool:
+        """Whether the bodies were trained on for long enough."""
+        return self._num_rollouts % self.rollouts_per_bodies == 0
 
     def _change_bodies(self) -> None:
         """Give every environment another body."""
         if self._rng is None:
             self._rng = np.random.default_rng([self.environments.seed, 3])
+        self._is_new = False
+        if self.training == "independent" and len(self._elites):
+            self._set_bodies(np.resize(self._elites, (self._settings["num_bodies"], self.num_genes)))
+            return
         is_searching = self.environments.learner.env_steps >= self.pretrain_env_steps
-        uses_elites = self.training != "pretrained" and is_searching
+        uses_elites = self.training not in ("pretrained", "independent") and is_searching
         shares = (1.0, 0.0, 0.0) if self.training == "fine_tuned" else self._shares
         elites = self._elites if uses_elites else self._elites[:0]
         num_sizes = len(self.space.joints)
-        genes = choose_bodies(self._rng, self.num_envs, elites, shares, num_sizes, self.num_genes)
+        num = self._settings["num_bodies"] if self.training == "independent" else self.num_envs
+        self._set_bodies(choose_bodies(self._rng, num, elites, shares, num_sizes, self.num_genes))
+
+    def _set_bodies(self, genes: np.ndarray) -> None:
         self.training_genes = genes
         collector = self.environments.collector
         arms: Any = collector.env
@@ -159,8 +180,22 @@ class MorphologyDataModule(RLDataModule):
     # What a search asks for
 
     def train_on(self, elites: np.ndarray) -> None:
-        """Take bodies to train on from these genotypes ``(elites, genes)``, from the next change on."""
+        """Take bodies to train on from these genotypes ``(elites, genes)``, from the next change on.
+
+        With ``independent`` these are the bodies, from the next rollout on: the first one for the first
+        member; where they are fewer than members, they come again.
+
+        Raises:
+            ValueError: They are more than members.
+        """
         self._elites = np.array(elites, np.float64)
+        if self.training == "independent":
+            self._is_new = True
+            if len(elites) > self._settings["num_bodies"]:
+                raise ValueError(
+                    f"training = independent has {self._settings['num_bodies']} policies (num_bodies), but "
+                    f"{len(elites)} bodies are to be trained; make batch_size of the search smaller"
+                )
 
     def measure(self, genes: np.ndarray, fresh: int | None = None) -> Measured:
         """Measure bodies with the greedy policy on the fixed goals, in one batch.
@@ -201,7 +236,7 @@ class MorphologyDataModule(RLDataModule):
 
     def forget(self) -> None:
         """Begin with random bodies, because another learner starts training."""
-        self._num_rollouts = 0
+        self._num_rollouts, self._is_new = 0, True
         self._rng: np.random.Generator | None = None
         self._elites = np.zeros((0, self.num_genes))
         self.training_genes = np.zeros((0, self.num_genes))
@@ -210,6 +245,7 @@ class MorphologyDataModule(RLDataModule):
         """Return the genes of elites and bodies, and where the choice of bodies stands."""
         return {
             "num_rollouts": self._num_rollouts,
+            "is_new": self._is_new,
             "rng": None if self._rng is None else self._rng.bit_generator.state,
             "elites": torch.from_numpy(self._elites.copy()),
             "training_genes": torch.from_numpy(self.training_genes.copy()),
@@ -220,7 +256,7 @@ class MorphologyDataModule(RLDataModule):
         self.forget()
         if not state:
             return
-        self._num_rollouts = state["num_rollouts"]
+        self._num_rollouts, self._is_new = state["num_rollouts"], state.get("is_new", False)
         if state["rng"] is not None:
             self._rng = np.random.default_rng(0)
             self._rng.bit_generator.state = state["rng"]

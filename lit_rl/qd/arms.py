@@ -103,6 +103,8 @@ def play_goals(
     """Return success and last distance in m of each body on each goal: ``(bodies, goals)`` each."""
     num_goals = len(goals.places)
     own = {name: value for name, value in settings.items() if name not in EPISODE}
+    if own.get("fixed_bodies"):
+        own["num_bodies"] = len(bodies)  # so many are numbered
     arms = PlanarArms(
         len(bodies) * num_goals,
         record=("is_success", "distance_m"),
