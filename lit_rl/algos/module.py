@@ -51,7 +51,7 @@ class RLModule(FromCheckpoint):
     Logs: ``time/update_s``, ``time/collect_s``, ``time/env_steps_per_s``, ``update/gradient_steps``,
     ``update/policy_version``, ``episode/return_mean``, ``episode/length_mean``, ``episode/count``, ``env/*``,
     ``eval/return_mean``, ``eval/return_std``, ``eval/return_min``, ``eval/return_max``, ``eval/length_mean``,
-    ``eval/episodes``, ``eval/success_rate`` and ``eval/env/*``.
+    ``eval/episodes``, ``eval/success_rate`` and ``eval/env/*``; of collecting workers ``collector/*``.
 
     Args:
         spec: Observation and action of the environment. None takes them from the trainer's data module.
@@ -287,7 +287,7 @@ class RLModule(FromCheckpoint):
             fetched[metrics.STEPS_PER_SECOND] = new_steps * self._world_size / (now - self._last_log_time)
         self._last_log_time = now
         fetched[metrics.UPDATE_SECONDS] = now - start
-        fetched[metrics.COLLECT_SECONDS] = batch["collect_s"]
+        fetched |= {metrics.COLLECT_SECONDS: batch["collect_s"], **batch["collector"]}
         fetched[metrics.GRADIENT_STEPS] = float(self.updates)
         fetched[metrics.POLICY_VERSION] = float(self.policy_version)
         self._log.begin(fetched)

@@ -10,10 +10,10 @@ import torch
 
 from lit_rl.checks import Count, Range, check_arguments, nearest
 from lit_rl.collect.evaluate import evaluate
-from lit_rl.data.arguments import EnvironmentArguments, EvalPolicy
+from lit_rl.collect.random_state import seeded_apart
+from lit_rl.data.arguments import CollectorName, EnvironmentArguments, EvalPolicy
 from lit_rl.data.loaders import Batches
 from lit_rl.data.module import RLDataModule
-from lit_rl.data.random_state import seeded_apart
 from lit_rl.envs.arm.batch import PlanarArms
 from lit_rl.envs.arm.body import MAX_JOINTS
 from lit_rl.envs.arm.task import make_task
@@ -63,6 +63,8 @@ class MorphologyDataModule(RLDataModule):
         eval_episodes: Episodes per evaluation, over all ranks.
         eval_policy: ``greedy`` or ``sample``, as of ``RolloutDataModule``.
         seed: Seed of the first environment; None takes the run's seed.
+        collector: ``inline`` or ``workers``, as of ``RolloutDataModule``.
+        num_workers: Processes of ``workers``, as of ``RolloutDataModule``.
 
     Raises:
         ValueError: An argument is out of its range, or ``env_kwargs`` has no such setting.
@@ -84,6 +86,8 @@ class MorphologyDataModule(RLDataModule):
         eval_episodes: Count = 256,
         eval_policy: EvalPolicy = "greedy",
         seed: int | None = None,
+        collector: CollectorName = "inline",
+        num_workers: Count | None = None,
     ) -> None:
         given = dict(locals())
         check_arguments(MorphologyDataModule, given)
@@ -127,6 +131,8 @@ class MorphologyDataModule(RLDataModule):
             check=False,
             eval_episodes=eval_episodes,
             eval_policy=eval_policy,
+            collector=collector,
+            num_workers=num_workers,
         )
         super().__init__(arguments, given)
         self.rollout_steps, self.rollouts_per_epoch = rollout_steps, rollouts_per_epoch
@@ -173,9 +179,7 @@ class MorphologyDataModule(RLDataModule):
 
     def _set_bodies(self, genes: np.ndarray) -> None:
         self.training_genes = genes
-        collector = self.environments.collector
-        arms: Any = collector.env
-        collector.restart(arms.set_bodies(self.space.decode(genes)))
+        self.environments.collector.restart_with("set_bodies", self.space.decode(genes))
 
     # What a search asks for
 

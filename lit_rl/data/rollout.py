@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lit_rl.checks import Count, Positive, check_arguments
-from lit_rl.data.arguments import EnvFactory, EnvironmentArguments, EvalPolicy
+from lit_rl.data.arguments import CollectorName, EnvFactory, EnvironmentArguments, EvalPolicy
 from lit_rl.data.loaders import Batches
 from lit_rl.data.module import RLDataModule
 from lit_rl.envs.vector import Vectorization
@@ -38,13 +38,16 @@ class RolloutDataModule(RLDataModule):
             ``num_envs`` must divide it.
         playback: Write the first episode of each evaluation into ``playback.json`` of the run directory, for
             ``lit-rl report``. The environment must have ``picture`` (``Drawable`` of ``lit_rl.types``).
-        num_workers: Processes over which ``async`` divides the environments, per rank. None takes one per
-            core that this process may use, at most ``num_envs``; environments that wait more than they
-            compute are faster with more.
-        step_timeout_s: Longest time in seconds that a process of ``async`` may take for a step or a reset of
-            its environments. After that they are taken to hang: the run saves a checkpoint and ends with an
+        num_workers: Processes over which ``async``, or ``collector: workers``, divides the environments, per
+            rank. None takes one per core that this process may use, at most ``num_envs``; environments that
+            wait more than they compute are faster with more.
+        step_timeout_s: Longest time in seconds that such a process may take for a step or a reset of its
+            environments. After that they are taken to hang: the run saves a checkpoint and ends with an
             error that says where. None takes 600, ``.inf`` waits for ever. Steps in the process of the
             trainer (any other ``vectorization``) cannot be timed: there a second Ctrl-C ends a hanging run.
+        collector: ``inline``: this process acts. ``workers``: ``num_workers`` processes act and step their
+            share of the environments, and write rollouts into shared memory. One that is killed or stopped is
+            replaced, and its environments begin new episodes. They act on the CPU.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class RolloutDataModule(RLDataModule):
         playback: bool = False,
         num_workers: Count | None = None,
         step_timeout_s: Positive | None = None,
+        collector: CollectorName = "inline",
     ) -> None:
         given = dict(locals())
         check_arguments(RolloutDataModule, given)

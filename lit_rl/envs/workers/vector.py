@@ -6,9 +6,8 @@ Axes: N environments.
 from __future__ import annotations
 
 import os
-import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cloudpickle
@@ -16,14 +15,13 @@ import numpy as np
 
 from lit_rl.envs.packed import as_arrays, as_tensors
 from lit_rl.envs.workers.shared_arrays import map_arrays, open_memory, place
-from lit_rl.envs.workers.worker import Worker
+from lit_rl.envs.workers.worker import Worker, end_workers
 from lit_rl.nested import map_nested
 from lit_rl.processes import allowed_cores
 from lit_rl.types import EnvSpec, NestedArray, Step, VectorEnv
 
 STEP_TIMEOUT_S = 600.0
 """Longest time in seconds that a step may take where nobody says, and always that of making environments."""
-_PATIENCE_S = 5.0
 
 
 class WorkerVectorEnv:
@@ -76,12 +74,12 @@ class WorkerVectorEnv:
         self._rows = [slice(start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
         self._name = ""
         self._arrays: Any = None
-        pickled = _pickle(make)
+        pickled = pickle_factory(make)
         self._memory, self._workers = open_memory(), list[Worker]()
-        self._end = weakref.finalize(self, _end, self._workers, self._memory, os.getpid())
+        self._end = weakref.finalize(self, end_workers, self._workers, [self._memory], os.getpid())
         try:
             for rows in self._rows:
-                self._workers.append(Worker(self._memory, rows))
+                self._workers.append(Worker([self._memory], rows))
                 self._workers[-1].be_patient(max(timeout_s, STEP_TIMEOUT_S))
         except BaseException:
             self._end()
@@ -154,7 +152,7 @@ class WorkerVectorEnv:
         states = as_tensors(self._ask("get_state", [()] * len(self._rows)))
         if any(state is None for state in states):
             return None
-        if all(_is_per_copy(state) for state in states):
+        if all(is_per_copy(state) for state in states):
             return {"envs": [env for state in states for env in state["envs"]]}
         return {"workers": states}
 
@@ -168,7 +166,7 @@ class WorkerVectorEnv:
                 of a batch that was not divided.
         """
         state = as_arrays(state)
-        if _is_per_copy(state):
+        if is_per_copy(state):
             _check_number("num_envs", len(state["envs"]), self.num_envs)
             shares = [{"envs": state["envs"][rows]} for rows in self._rows]
         else:
@@ -185,6 +183,7 @@ class WorkerVectorEnv:
     def close(self) -> None:
         """Close the environments and end the processes. May be called twice."""
         self._end()
+        self._arrays = None  # the mapped memory is given back now, whoever still holds this object
 
     def _ask(self, what: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Return what the first ``len(arguments)`` workers answer; they work at the same time."""
@@ -203,19 +202,12 @@ class WorkerVectorEnv:
         return answers
 
 
-def _end(workers: Iterable[Worker], memory: int, owner: int) -> None:
-    """Let the workers close their environments; kill those that take too long."""
-    if os.getpid() != owner:  # a copy in a forked process
-        return
-    workers, deadline = list(workers), time.monotonic() + _PATIENCE_S
-    for worker in workers:
-        worker.connection.close()
-    for worker in workers:
-        worker.end(max(0.0, deadline - time.monotonic()))
-    os.close(memory)
+def pickle_factory(make: Callable[[int], VectorEnv]) -> bytes:
+    """Pickle what makes the environments of a worker.
 
-
-def _pickle(make: Callable[[int], VectorEnv]) -> bytes:
+    Raises:
+        TypeError: It cannot be pickled.
+    """
     try:
         return cloudpickle.dumps(make)
     except Exception as error:
@@ -225,7 +217,7 @@ def _pickle(make: Callable[[int], VectorEnv]) -> bytes:
         ) from error
 
 
-def _is_per_copy(state: dict[str, Any]) -> bool:
+def is_per_copy(state: dict[str, Any]) -> bool:
     """Whether it is a list with the state of each environment, as ``ParallelVectorEnv`` gives it."""
     return state.keys() == {"envs"} and isinstance(state["envs"], list)
 

@@ -289,7 +289,7 @@ def test_an_interrupted_step_ends_the_workers(monkeypatch: pytest.MonkeyPatch) -
     env = WorkerVectorEnv(
         partial(ParallelVectorEnv, Fails, env_kwargs={"seed": 0, "how": "hang"}, check=False), 2
     )
-    monkeypatch.setattr("lit_rl.envs.workers.vector._PATIENCE_S", 0.1)
+    monkeypatch.setattr("lit_rl.envs.workers.worker._PATIENCE_S", 0.1)
     env.reset(0)
     env.step(ZEROS[:2])
     signal.signal(signal.SIGALRM, signal.default_int_handler)
