@@ -111,6 +111,11 @@ class MorphologyDataModule(RLDataModule):
             )
         if training == "independent":
             self._settings["fixed_bodies"] = True
+            if collector == "workers":
+                raise ValueError(
+                    "training = independent needs collector = inline, got workers: every member's arms must be "
+                    "stepped in one batch"
+                )
         self.space = make_task(self._settings).space
         if training == "independent" and num_envs % self._settings["num_bodies"]:
             raise ValueError(

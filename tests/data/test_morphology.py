@@ -132,6 +132,7 @@ def test_diversity_of_equal_bodies_is_zero():
         ({"shares": (1, -1, 1)}, "shares must be three numbers"),
         ({"pretrain_env_steps": -1}, "pretrain_env_steps = -1, expected pretrain_env_steps >= 0"),
         ({"training": "cotrained"}, "training must be .* got 'cotrained'.*co_trained"),
+        ({"training": "independent", "collector": "workers"}, "needs collector = inline, got workers"),
     ],
 )
 def test_arguments_are_checked(change: dict, message: str):
