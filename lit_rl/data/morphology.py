@@ -113,7 +113,7 @@ class MorphologyDataModule(RLDataModule):
             self._settings["fixed_bodies"] = True
             if collector == "workers":
                 raise ValueError(
-                    "training = independent needs collector = inline, got workers: every member's arms must be "
+                    "training = independent needs collector = inline, got workers: all arms of a policy are "
                     "stepped in one batch"
                 )
         self.space = make_task(self._settings).space
