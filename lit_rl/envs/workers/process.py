@@ -105,6 +105,9 @@ class _Share:
         np.random.seed(seed % 2**32)  # noqa: NPY002
         return self.env.reset(seed)
 
+    def set_bodies(self, bodies: Any, body: np.ndarray) -> NestedArray:
+        return self.env.set_bodies(bodies, body)
+
     def step(self, action: np.ndarray) -> Step:
         return self.env.step(action)
 
