@@ -22,8 +22,8 @@ from lit_rl.types import Learner, as_learner
 
 _log = logging.getLogger("lit_rl")
 
-FOLDER, TABLE, PICTURE, SUMMARY, CELLS = (
-    "map_elites", "archive.csv", "archive.png", "summary.json", "archive.json"
+FOLDER, TABLE, PICTURE, SUMMARY, CELLS, FILM = (
+    "map_elites", "archive.csv", "archive.png", "summary.json", "archive.json", "best.gif"
 )  # fmt: skip
 FRESH = 1_000_003
 """Number of the episodes on which the archive is corrected."""
@@ -44,8 +44,8 @@ class MapElites(Callback):
     random search is not compared, which would have to train as much.
 
     Into ``map_elites/`` of the run directory it writes ``archive.csv``, as pyribs reads it, ``archive.png``,
-    ``summary.json``, and ``archive.json``, from which the report draws the body of each cell. Its state is
-    part of checkpoints, and continues bit for bit.
+    ``summary.json``, and ``archive.json``, from which the report draws the body of each cell; with ``render``
+    also ``best.gif``. Its state is part of checkpoints, and continues bit for bit.
 
     Args:
         generations: Generations of the whole run.
@@ -58,6 +58,7 @@ class MapElites(Callback):
             fitness that the policy of today no longer has.
         compare: Whether random search is played at the end, at equal evaluations.
         seed: Seed of the search.
+        render: Whether the last thing written is ``best.gif``, an episode of the best body.
 
     Raises:
         MisconfigurationException: A number is not positive, the data module measures no bodies, or more than
@@ -79,6 +80,7 @@ class MapElites(Callback):
         remeasure_every: int = 10,
         compare: bool = True,
         seed: int = 0,
+        render: bool = False,
     ) -> None:
         for name, value in (
             ("generations", generations),
@@ -93,7 +95,7 @@ class MapElites(Callback):
             every_batches,
             remeasure_every,
         )
-        self.compare, self.seed, self._batch_size = compare, seed, batch_size
+        self.compare, self.seed, self.render, self._batch_size = compare, seed, render, batch_size
         self._arguments = {
             "batch_size": batch_size,
             "num_initial": num_initial,
@@ -300,6 +302,9 @@ class MapElites(Callback):
             write_json(folder / SUMMARY, summary)
             write_json(folder / CELLS, cells)
             draw_archive(search.archive, folder / PICTURE)
+            if self.render and len(genes):
+                best = int(search.archive.data()["objective"].argmax())
+                self._data.film(genes[best], folder / FILM)
         except OSError as error:
             _log.warning("MapElites: %s cannot be written (%s)", folder, error.strerror or error)
 

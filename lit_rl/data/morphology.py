@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, get_args
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
 
-from lit_rl.checks import Count, Range, check_arguments, nearest
+from lit_rl.checks import Count, Positive, Range, check_arguments, nearest
 from lit_rl.collect.evaluate import evaluate
 from lit_rl.collect.random_state import seeded_apart
 from lit_rl.data.arguments import CollectorName, EnvironmentArguments, EvalPolicy
 from lit_rl.data.loaders import Batches
 from lit_rl.data.module import RLDataModule
+from lit_rl.data.video import VideoWriter
 from lit_rl.envs.arm.batch import PlanarArms
 from lit_rl.envs.arm.body import MAX_JOINTS
 from lit_rl.envs.arm.task import make_task
-from lit_rl.qd.arms import fixed_goals, fresh_goals, measure_arms
+from lit_rl.qd.arms import Goals, fixed_goals, fresh_goals, measure_arms, place_arms
 from lit_rl.qd.bodies import Training, choose_bodies
 from lit_rl.qd.descriptors import arm_grid, arm_measures
 from lit_rl.qd.diversity import cell_entropy, gene_distance, genes_in_use
@@ -27,6 +29,12 @@ from lit_rl.qd.search import Measured
 from lit_rl.types import Rollout
 
 ENV = "PlanarArm-v0"
+BATCH = {"class_path": "lit_rl.envs.arm.batch.PlanarArms"}
+"""Makes the arms of one worker process."""
+FILM_EVERY = 4
+"""Steps from one picture of a film to the next."""
+Placement: TypeAlias = Literal["native", "async"]
+"""Arms are stepped in this process (``native``), or divided over worker processes (``async``)."""
 SHARES = (0.5, 0.25, 0.25)
 ARMS = {"joints": [3, 4, 5, 6], "num_bodies": 512, "morph": True}
 """Settings of the arms where none are given: what is observed includes the body."""
@@ -60,6 +68,12 @@ class MorphologyDataModule(RLDataModule):
         genetic_fitness: Whether fitness has tiers by the reach of the arm; otherwise it is the success rate
             less the distance that is left and the strength of the motors.
         record: Names of values that rollouts record.
+        vectorization: ``native`` steps all arms in this process, ``async`` divides those that are trained on
+            and evaluated over ``num_workers`` processes, which is for the slow backend ``mujoco``; the
+            numbers are the same, bit for bit.
+        num_workers: Processes of ``async``; None takes one per core that this process may use.
+        step_timeout_s: Longest time in seconds that one of these processes may take for a step; None takes
+            600.
         eval_episodes: Episodes per evaluation, over all ranks.
         eval_policy: ``greedy`` or ``sample``, as of ``RolloutDataModule``.
         seed: Seed of the first environment; None takes the run's seed.
@@ -83,6 +97,9 @@ class MorphologyDataModule(RLDataModule):
         num_goals: Count = 16,
         genetic_fitness: bool = False,
         record: list[str] | None = None,
+        vectorization: Placement = "native",
+        num_workers: Count | None = None,
+        step_timeout_s: Positive | None = None,
         eval_episodes: Count = 256,
         eval_policy: EvalPolicy = "greedy",
         seed: int | None = None,
@@ -127,9 +144,23 @@ class MorphologyDataModule(RLDataModule):
         self.pretrain_env_steps, self.num_goals = pretrain_env_steps, num_goals
         self._shares = (shares[0], shares[1], shares[2])
         self._fitness = with_tiers if genetic_fitness else arm_fitness
+        if vectorization not in get_args(Placement):
+            known = get_args(Placement)
+            raise ValueError(
+                f"vectorization must be {' or '.join(known)} here, got {vectorization!r}."
+                f"{nearest(str(vectorization), known)}"
+            )
+        if num_workers is not None and vectorization != "async":
+            raise ValueError(
+                f"num_workers = {num_workers} needs vectorization = async, got vectorization = "
+                f"{vectorization}: all arms are stepped in this process"
+            )
         arguments = EnvironmentArguments(
-            env=ENV,
+            env=BATCH if vectorization == "async" else ENV,
             num_envs=num_envs,
+            vectorization=vectorization,
+            num_workers=num_workers,
+            step_timeout_s=step_timeout_s,
             env_kwargs=self._settings,
             record=record,
             seed=seed,
@@ -223,6 +254,30 @@ class MorphologyDataModule(RLDataModule):
         learner = self.environments.learner
         last = evaluate(learner, arms, seed, learner.device)["last_values"]
         return last["is_success"].numpy(), last["distance_m"].numpy()
+
+    def film(self, genes: np.ndarray, path: Path) -> None:
+        """Write an episode of the policy in the body of one genotype ``(genes,)`` as a GIF, in real time.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        places = fixed_goals(self.num_goals).places
+        goals = Goals(places[len(places) // 2 :][:1])
+        arms = place_arms(self.space, self.space.decode(genes[None]), goals, self._settings)
+        video = VideoWriter(arms, path)
+
+        def on_step(running: bool) -> None:
+            if arms.step_count[0] % FILM_EVERY == 0:
+                video.on_step(running)
+
+        try:
+            with torch.no_grad(), self.environments.precision(), seeded_apart(goals.seed):
+                learner = self.environments.learner
+                evaluate(learner, arms, 0, learner.device, on_step=on_step)
+        finally:
+            arms.close()
+        step_s = arms.task.step_s * arms.task.frame_skip
+        video.save(frames_per_second=max(1, round(1 / (FILM_EVERY * step_s))))
 
     def describe(self, genes: np.ndarray) -> list[dict[str, Any]]:
         """Return ``lengths`` in m, ``gears`` in Nm and ``radii`` in m of the arm of each genotype."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -41,6 +42,10 @@ class MeasuresBodies(Protocol):
 
     def describe(self, genes: np.ndarray) -> list[dict[str, Any]]:
         """Describe the body of each genotype in plain types, for a drawing; ``kind`` says what it is."""
+        ...
+
+    def film(self, genes: np.ndarray, path: Path) -> None:
+        """Write an episode of the policy in the body of one genotype ``(genes,)`` as a GIF."""
         ...
 
     def train_on(self, elites: np.ndarray) -> None:
