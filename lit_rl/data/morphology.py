@@ -71,14 +71,14 @@ class MorphologyDataModule(RLDataModule):
         vectorization: ``native`` steps all arms in this process, ``async`` divides those that are trained on
             and evaluated over ``num_workers`` processes, which is for the slow backend ``mujoco``; the
             numbers are the same, bit for bit.
-        num_workers: Processes of ``async``; None takes one per core that this process may use.
+        num_workers: Processes of ``async``, or of ``collector: workers``; None takes one per core that this
+            process may use.
         step_timeout_s: Longest time in seconds that one of these processes may take for a step; None takes
             600.
         eval_episodes: Episodes per evaluation, over all ranks.
         eval_policy: ``greedy`` or ``sample``, as of ``RolloutDataModule``.
         seed: Seed of the first environment; None takes the run's seed.
         collector: ``inline`` or ``workers``, as of ``RolloutDataModule``.
-        num_workers: Processes of ``workers``, as of ``RolloutDataModule``.
 
     Raises:
         ValueError: An argument is out of its range, or ``env_kwargs`` has no such setting.
@@ -104,7 +104,6 @@ class MorphologyDataModule(RLDataModule):
         eval_policy: EvalPolicy = "greedy",
         seed: int | None = None,
         collector: CollectorName = "inline",
-        num_workers: Count | None = None,
     ) -> None:
         given = dict(locals())
         check_arguments(MorphologyDataModule, given)
@@ -150,10 +149,10 @@ class MorphologyDataModule(RLDataModule):
                 f"vectorization must be {' or '.join(known)} here, got {vectorization!r}."
                 f"{nearest(str(vectorization), known)}"
             )
-        if num_workers is not None and vectorization != "async":
+        if num_workers is not None and vectorization != "async" and collector != "workers":
             raise ValueError(
-                f"num_workers = {num_workers} needs vectorization = async, got vectorization = "
-                f"{vectorization}: all arms are stepped in this process"
+                f"num_workers = {num_workers} needs vectorization = async or collector = workers, got "
+                f"{vectorization} and {collector}: all arms are stepped in this process"
             )
         arguments = EnvironmentArguments(
             env=BATCH if vectorization == "async" else ENV,
@@ -168,7 +167,6 @@ class MorphologyDataModule(RLDataModule):
             eval_episodes=eval_episodes,
             eval_policy=eval_policy,
             collector=collector,
-            num_workers=num_workers,
         )
         super().__init__(arguments, given)
         self.rollout_steps, self.rollouts_per_epoch = rollout_steps, rollouts_per_epoch

@@ -114,6 +114,7 @@ class Share:
         return self.env.reset(seed)
 
     def set_bodies(self, bodies: Any, body: np.ndarray) -> NestedArray:
+        """Give the environments other bodies, and start new episodes."""
         return self.env.set_bodies(bodies, body)
 
     def step(self, action: np.ndarray) -> Step:
