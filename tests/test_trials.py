@@ -99,7 +99,8 @@ def train(name: str, batches: int, directory: str) -> None:
     resumed = last if last.exists() else None
     seed_everything(3, verbose=False)
     module, data = CASES[name](batches)
-    at = None if resumed is None else load(resumed)["state_dict"]["_extra_state"]["env_steps"]
+    # killed before its first checkpoint, it begins anew, in a directory that holds a row already
+    at = 0 if resumed is None else load(resumed)["state_dict"]["_extra_state"]["env_steps"]
     trainer = make_trainer(
         max_epochs=1,
         default_root_dir=path,
