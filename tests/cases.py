@@ -140,6 +140,17 @@ def ppo_workers(batches: int) -> tuple[RLModule, LightningDataModule]:
     )  # fmt: skip
 
 
+def ppo_ahead(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Rollouts are collected ahead, by weights that are renewed on the way."""
+    return (
+        PPO(hidden=(8,), batch_size=64, update_epochs=2, learning_rate=1e-3),
+        RolloutDataModule(
+            "Pendulum-v1", 4, 32, batches, eval_episodes=4, seed=13, check=False, collector="workers",
+            num_workers=2, max_policy_lag=1, update_interval=16, buffer_size=256,
+        ),
+    )  # fmt: skip
+
+
 def mappo(batches: int) -> tuple[RLModule, LightningDataModule]:
     """Several agents with a central critic."""
     return (

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 from lit_rl.processes import ModuleProcess
 
@@ -20,12 +20,16 @@ from lit_rl.processes import ModuleProcess
 class ForkedProcess:
     """Stands in for ``ModuleProcess``: runs what stands under ``__main__`` of a worker's module."""
 
+    started: ClassVar[list[ForkedProcess]] = []
+    """All that were started since somebody emptied the list."""
+
     def __init__(self, module: str, *args: object, pass_fds: Sequence[int] = (), **_: Any) -> None:
         found = import_module(module)
         share = getattr(found, "CollectingShare", None) or found.Share
         self._status: int | None = None
         self.pid = os.fork()
         if self.pid:
+            self.started.append(self)
             return
         try:
             os.setsid()

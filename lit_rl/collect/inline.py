@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lit_rl import metrics
 from lit_rl.collect.episodes import RunningEpisodes, action_norms
 from lit_rl.collect.storage import Memory, PrivateMemory, Storage, check_rollout
 from lit_rl.nested import map_nested
@@ -103,6 +104,8 @@ class InlineCollector:
         if is_checked:
             check_rollout(self.spec, rollout)
         rollout["episodes"], rollout["env_s"] = self._finish_episodes(rollout), env_s
+        if (num_lost := getattr(self.env, "num_lost", None)) is not None:
+            rollout["collector"] = {metrics.COLLECTOR_RESTARTS: float(num_lost)}
         return rollout
 
     def _to_device(self, obs: Nested) -> Nested:

@@ -35,7 +35,8 @@ class EnvironmentArguments:
             600.
         collector: Who acts in the training environments.
         max_policy_lag: Rollouts that workers collect ahead.
-        look_every: Steps after which workers that collect ahead look for newer weights; 0 is never.
+        update_interval: Env steps of a worker after which it looks for newer weights while it collects ahead;
+            None keeps the weights for a rollout.
         seed: Seed of the first environment of rank 0; None takes that of ``seed_everything``, else 0.
         check: Whether a user's environment is tried once before it is used, to say in plain words what is
             wrong with it.
@@ -58,7 +59,7 @@ class EnvironmentArguments:
     step_timeout_s: float | None = None
     collector: CollectorName = "inline"
     max_policy_lag: int = 0
-    look_every: int = 0
+    update_interval: int | None = None
     seed: int | None = None
     check: bool = True
     eval_episodes: int = 10
@@ -103,4 +104,9 @@ class EnvironmentArguments:
             raise ValueError(
                 f"max_policy_lag = {self.max_policy_lag} needs collector = workers, got collector = "
                 f"{self.collector}: only other processes collect while this one trains"
+            )
+        if self.update_interval is not None and not self.max_policy_lag:
+            raise ValueError(
+                f"update_interval = {self.update_interval} needs max_policy_lag of at least 1: a rollout "
+                "that is strictly on-policy is of one policy"
             )

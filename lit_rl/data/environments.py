@@ -178,7 +178,7 @@ class Environments:
             arguments.num_workers,
             arguments.step_timeout_s,
             arguments.max_policy_lag,
-            arguments.look_every,
+            arguments.update_interval,
         )
         self._spec = self._spec or collector.spec
         return collector

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 
-from lit_rl import PPO, ReplayDataModule, RolloutDataModule
+from lit_rl import PPO, Predictor, ReplayDataModule, RolloutDataModule
+from lit_rl.algos.lag import compare_with_behaviour
 from lit_rl.collect.workers.collector import WorkersCollector
-from tests.cases import CASES
-from tests.toys import MemoryLogger, fit
+from tests.cases import CASES, ppo_ahead
+from tests.toys import MemoryLogger, fit, make_trainer
 
 ON_POLICY = [name for name, make in CASES.items() if not isinstance(make(1)[1], ReplayDataModule)]
 
@@ -75,10 +79,90 @@ def test_no_process_is_left_after_a_fit(monkeypatch: pytest.MonkeyPatch):
     )
 
 
+class Kills(Callback):
+    """Kills a worker after the first batch."""
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if pl_module.policy_version == 1:
+            os.kill(trainer.datamodule.environments.collector.workers.pids[1], signal.SIGKILL)
+
+
+def test_a_run_goes_on_when_a_worker_is_killed():
+    module, data = CASES["ppo_workers"](3)
+    logger = fit(module, data, limit_val_batches=1.0, callbacks=[Kills()])
+    rows = [row for _, row in logger.rows if "collector/restarts" in row]
+    assert [row["collector/restarts"] for row in rows] == [0, 1, 1]
+    assert module.env_steps == 3 * 128
+
+
+def test_rollouts_collected_ahead_are_as_old_as_is_allowed():
+    """Their ratios are those to the policy that acted, and 1 where that is the present one."""
+    torch.manual_seed(0)
+    module, data = ppo_ahead(5)
+    seen: list[tuple[int, Any]] = []
+
+    class Watching(Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            seen.append((pl_module.policy_version - batch["policy_version"], batch["extras"]["log_prob"]))
+
+    logger = fit(module, data, limit_val_batches=1.0, callbacks=[Watching()])
+    ages = [age for age, _ in seen]
+    assert ages[0] == 0
+    assert set(ages[1:]) <= {0, 1}
+    assert all(log_prob.shape == (32, 4) for _, log_prob in seen)
+    rows = [row for _, row in logger.rows if "lag/ratio_mean" in row]
+    assert [row["collector/policy_lag"] for row in rows] == ages
+    assert rows[0]["lag/ratio_max"] == pytest.approx(1, abs=1e-5)
+    assert rows[0]["lag/effective_share"] == pytest.approx(1, abs=1e-5)
+    assert all(0 < row["lag/effective_share"] <= 1 + 1e-9 for row in rows)
+    assert module.env_steps == 5 * 128
+
+
+def test_a_run_ahead_goes_on_after_a_checkpoint(tmp_path: Path):
+    """What was collected ahead is left; counters, weights and episodes go on."""
+    module, data = ppo_ahead(2)
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(module, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    again, data = ppo_ahead(2)
+    trainer = make_trainer(max_epochs=2)
+    trainer.fit(again, datamodule=data, ckpt_path=tmp_path / "x.ckpt", weights_only=True)
+    assert (again.policy_version, again.env_steps) == (4, 4 * 128)
+
+
+def test_a_learner_of_present_policies_only_refuses_rollouts_ahead():
+    _, data = ppo_ahead(1)
+    with pytest.raises(ValueError, match=r"max_policy_lag = 1 needs a learner .* \(PPO\), got Predictor"):
+        fit(Predictor(hidden=(4,), batch_size=60), data)
+
+
+def test_effective_sample_size_by_hand():
+    """Ratios 1, 2 and 3: their mean is 2, and (1 + 2 + 3)^2 / (3 * (1 + 4 + 9)) = 6 / 7."""
+    rollout: Any = {"extras": {"log_prob": torch.zeros(2, 2)}, "valid": torch.tensor([[1, 1], [1, 0]]).bool()}
+    log_prob = torch.tensor([[1.0, 2.0], [3.0, 100.0]]).log()
+    behaviour, values = compare_with_behaviour(log_prob, rollout)
+    assert torch.equal(behaviour, torch.zeros(2, 2))
+    assert values["lag/ratio_mean"] == pytest.approx(2, abs=1e-6)
+    assert values["lag/ratio_max"] == pytest.approx(3, abs=1e-6)
+    assert values["lag/effective_share"] == pytest.approx(6 / 7, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"collector": "worker"}, "collector = 'worker', expected inline or workers: .*workers"),
+        ({"max_policy_lag": 1}, "max_policy_lag = 1 needs collector = workers, got collector = inline"),
+        (
+            {"collector": "workers", "update_interval": 100},
+            "update_interval = 100 needs max_policy_lag of at least 1",
+        ),
+        ({"buffer_size": 100}, "buffer_size = 100 needs collector = workers, got inline"),
+        (
+            {"collector": "workers", "buffer_size": 63, "max_policy_lag": 1},
+            r"buffer_size = 63 has no room for max_policy_lag \+ 1 = 2 rollouts of 32 .* which need 64",
+        ),
         ({"collector": "workers", "num_workers": 5}, "num_workers = 5 is more than num_envs = 4"),
         (
             {"collector": "workers", "vectorization": "async"},

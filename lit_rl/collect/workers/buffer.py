@@ -80,6 +80,10 @@ class Control:
         self.alive_at: np.ndarray = arrays["alive_at"]
         self.state: np.ndarray = arrays["state"]
 
+    def release(self) -> None:
+        """Let go of the mapped memory."""
+        self.alive_at, self.state = self.alive_at.copy(), self.state.copy()
+
     def beat(self, worker: int) -> None:
         """Note that a worker lives; ``time.monotonic`` is one clock for all processes."""
         self.alive_at[worker] = time.monotonic()
@@ -192,6 +196,7 @@ class SharedExperienceBuffer:
     def release(self) -> None:
         """Let go of the mapped memory; its owner closes the file descriptor."""
         self._arrays = {}
+        self.control.release()
 
 
 class SlotMemory(PrivateMemory):

@@ -47,8 +47,8 @@ class WorkersCollector:
             they are taken to hang. None takes 600, infinity waits for ever.
         max_policy_lag: Rollouts that are collected ahead, each with a policy older by one update; 0 collects
             strictly by the present policy.
-        look_every: With ``max_policy_lag``, steps after which workers take newer weights within a rollout; 0
-            keeps the weights for a rollout.
+        update_interval: With ``max_policy_lag``, env steps of a worker after which it takes newer weights
+            within a rollout; None keeps the weights for a rollout.
         device: Device of the policy in this process; the workers act on the CPU.
 
     Raises:
@@ -64,7 +64,7 @@ class WorkersCollector:
         num_workers: int | None = None,
         step_timeout_s: float | None = None,
         max_policy_lag: int = 0,
-        look_every: int = 0,
+        update_interval: int | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         count = min(allowed_cores(), num_envs) if num_workers is None else num_workers
@@ -77,7 +77,10 @@ class WorkersCollector:
         ends = [num_envs * (w + 1) // count for w in range(count)]
         self._rows = [slice(start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
         self.num_envs, self.device = num_envs, torch.device(device)
-        self.max_policy_lag, self._look_every = max_policy_lag, look_every if max_policy_lag else 0
+        self.max_policy_lag, self._look_every = max_policy_lag, 0
+        if max_policy_lag and update_interval is not None:
+            largest = max(rows.stop - rows.start for rows in self._rows)
+            self._look_every = max(1, update_interval // largest)  # steps of all environments of a worker
         self._buffer = SharedExperienceBuffer(num_envs, count, max_policy_lag + 1)
         self._publisher = PolicyPublisher()
         self.workers = Supervisor(factory, self._rows, seed, self._buffer, self._publisher, timeout_s)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import time
 import weakref
 from collections import deque
 from typing import Any
@@ -13,13 +11,9 @@ from lit_rl.collect.workers.buffer import SharedExperienceBuffer
 from lit_rl.collect.workers.policy import PolicyPublisher
 from lit_rl.collect.workers.process import Seat
 from lit_rl.envs.workers.vector import STEP_TIMEOUT_S
-from lit_rl.envs.workers.worker import Worker, WorkerLostError, end_workers
+from lit_rl.envs.workers.worker import Worker, WorkerLostError, end_workers, give_way
 from lit_rl.types import EnvSpec
 
-log = logging.getLogger("lit_rl")
-
-MAX_LOSSES = 3
-"""How often in a row a worker is replaced; then the run ends."""
 _MODULE = "lit_rl.collect.workers.process"
 
 
@@ -27,7 +21,7 @@ class Supervisor:
     """Starts W processes that share N environments, and replaces each that is killed or stopped.
 
     A question that a lost worker had not answered is asked again of the one in its place, whose environments
-    begin new episodes. The first replacement follows at once, the next ones in a row after 1, 2 and 4 s.
+    begin new episodes. The first replacement follows at once, the next ones in a row after 1 and 2 s.
 
     Args:
         factory: Pickled function that makes the environments of one worker.
@@ -167,23 +161,15 @@ class Supervisor:
         """
         while True:
             self._losses[worker] += 1
-            losses = self._losses[worker]
-            lost = self._workers[worker]
-            lost.close()
-            lost.end(0.0)
-            if losses > MAX_LOSSES:
-                self._workers.remove(lost)
+            lost = self._workers.pop(worker)
+            try:
+                give_way(lost, error, self._losses[worker])
+            except BaseException:
                 self.end()
-                raise RuntimeError(f"{error}; it was lost {losses} times in a row") from error
+                raise
             self.num_lost += 1
             self.restarts += 1
             self.num_reclaimed += self._buffer.reclaim(worker)
-            wait_s = 0.0 if losses == 1 else 2.0 ** (losses - 2)
-            log.warning(
-                "%s; another process takes its place%s, and its environments begin new episodes",
-                error, f" after {wait_s:g} s" if wait_s else "",
-            )  # fmt: skip
-            time.sleep(wait_s)
             asked = [question for question in self._asked[worker] if question[0] != "begin"]
             is_beginning = len(asked) < len(self._asked[worker])
             try:
@@ -198,7 +184,8 @@ class Supervisor:
 
     def _begin_again(self, worker: int, asked: list[tuple[Any, ...]], is_beginning: bool) -> None:
         """Start a worker, and ask it all that one must know, and what was not answered."""
-        process = self._workers[worker] = self._start(worker)
+        process = self._start(worker)
+        self._workers.insert(worker, process)
         rows = self._rows[worker]
         seat = Seat(
             worker, len(self._rows), self._buffer.num_slots, rows.start, rows.stop, self._seed, self.restarts

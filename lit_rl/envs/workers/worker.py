@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import pickle
@@ -19,6 +20,8 @@ from typing import Any, NoReturn
 from lit_rl.envs.workers.shared_arrays import open_memory
 from lit_rl.processes import ModuleProcess
 
+log = logging.getLogger("lit_rl")
+
 _KEPT: dict[str, type[Exception]] = {
     "ValueError": ValueError,
     "TypeError": TypeError,
@@ -31,6 +34,12 @@ _LOOK_S = 2.0  # how often a worker that is waited for is looked at
 STOPPED_S = 10.0
 """Seconds after which a worker that was stopped (SIGSTOP) is taken to be lost."""
 _FRAME = re.compile(r'File "(.+)", line (\d+) in (\S+)')
+
+
+MAX_LOSSES = 3
+"""How often in a row a worker is replaced; then the run ends."""
+FIRST_WAIT_S = 1.0
+"""Seconds before a worker is replaced for the second time in a row; they double with each time."""
 
 
 class WorkerLostError(RuntimeError):
@@ -233,6 +242,28 @@ def end_workers(workers: Iterable[Worker], memories: Sequence[int], owner: int) 
         worker.end(max(0.0, deadline - time.monotonic()))
     for memory in memories:
         os.close(memory)
+
+
+def give_way(lost: Worker, error: WorkerLostError, losses: int) -> None:
+    """End a lost worker, and wait until another one may take its place: at once, then after 1 and 2 s.
+
+    Args:
+        lost: The worker.
+        error: What happened to it.
+        losses: How often in a row one in this place was lost.
+
+    Raises:
+        RuntimeError: It was lost too often in a row.
+    """
+    lost.close()
+    lost.end(0.0)
+    if losses > MAX_LOSSES:
+        raise RuntimeError(f"{error}; this happened {losses} times in a row") from error
+    wait_s = 0.0 if losses == 1 else FIRST_WAIT_S * 2 ** (losses - 2)
+    when = f" after {wait_s:g} s" if wait_s else ""
+    why = str(error)  # whoever keeps the record would keep the memory that the traceback holds
+    log.warning("%s; another process takes its place%s, and its environments begin new episodes", why, when)
+    time.sleep(wait_s)
 
 
 class WorkerTraceback(Exception):  # noqa: N818  # the cause of an exception: where it was raised in a worker
