@@ -21,7 +21,17 @@ import lit_rl.algos
 import lit_rl.collect
 import lit_rl.data
 import lit_rl.encoders
-from lit_rl import HMASD, PPO, SAC, TD3, MorphologyDataModule, Predictor, ReplayDataModule, RolloutDataModule
+from lit_rl import (
+    HMASD,
+    PPO,
+    SAC,
+    TD3,
+    MorphologyDataModule,
+    PopulationPPO,
+    Predictor,
+    ReplayDataModule,
+    RolloutDataModule,
+)
 from lit_rl.algos.module import RLModule
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.collect.workers.collector import WorkersCollector
@@ -100,6 +110,20 @@ def ppo_bodies(batches: int) -> tuple[RLModule, LightningDataModule]:
             4, 16, batches, rollouts_per_bodies=2, env_kwargs=arms, num_goals=2, eval_episodes=2
         ),
     )
+
+
+def population(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Three policies, each for robots with its number, with every normalizer."""
+    return (
+        PopulationPPO(
+            hidden=(8,), batch_size=16, update_epochs=2, learning_rate=1e-3, entropy_coef=0.01,
+            clip_value=0.2, value_norm=True, normalize_observation=True, normalize_return=True,
+            anneal_env_steps=4000,
+        ),
+        RolloutDataModule(
+            Joints, 6, 16, batches, env_kwargs={"numbers": 3}, eval_episodes=6, seed=12, check=False
+        ),
+    )  # fmt: skip
 
 
 def ppo_workers(batches: int) -> tuple[RLModule, LightningDataModule]:
@@ -228,6 +252,7 @@ CASES: dict[str, Make] = {
         ppo_halfcheetah,
         ppo_arm,
         ppo_bodies,
+        population,
         ppo_workers,
         mappo,
         sac_pendulum,

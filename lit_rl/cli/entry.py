@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": "record trajectories of a checkpoint into trajectories.pt",
     "export": "write the policy of a checkpoint as a file that runs without lit_rl",
     "report": "write report.html about one or several runs",
+    "map-elites": "search for bodies: basic, advanced, multiprocess, shared-ppo or custom, with flags",
     "status": "say whether a run is alive, and how far it is",
     "paper": "write figures (PDF, PNG) and a LaTeX table about several runs",
 }
@@ -28,6 +29,7 @@ Reinforcement learning on PyTorch Lightning.
 
   lit-rl fit --config NAME [--config FILE ...] [--key value ...]
   lit-rl validate|test|predict --config RUN/config.yaml --ckpt_path last|best|PATH
+  lit-rl map-elites [MODE] [--num-generations 20 ...]
   lit-rl export CHECKPOINT --out policy.pt2
   lit-rl report|status|paper RUN [RUN ...] [--out PATH]
 
@@ -84,6 +86,15 @@ def _dispatch(argv: list[str]) -> None:
         from lit_rl.cli import reports
 
         reports.COMMANDS[command](argv[1:])
+    elif command == "map-elites":
+        if not {"-h", "--help"}.isdisjoint(argv):
+            from lit_rl.cli.map_elites.flags import Parser
+
+            sys.stdout.write(Parser().format_help())
+            return
+        from lit_rl.cli.map_elites.translate import command_of
+
+        _dispatch(command_of(argv[1:]))
     elif command in COMMANDS:
         launch.end_with_first_rank()  # before the seconds that the next import takes
         from lit_rl.cli.command import run

@@ -79,6 +79,11 @@ class Archive:
         """Mean objective of the elites; NaN in an empty archive."""
         return float(self.data()["objective"].mean()) if len(self) else float("nan")
 
+    def cells(self) -> dict[str, list[float]]:
+        """Return ``index`` and ``objective`` of the elites in plain types, sorted by cell."""
+        data = self.data()
+        return {"index": data["index"].tolist(), "objective": data["objective"].tolist()}
+
     # What goes in
 
     def find_problems(self, genes: np.ndarray, objective: np.ndarray, measures: np.ndarray) -> list[str]:

@@ -97,12 +97,19 @@ def measure_arms(
     return Measured(objective, measures, problems)
 
 
-def play_goals(
-    space: ArmSpace, bodies: Bodies, goals: Goals, play: Play, settings: dict[str, Any]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return success and last distance in m of each body on each goal: ``(bodies, goals)`` each."""
+def place_arms(space: ArmSpace, bodies: Bodies, goals: Goals, settings: dict[str, Any]) -> PlanarArms:
+    """Make one environment for each body and each goal, those of the first body first.
+
+    Args:
+        space: Arms from which the bodies come.
+        bodies: The bodies.
+        goals: Episodes of each.
+        settings: Fields of ``ArmTask``; what says which bodies and goals there are is left out.
+    """
     num_goals = len(goals.places)
     own = {name: value for name, value in settings.items() if name not in EPISODE}
+    if own.get("fixed_bodies"):
+        own["num_bodies"] = len(bodies)  # so many are numbered
     arms = PlanarArms(
         len(bodies) * num_goals,
         record=("is_success", "distance_m"),
@@ -111,8 +118,17 @@ def play_goals(
         start_noise_rad=goals.noise_rad,
         **own,
     )
+    arms.set_bodies(bodies, np.repeat(np.arange(len(bodies)), num_goals))
+    return arms
+
+
+def play_goals(
+    space: ArmSpace, bodies: Bodies, goals: Goals, play: Play, settings: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return success and last distance in m of each body on each goal: ``(bodies, goals)`` each."""
+    num_goals = len(goals.places)
+    arms = place_arms(space, bodies, goals, settings)
     try:
-        arms.set_bodies(bodies, np.repeat(np.arange(len(bodies)), num_goals))
         # environment i takes goal i, counted on and on
         success, distance_m = play(arms, goals.seed * num_goals)
     finally:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from lit_rl.qd.grid import Grid
 from lit_rl.qd.search import Measured
 
-Training = Literal["pretrained", "fine_tuned", "co_trained"]
-"""How the shared policy and the bodies come together: ``pretrained`` trains on random bodies only, and bodies
-are searched with the finished policy; ``fine_tuned`` trains on random bodies first, then on the elites;
-``co_trained`` trains on elites, random bodies and mutants from the start."""
+Training = Literal["pretrained", "fine_tuned", "co_trained", "independent"]
+"""How policy and bodies come together: ``pretrained`` trains on random bodies only, and bodies are searched
+with the finished policy; ``fine_tuned`` trains on random bodies first, then on the elites; ``co_trained``
+trains on elites, random bodies and mutants from the start. These share one policy; ``independent`` trains one
+for each body that the search asks for, from its first weights on, and measures the body with it."""
+
+
+@runtime_checkable
+class BeginsAnew(Protocol):
+    """Trains a policy for each body, and forgets them all when other bodies come."""
+
+    def begin_anew(self) -> None:
+        """Go on with first weights, statistics and optimizer states."""
+        ...
 
 
 @runtime_checkable
@@ -27,6 +38,14 @@ class MeasuresBodies(Protocol):
 
     def measure(self, genes: np.ndarray, fresh: int | None = None) -> Measured:
         """Measure bodies on the fixed episodes, or on others that the number ``fresh`` decides."""
+        ...
+
+    def describe(self, genes: np.ndarray) -> list[dict[str, Any]]:
+        """Describe the body of each genotype in plain types, for a drawing; ``kind`` says what it is."""
+        ...
+
+    def film(self, genes: np.ndarray, path: Path) -> None:
+        """Write an episode of the policy in the body of one genotype ``(genes,)`` as a GIF."""
         ...
 
     def train_on(self, elites: np.ndarray) -> None:

@@ -84,8 +84,9 @@ class Run:
 
     @property
     def environment(self) -> str:
-        """Id or class of the environment."""
-        return _class_name(_arguments(self.config, "data").get("env"))
+        """Id or class of the environment; the class of the data module where that decides it."""
+        named = _arguments(self.config, "data").get("env")
+        return _class_name(self.config.get("data") if named is None else named)
 
     @property
     def eval_policy(self) -> str:

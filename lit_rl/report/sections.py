@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from lit_rl import metrics
 from lit_rl.files import read_json
+from lit_rl.report.archive import archive
 from lit_rl.report.curves import Chart, group_lines
 from lit_rl.report.markup import render
 from lit_rl.report.playback import playback
@@ -34,6 +35,13 @@ SYNC = {
     metrics.SYNC_EFFICIENCY: "Sync efficiency",
     metrics.SYNC_COLLECTION: "Collection time",
     metrics.SYNC_UPDATE: "Update time",
+}
+SEARCH = {
+    metrics.QD_SCORE: "QD score",
+    metrics.QD_COVERAGE: "Coverage",
+    metrics.QD_DRIFT: "QD score after measuring again, over before",
+    metrics.QD_ENTROPY: "Entropy of the bodies trained on",
+    metrics.QD_GENE_DISTANCE: "Gene distance of the bodies trained on",
 }
 SPEED = {
     metrics.STEPS_PER_SECOND: "Throughput",
@@ -145,6 +153,11 @@ def sync(groups: Sequence[Group]) -> Section | None:
     return _charts("Synchronous updates", groups, SYNC)
 
 
+def search(groups: Sequence[Group]) -> Section | None:
+    """Show how an archive of bodies grows, and how different the bodies are that are trained on."""
+    return _charts("Search for bodies", groups, SEARCH)
+
+
 def speed(groups: Sequence[Group]) -> Section | None:
     """Show the throughput, and where the time goes."""
     return _charts("Speed", groups, SPEED)
@@ -180,6 +193,8 @@ SECTIONS: list[Callable[[Sequence[Group]], Section | None]] = [
     sync,
     speed,
     skills,
+    search,
+    archive,
     playback,
     reproduction,
     records,

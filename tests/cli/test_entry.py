@@ -10,7 +10,17 @@ from lit_rl.cli import shipped
 def test_help_lists_commands_and_configurations(run, capsys):
     assert run("--help") == 0
     text = capsys.readouterr().out
-    for command in ("fit", "validate", "test", "predict", "export", "report", "status", "paper"):
+    for command in (
+        "fit",
+        "validate",
+        "test",
+        "predict",
+        "export",
+        "report",
+        "map-elites",
+        "status",
+        "paper",
+    ):
         assert f"\n  {command} " in text
     for name, description in shipped.names().items():
         assert f"  {name} " in text
@@ -39,7 +49,7 @@ def test_help_and_version_load_neither_torch_nor_lightning(option):
 def test_expects_a_command_first(error, args, got):
     message = error(2, *args)
     assert message.startswith(
-        "expected a command (fit, validate, test, predict, export, report, status, paper) first, "
+        "expected a command (fit, validate, test, predict, export, report, map-elites, status, paper) first, "
     )
     assert f"got {got}; see lit-rl --help" in message
 

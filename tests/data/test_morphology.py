@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from PIL import Image
 
 from lit_rl import PPO, MorphologyDataModule
 
@@ -132,8 +133,44 @@ def test_diversity_of_equal_bodies_is_zero():
         ({"shares": (1, -1, 1)}, "shares must be three numbers"),
         ({"pretrain_env_steps": -1}, "pretrain_env_steps = -1, expected pretrain_env_steps >= 0"),
         ({"training": "cotrained"}, "training must be .* got 'cotrained'.*co_trained"),
+        ({"training": "independent", "collector": "workers"}, "needs collector = inline, got workers"),
     ],
 )
 def test_arguments_are_checked(change: dict, message: str):
     with pytest.raises((ValueError, TypeError), match=message):
         make(**change)
+
+
+def test_workers_give_what_one_process_gives_and_resume(tmp_path: Any, caplog: pytest.LogCaptureFixture):
+    weights, states = [], []
+    for placement in ({}, {"vectorization": "async", "num_workers": 2}):
+        torch.manual_seed(0)
+        data = make(**placement)
+        model = fit(data, tmp_path)
+        weights.append(torch.nn.utils.parameters_to_vector(model.parameters()).detach())
+        states.append(data.state_dict())
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=0)
+    again = make(vectorization="async", num_workers=2)
+    again.load_state_dict(states[1])
+    with caplog.at_level("INFO", "lit_rl"):
+        fit(again, tmp_path)
+    assert "resumed: environments, random generators and data continue bit for bit" in caplog.text
+
+
+def test_processes_that_nobody_uses_are_refused():
+    with pytest.raises(
+        ValueError,
+        match="num_workers = 2 needs vectorization = async or collector = workers, got native and inline",
+    ):
+        make(num_workers=2)
+    with pytest.raises(ValueError, match="vectorization must be native or async here, got 'asinc'"):
+        make(vectorization="asinc")
+
+
+def test_an_episode_of_a_body_is_a_gif(tmp_path: Any):
+    data = make()
+    fit(data, tmp_path)
+    data.film(np.full(13, 0.5), tmp_path / "body.gif")
+    with Image.open(tmp_path / "body.gif") as image:
+        assert (image.size, getattr(image, "n_frames", 0)) == ((400, 400), 5)  # steps 0, 4, ... 16
+        assert image.info["duration"] in (80, 83)  # ms, four steps of 20 ms

@@ -113,6 +113,10 @@ class Share:
         np.random.seed(seed % 2**32)  # noqa: NPY002
         return self.env.reset(seed)
 
+    def set_bodies(self, bodies: Any, body: np.ndarray) -> NestedArray:
+        """Give the environments other bodies, and start new episodes."""
+        return self.env.set_bodies(bodies, body)
+
     def step(self, action: np.ndarray) -> Step:
         """Step all environments."""
         return self.env.step(action)

@@ -111,6 +111,25 @@ class WorkerVectorEnv:
         self._last_obs = map_nested(np.array, obs)
         return obs
 
+    def set_bodies(self, bodies: Any, body: np.ndarray | None = None) -> NestedArray:
+        """Give the environments these bodies from now on, where each worker's have a method ``set_bodies``.
+
+        Args:
+            bodies: What that method takes; every worker gets all of them.
+            body: ``(N,)`` int, the number of the body of each environment; None gives environment i the body
+                ``i % len(bodies)``.
+
+        Returns:
+            The first observations.
+
+        Raises:
+            ValueError: ``body`` has another shape, or as the environments say.
+        """
+        body = np.arange(self.num_envs) % len(bodies) if body is None else np.asarray(body, np.int64)
+        if body.shape != (self.num_envs,):
+            raise ValueError(f"{self._name}: body must hold {self.num_envs} numbers, got shape {body.shape}")
+        return _concatenate(self._ask("set_bodies", [(bodies, body[rows]) for rows in self._rows]))
+
     def step(self, action: np.ndarray) -> Step:
         """Apply ``action`` ``(N, ...)``; ``Step`` says what comes back.
 
