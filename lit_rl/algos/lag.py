@@ -1,6 +1,6 @@
 """Learning from rollouts that an older version of the policy collected.
 
-Axes: T steps, N environments; (T, N) stands for (T, N, A) where there are agents.
+Axes: T steps, N environments, A agents; (T, N) stands for (T, N, A) where there are agents.
 """
 
 from __future__ import annotations
