@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lit_rl.algos.export import export_policy, load_policy
     from lit_rl.algos.hmasd.hmasd import HMASD
     from lit_rl.algos.ppo.ppo import PPO
+    from lit_rl.algos.predictor.predictive_ppo import PredictivePPO
     from lit_rl.algos.predictor.predictor import Predictor
     from lit_rl.algos.sac.sac import SAC
     from lit_rl.algos.td3.td3 import TD3
@@ -38,6 +39,7 @@ __all__ = [
     "EnvSpec",
     "MorphologyDataModule",
     "Policy",
+    "PredictivePPO",
     "Predictor",
     "ReplayDataModule",
     "RolloutDataModule",
@@ -60,6 +62,7 @@ _HOME = {
     "EnvSpec": "types",
     "MorphologyDataModule": "data.morphology",
     "Policy": "types",
+    "PredictivePPO": "algos.predictor.predictive_ppo",
     "Predictor": "algos.predictor.predictor",
     "ReplayDataModule": "data.replay",
     "RolloutDataModule": "data.rollout",

@@ -21,7 +21,17 @@ import lit_rl.algos
 import lit_rl.collect
 import lit_rl.data
 import lit_rl.encoders
-from lit_rl import HMASD, PPO, SAC, TD3, MorphologyDataModule, Predictor, ReplayDataModule, RolloutDataModule
+from lit_rl import (
+    HMASD,
+    PPO,
+    SAC,
+    TD3,
+    MorphologyDataModule,
+    PredictivePPO,
+    Predictor,
+    ReplayDataModule,
+    RolloutDataModule,
+)
 from lit_rl.algos.module import RLModule
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.encoders.attention import AttentionEncoder
@@ -164,6 +174,14 @@ def predictor(batches: int) -> tuple[RLModule, LightningDataModule]:
     )
 
 
+def predictive_ppo(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Robots of several sizes; encoders beside the policy are tried in its own tests."""
+    return (
+        PredictivePPO(predict_hidden=(8,), hidden=(16,), batch_size=64, update_epochs=2),
+        RolloutDataModule(Joints, 4, 32, batches, eval_episodes=4, seed=12, check=False),
+    )
+
+
 def hmasd(batches: int) -> tuple[RLModule, LightningDataModule]:
     """Memory, skills beside the observations, both levels normalised."""
     return (
@@ -208,6 +226,7 @@ CASES: dict[str, Make] = {
         ppo_joints,
         sac_joints,
         predictor,
+        predictive_ppo,
         hmasd,
         hmasd_last_layer,
     )
