@@ -25,7 +25,7 @@ _WINDOW = 10
 class SyncEfficiency(Callback):
     """Logs ``Sync/*`` and ``Buffer/*`` once per update, and three lines of text per update.
 
-    The lines go to ``logs/sync_training.log`` of the run directory::
+    The lines go to ``file`` in the run directory, ``logs/sync_training.log`` by default::
 
         sync update starts: 1024 samples collected, policy version 15
         sync update done: policy version now 16, sample count reset
@@ -41,6 +41,7 @@ class SyncEfficiency(Callback):
         progress_every: Updates between two progress lines at level ``INFO``.
         max_envs: Up to so many environments of this rank get their ``Buffer/env_{}_contribution``, of every
             tenth update.
+        file: Path of the file of these lines, within the run directory.
 
     Raises:
         MisconfigurationException: An argument is out of range.
@@ -50,14 +51,23 @@ class SyncEfficiency(Callback):
     _learner: Learner
 
     def __init__(
-        self, log_level: Literal["DEBUG", "INFO"] = "DEBUG", progress_every: int = 10, max_envs: int = 64
+        self,
+        log_level: Literal["DEBUG", "INFO"] = "DEBUG",
+        progress_every: int = 10,
+        max_envs: int = 64,
+        file: str = "logs/sync_training.log",
     ) -> None:
         if log_level not in ("DEBUG", "INFO") or progress_every < 1 or max_envs < 0:
             raise MisconfigurationException(
                 "SyncEfficiency: log_level must be DEBUG or INFO, progress_every at least 1 and max_envs at "
                 f"least 0, got {log_level}, {progress_every}, {max_envs}"
             )
+        if not Path(file).name or Path(file).is_absolute() or ".." in Path(file).parts:
+            raise MisconfigurationException(
+                f"SyncEfficiency: file must be a path within the run directory, got {file!r}"
+            )
         self.log_level, self.progress_every, self.max_envs = log_level, progress_every, max_envs
+        self.file = file
         self._collection: deque[float] = deque(maxlen=_WINDOW)
         self._update: deque[float] = deque(maxlen=_WINDOW)
         self._efficiency: deque[float] = deque(maxlen=_WINDOW)
@@ -75,7 +85,7 @@ class SyncEfficiency(Callback):
         self._env_steps = self._learner.env_steps
         self._total = total_env_steps(trainer)
         if trainer.is_global_zero and not is_dry_run(trainer):
-            self._text.open(Path(trainer.default_root_dir) / "logs" / "sync_training.log")
+            self._text.open(Path(trainer.default_root_dir) / self.file)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Rollout | ReplayBatch, batch_idx: int

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lit_rl.algos.hmasd.hmasd import HMASD
     from lit_rl.algos.population.population_ppo import PopulationPPO
     from lit_rl.algos.ppo.ppo import PPO
+    from lit_rl.algos.predictor.predictive_ppo import PredictivePPO
     from lit_rl.algos.predictor.predictor import Predictor
     from lit_rl.algos.sac.sac import SAC
     from lit_rl.algos.td3.td3 import TD3
@@ -40,6 +41,7 @@ __all__ = [
     "MorphologyDataModule",
     "Policy",
     "PopulationPPO",
+    "PredictivePPO",
     "Predictor",
     "ReplayDataModule",
     "RolloutDataModule",
@@ -63,6 +65,7 @@ _HOME = {
     "MorphologyDataModule": "data.morphology",
     "Policy": "types",
     "PopulationPPO": "algos.population.population_ppo",
+    "PredictivePPO": "algos.predictor.predictive_ppo",
     "Predictor": "algos.predictor.predictor",
     "ReplayDataModule": "data.replay",
     "RolloutDataModule": "data.rollout",

@@ -28,6 +28,7 @@ from lit_rl import (
     TD3,
     MorphologyDataModule,
     PopulationPPO,
+    PredictivePPO,
     Predictor,
     ReplayDataModule,
     RolloutDataModule,
@@ -214,6 +215,14 @@ def predictor(batches: int) -> tuple[RLModule, LightningDataModule]:
     )
 
 
+def predictive_ppo(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Robots of several sizes; encoders beside the policy are tried in its own tests."""
+    return (
+        PredictivePPO(predict_hidden=(8,), hidden=(16,), batch_size=64, update_epochs=2),
+        RolloutDataModule(Joints, 4, 32, batches, eval_episodes=4, seed=12, check=False),
+    )
+
+
 def hmasd(batches: int) -> tuple[RLModule, LightningDataModule]:
     """Memory, skills beside the observations, both levels normalised."""
     return (
@@ -260,6 +269,7 @@ CASES: dict[str, Make] = {
         ppo_joints,
         sac_joints,
         predictor,
+        predictive_ppo,
         hmasd,
         hmasd_last_layer,
     )

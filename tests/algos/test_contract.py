@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lit_rl import PPO, RolloutDataModule, load_policy, metrics
 from lit_rl.algos.module import RLModule
-from lit_rl.checks import is_plain
+from lit_rl.checks import constructors, is_plain
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.data.loaders import Batches
 from lit_rl.data.replay import transitions
@@ -353,7 +353,8 @@ def test_every_checkpoint_is_plain_and_public(name: str, trained: Callable[[str]
     checkpoint = torch.load(run.checkpoint, weights_only=True)
     assert checkpoint["lit_rl"]["class_path"] == f"lit_rl.{learner.__name__}", name
     assert EnvSpec.from_dict(checkpoint["lit_rl"]["spec"]) == run.learner.spec, name
-    parameters = set(inspect.signature(learner).parameters) - {"spec"}
+    given = [each for made in constructors(learner) for each in inspect.signature(made).parameters.values()]
+    parameters = {each.name for each in given if each.kind is not each.VAR_KEYWORD} - {"self", "spec"}
     assert set(checkpoint["hyper_parameters"]) == parameters, name
     assert checkpoint["state_dict"]["_extra_state"]["env_steps"] == run.learner.env_steps, name
 

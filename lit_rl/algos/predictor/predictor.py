@@ -19,11 +19,12 @@ from lit_rl.algos.predictor.network import Prediction, PredictionNetwork
 from lit_rl.checks import Count, NonNegative, Positive, Share, check_arguments
 from lit_rl.collect.uniform import UniformPolicy
 from lit_rl.distributions import precise
-from lit_rl.flat import Parameters, call_with
+from lit_rl.flat import FlatAdam, Parameters, call_with
 from lit_rl.losses import weighted_mean
 from lit_rl.nested import cast_floats, map_nested
 from lit_rl.nets import EncoderFactory
 from lit_rl.normalize import RunningNorm
+from lit_rl.ranks import Ranks
 from lit_rl.types import JOINT_MASK, Decision, EnvSpec, Nested, Rollout
 
 Minibatch: TypeAlias = dict[str, Any]
@@ -146,19 +147,22 @@ class Predictor(RLModule):
         """Predict every transition of a rollout, and learn from the errors."""
         self.begin_batch(rollout, is_on_policy=True)
         (optimizer,) = self.raw_optimizers()
-        minibatches = self._minibatches(self._samples(rollout))
+        self.finish_batch(self.learn(rollout, optimizer, self.ranks), rollout)
+
+    def learn(self, rollout: Rollout, optimizer: FlatAdam, ranks: Ranks) -> dict[str, Tensor | float]:
+        """Take the gradient steps of one rollout, and return what is logged of them."""
+        minibatches = self._minibatches(self._samples(rollout, ranks))
         logged = [optimizer.minimize_fn(self._loss, minibatch) for minibatch in minibatches]
         self.updates += len(logged)
         total, of_observation, of_reward = torch.stack(logged).mean(0)
-        values: dict[str, Tensor | float] = {
+        return {
             self.loss_name: total,
             metrics.PREDICTION_OBSERVATION: of_observation,
             metrics.PREDICTION_REWARD: of_reward,
         }
-        self.finish_batch(values, rollout)
 
     @torch.no_grad()
-    def _samples(self, rollout: Rollout) -> Minibatch:
+    def _samples(self, rollout: Rollout, ranks: Ranks) -> Minibatch:
         """Join each observation and action with what followed, normalised after it joined the statistics."""
         rows, views, network = self.views.rows(rollout), self.views, self.network
         axes = rows.reward.ndim - 1
@@ -180,15 +184,16 @@ class Predictor(RLModule):
         samples: Minibatch = {"obs": joined, "action": rollout["action"].flatten(0, axes)}
         if token is not None and next_token is not None and self.norm_token is not None:
             exists = (joined[JOINT_MASK] != 0) & acted_B.unsqueeze(-1)
-            samples["token"] = self._normalize(self.norm_token, next_token - token, exists)
+            samples["token"] = self._normalize(self.norm_token, next_token - token, exists, ranks)
         if self.norm_rest is not None:
-            samples["rest"] = self._normalize(self.norm_rest, next_rest - rest, acted_B)
-        samples["reward"] = self._normalize(self.norm_reward, rows.reward.flatten().to(rest.dtype), acted_B)
+            samples["rest"] = self._normalize(self.norm_rest, next_rest - rest, acted_B, ranks)
+        reward = rows.reward.flatten().to(rest.dtype)
+        samples["reward"] = self._normalize(self.norm_reward, reward, acted_B, ranks)
         samples["weight"] = acted_B.to(rest.dtype)
         return samples
 
-    def _normalize(self, norm: RunningNorm, target: Tensor, counted: Tensor) -> Tensor:
-        norm.update(target, valid=counted, sum_over_ranks=self.ranks.sum)
+    def _normalize(self, norm: RunningNorm, target: Tensor, counted: Tensor, ranks: Ranks) -> Tensor:
+        norm.update(target, valid=counted, sum_over_ranks=ranks.sum)
         return norm(target).to(target.dtype)
 
     def _minibatches(self, samples: Minibatch) -> Iterator[Minibatch]:
@@ -200,7 +205,7 @@ class Predictor(RLModule):
                 "(rollout_steps * num_envs * agents); change one of them"
             )
         for _ in range(self.update_epochs):
-            order = torch.randperm(number, device=self.device)
+            order = torch.randperm(number, device=samples["reward"].device)
             for indices in order[: number - number % size].split(size):
                 yield map_nested(lambda leaf: leaf.index_select(0, indices), samples)  # noqa: B023
 
