@@ -43,6 +43,7 @@ def make_batch(num_updates: int = 1, batch_size: int = 16) -> ReplayBatch:
             "last_values": {},
         },
         "policy_version": 0,
+        "collector": {},
         "collect_s": 0.0,
         "env_s": 0.0,
         "sample_s": 0.0,

@@ -19,7 +19,7 @@ from lit_rl.cli.errors import CommandError
 from lit_rl.cli.map_elites.flags import BACKENDS, BY_NAME, ENCODERS, MODES, QUICK, convert, parse
 from lit_rl.cli.map_elites.questions import ask, ask_mode
 
-PROCESSES = {"vectorization": "async"}
+PROCESSES = {"collector": "workers"}
 """Arguments of the data module that put its arms into worker processes."""
 SIZES = tuple(QUICK)
 _VARIABLES = ("TRAINING_STEPS_PER_INDIVIDUAL", "INDIVIDUALS_PER_GENERATION")

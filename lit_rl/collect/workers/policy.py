@@ -12,6 +12,7 @@ import pickle
 import time
 import zlib
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 import cloudpickle
@@ -305,7 +306,19 @@ class _PolicyPickler(cloudpickle.Pickler):
                 return _take, (number, isinstance(obj, nn.Parameter))
             if obj.device.type != "cpu" or obj.untyped_storage().nbytes() > obj.nbytes:
                 return obj.detach().cpu().clone().__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+        if type(obj) is partial and _holds_a_parser(obj):
+            return _make_factory, (obj.args[-1], obj.keywords)
         return super().reducer_override(obj)
+
+
+def _holds_a_parser(factory: partial[Any]) -> bool:
+    """Tell whether a factory is one that the command line makes of a ``class_path``, with its parser."""
+    module = getattr(factory.func, "__module__", None) or ""
+    return module.partition(".")[0] == "jsonargparse" and isinstance(factory.args[-1], type)
+
+
+def _make_factory(made: type, keywords: dict[str, Any]) -> partial[Any]:
+    return partial(made, **keywords)
 
 
 def _take(number: int, is_parameter: bool) -> Tensor:
