@@ -228,7 +228,7 @@ def test_keys_of_fit_go_on_to_it():
     ("argv", "text"),
     [
         (["fast"], "expects a mode (basic, advanced, multiprocess, shared-ppo, custom), got 'fast'"),
-        (["costum"], "got 'costum'; did you mean custom?"),
+        (["customs"], "got 'customs'; did you mean custom?"),
         (["basic", "--mode", "custom"], "expects one mode, got basic and custom"),
         (["custom", "--num-generation", "3"], "unknown flag --num-generation; did you mean --num-generat"),
         (
