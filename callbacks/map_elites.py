@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -13,7 +15,7 @@ from lit_rl import metrics
 from lit_rl.callbacks.trainer.attributes import data_module, exit_code_of_signal, is_dry_run
 from lit_rl.files import write_json
 from lit_rl.qd.archive import Archive
-from lit_rl.qd.bodies import MeasuresBodies
+from lit_rl.qd.bodies import BeginsAnew, MeasuresBodies
 from lit_rl.qd.picture import draw_archive
 from lit_rl.qd.search import Measured, Search, TooManyFailures, corrected, num_kept, random_search
 from lit_rl.types import Learner, as_learner
@@ -36,6 +38,11 @@ class MapElites(Callback):
     finished policy; with ``training=pretrained`` of the data module that is all of them. Then the elites are
     measured on other episodes (the corrected archive), and random search gets as many evaluations.
 
+    With ``training=independent`` of the data module the bodies of a generation are trained first, for
+    ``every_batches`` batches and each with its own policy, and measured then. These policies are forgotten
+    with the generation: elites are not measured again, their corrected fitness is measured at once, and
+    random search is not compared, which would have to train as much.
+
     Into ``map_elites/`` of the run directory it writes ``archive.csv``, as pyribs reads it, ``archive.png``,
     ``summary.json``, and ``archive.json``, from which the report draws the body of each cell; with ``render``
     also ``best.gif``. Its state is part of checkpoints, and continues bit for bit.
@@ -46,7 +53,7 @@ class MapElites(Callback):
         num_initial: Random bodies at first; None takes one generation.
         iso_sigma: Random change of every gene.
         line_sigma: Change along the line to another elite, as a share of their distance.
-        every_batches: Batches of training between two generations.
+        every_batches: Batches of training between two generations (``independent``: of each generation).
         remeasure_every: Generations between two measurements of all elites; more costs less time, and keeps
             fitness that the policy of today no longer has.
         compare: Whether random search is played at the end, at equal evaluations.
@@ -104,6 +111,7 @@ class MapElites(Callback):
         self._saved: dict[str, Any] | None = None
         self._summary: dict[str, float] = {}
         self._compared: dict[str, Archive] = {}
+        self._fresh: dict[bytes, float] = {}  # corrected fitness of elites whose policies are gone
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a module that is no learner, and data without bodies."""
@@ -115,6 +123,12 @@ class MapElites(Callback):
                 f"{type(data).__name__}"
             )
         self._data = data
+        self._is_independent = data.training == "independent"
+        if self._is_independent and not isinstance(pl_module, BeginsAnew):
+            raise MisconfigurationException(
+                "MapElites: training = independent needs a policy for each body, as PopulationPPO has, got "
+                f"{type(pl_module).__name__}"
+            )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with an empty archive, or go on with that of the checkpoint or of the last fit."""
@@ -131,6 +145,8 @@ class MapElites(Callback):
             except ValueError as error:
                 raise MisconfigurationException(f"MapElites: {error}") from error
             self._saved = None
+        if self._is_independent:
+            self._train_asked(self.search)
 
     def _begin_with(self, search: Search, path: Path) -> None:
         """Take the elites of a table, and measure them.
@@ -157,7 +173,11 @@ class MapElites(Callback):
         waits = self._data.training == "pretrained" or learner.env_steps < self._data.pretrain_env_steps
         if not waits and learner.policy_version % self.every_batches == 0 and self._left > 0:
             self._generation(search)
-            self._data.train_on(search.archive.genes)
+            if not self._is_independent:
+                self._data.train_on(search.archive.genes)
+            elif self._left > 0:
+                self._learner.begin_anew()  # type: ignore[attr-defined]  # checked when the fit started
+                self._train_asked(search)
         if learner.policy_version % self.every_batches == 0:
             entropy, distance = self._data.diversity()
             learner.log_values({metrics.QD_ENTROPY: entropy, metrics.QD_GENE_DISTANCE: distance})
@@ -182,14 +202,41 @@ class MapElites(Callback):
             MisconfigurationException: More than 20 % of the bodies failed.
         """
         try:
-            status = search.tell(self._measure(search.ask()))
+            genes = search.ask()
+            if self._is_independent:
+                self._measure_fresh(genes)
+            status = search.tell(self._measure(genes))
             new, better = num_kept(status)
             values = {metrics.QD_NEW: float(new), metrics.QD_BETTER: float(better)}
-            if search.generations % self.remeasure_every == 0:
+            if search.generations % self.remeasure_every == 0 and not self._is_independent:
                 values[metrics.QD_DRIFT] = search.remeasure(self._measure)
         except TooManyFailures as error:
             raise MisconfigurationException(f"MapElites: {error}") from error
         self._learner.log_values(values | self._archive_values())
+
+    def _train_asked(self, search: Search) -> None:
+        """Train the bodies of the next generation, each with a policy of its own.
+
+        Raises:
+            MisconfigurationException: They are more than there are policies.
+        """
+        try:
+            self._data.train_on(search.ask())
+        except ValueError as error:
+            raise MisconfigurationException(f"MapElites: {error}") from error
+
+    def _measure_fresh(self, genes: np.ndarray) -> None:
+        """Keep how good bodies are on other episodes, while their policies are there."""
+        objective = np.asarray(self._data.measure(genes, fresh=FRESH).objective)
+        for row, fitness in zip(genes, objective.tolist(), strict=True):
+            self._fresh[row.tobytes()] = fitness
+
+    def _measured_fresh(self, genes: np.ndarray) -> Measured:
+        """Measure bodies on other episodes, or recall how they were measured with policies that are gone."""
+        if not self._is_independent:
+            return self._data.measure(genes, fresh=FRESH)
+        kept = self._started().archive.data()
+        return Measured(np.array([self._fresh[row.tobytes()] for row in genes]), kept["measures"])
 
     def _archive_values(self) -> dict[str, float]:
         search = self._started()
@@ -208,7 +255,7 @@ class MapElites(Callback):
         if is_dry_run(trainer):
             return
         if exit_code_of_signal(trainer) is None:
-            while self._left > 0:
+            while self._left > 0 and not self._is_independent:
                 self._generation(search)
             self._compare(search)
         self._write(trainer)
@@ -216,21 +263,22 @@ class MapElites(Callback):
     def _compare(self, search: Search) -> None:
         """Measure all elites as they are now and on other episodes, and let random search try as often."""
         try:
-            search.remeasure(self._measure)
+            if not self._is_independent:
+                search.remeasure(self._measure)
         except TooManyFailures as error:
             raise MisconfigurationException(f"MapElites: {error}") from error
         summary = {"qd_score": search.archive.qd_score, "coverage": search.archive.coverage}
-        fresh = corrected(search.archive, lambda genes: self._data.measure(genes, fresh=FRESH))
+        fresh = corrected(search.archive, self._measured_fresh)
         self._compared = {"corrected": fresh}
         summary["corrected_qd_score"] = fresh.qd_score
-        if self.compare:
+        if self.compare and not self._is_independent:
             other = random_search(
                 self._data.grid, self._data.num_genes, batch_size=self._batch_size, seed=self.seed
             )
             while other.evaluations < search.evaluations:
                 other.tell(self._measure(other.ask()))
             summary["random_qd_score"] = other.archive.qd_score
-            fresh_random = corrected(other.archive, lambda genes: self._data.measure(genes, fresh=FRESH))
+            fresh_random = corrected(other.archive, self._measured_fresh)
             summary["random_corrected_qd_score"] = fresh_random.qd_score
             self._compared |= {"random": other.archive, "random_corrected": fresh_random}
         self._learner.log_values({metrics.QD_CORRECTED: fresh.qd_score, **self._archive_values()})
@@ -287,8 +335,16 @@ class MapElites(Callback):
         """Archive, emitters, generators and counters, as tensors and plain types."""
         if self._saved is not None:  # saved again before training started
             return {"search": self._saved}
-        return {"search": None if self.search is None else self.search.state_dict()}
+        state = None if self.search is None else self.search.state_dict()
+        if not self._fresh or self.search is None:
+            return {"search": state}
+        genes = self.search.archive.genes
+        fresh = torch.tensor([self._fresh[row.tobytes()] for row in genes], dtype=torch.float64)
+        return {"search": state, "fresh": {"genes": torch.from_numpy(genes), "objective": fresh}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep a state until training starts, when the cells are known."""
         self._saved = state_dict["search"]
+        kept = state_dict.get("fresh", {"genes": torch.zeros(0, 1), "objective": torch.zeros(0)})
+        rows = zip(kept["genes"].numpy(), kept["objective"].tolist(), strict=True)
+        self._fresh = {row.tobytes(): fitness for row, fitness in rows}

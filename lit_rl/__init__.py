@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lit_rl.algos.export import export_policy, load_policy
     from lit_rl.algos.hmasd.hmasd import HMASD
+    from lit_rl.algos.population.population_ppo import PopulationPPO
     from lit_rl.algos.ppo.ppo import PPO
     from lit_rl.algos.predictor.predictive_ppo import PredictivePPO
     from lit_rl.algos.predictor.predictor import Predictor
@@ -39,6 +40,7 @@ __all__ = [
     "EnvSpec",
     "MorphologyDataModule",
     "Policy",
+    "PopulationPPO",
     "PredictivePPO",
     "Predictor",
     "ReplayDataModule",
@@ -62,6 +64,7 @@ _HOME = {
     "EnvSpec": "types",
     "MorphologyDataModule": "data.morphology",
     "Policy": "types",
+    "PopulationPPO": "algos.population.population_ppo",
     "PredictivePPO": "algos.predictor.predictive_ppo",
     "Predictor": "algos.predictor.predictor",
     "ReplayDataModule": "data.replay",

@@ -38,6 +38,7 @@ AXES = {
     "S": "state feature",
     "T": "step",
     "U": "action dimension",
+    "V": "member",
     "W": "token feature",
     "X": "point",
 }
@@ -45,7 +46,8 @@ AXES = {
 repeats the letters that the file uses, in the plural. A window is a part of a rollout that is looked at as
 one piece: a chunk of a recurrent policy, or the steps of an n-step return. A decision holds a token for the
 team and one for each agent. Chosen environments are those that a call is about, such as those that begin an
-episode; a UAV serves ground users, and its peers are the other UAVs; a point is one place on a curve.
+episode; a UAV serves ground users, and its peers are the other UAVs; a member is one policy of a
+population; a point is one place on a curve.
 """
 
 

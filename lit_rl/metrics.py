@@ -50,6 +50,16 @@ POLICY_VERSION = "update/policy_version"
 UPDATE_SECONDS = "time/update_s"
 COLLECT_SECONDS = "time/collect_s"
 STEPS_PER_SECOND = "time/env_steps_per_s"
+LAG_RATIO = "lag/ratio_mean"
+LAG_RATIO_MAX = "lag/ratio_max"
+LAG_SAMPLE_SHARE = "lag/effective_share"
+COLLECTOR_WAIT = "collector/wait_s"
+COLLECTOR_RESTARTS = "collector/restarts"
+COLLECTOR_RECLAIMED = "collector/reclaimed"
+COLLECTOR_BUFFER = "collector/buffer_mib"
+COLLECTOR_LAG = "collector/policy_lag"
+COLLECTOR_EXPERIENCE = "collector/experience_per_s"
+COLLECTOR_UPDATES = "collector/updates_per_min"
 EPISODE_RETURN = "episode/return_mean"
 EPISODE_LENGTH = "episode/length_mean"
 EPISODES = "episode/count"
@@ -205,6 +215,16 @@ METRICS: dict[str, Metric] = {
     UPDATE_SECONDS: Metric("Wall time of training_step, the device synchronised", "s"),
     COLLECT_SECONDS: Metric("Wall time of collecting the batch", "s"),
     STEPS_PER_SECOND: Metric("Env steps of all ranks over the wall time, since the last batch", "1/s"),
+    LAG_RATIO: Metric("Mean of pi / mu of the actions, of the present policy and the one that acted"),
+    LAG_RATIO_MAX: Metric("Largest pi / mu of the actions, of the present policy and the one that acted"),
+    LAG_SAMPLE_SHARE: Metric("Effective sample size (sum w)^2 / sum w^2 of w = pi / mu, over that of w = 1"),
+    COLLECTOR_WAIT: Metric("Wall time for which the learner waited for its collecting workers", "s"),
+    COLLECTOR_RESTARTS: Metric("Number of workers of this rank that were lost and replaced, since the start"),
+    COLLECTOR_RECLAIMED: Metric("Number of slots that were taken back from workers lost while they wrote"),
+    COLLECTOR_BUFFER: Metric("Memory of the shared experience buffer of this rank", "MiB"),
+    COLLECTOR_LAG: Metric("Updates of the policy since the rollout was begun; 0 is strictly on-policy"),
+    COLLECTOR_EXPERIENCE: Metric("Env steps of this rank over the wall time, since the last rollout", "1/s"),
+    COLLECTOR_UPDATES: Metric("Rollouts of this rank that were trained on, over the wall time", "1/min"),
     EPISODE_RETURN: Metric("Mean undiscounted return of the last 100 training episodes of each rank"),
     EPISODE_LENGTH: Metric("Mean length of the same episodes", "env steps"),
     EPISODES: Metric("Training episodes that ended since the start of training, over all ranks"),

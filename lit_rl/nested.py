@@ -13,6 +13,13 @@ def map_nested(fn: Callable[..., Any], tree: Any, *others: Any) -> Any:
     return fn(tree, *others)
 
 
+def map_with_path(fn: Callable[..., Any], tree: Any, path: tuple[str, ...] = ()) -> Any:
+    """Apply ``fn`` to the keys that lead to each leaf, after ``path``, and to the leaf; keep the dicts."""
+    if isinstance(tree, dict):
+        return {key: map_with_path(fn, value, (*path, key)) for key, value in tree.items()}
+    return fn(path, tree)
+
+
 def leaves(tree: Any) -> Iterator[Any]:
     """Yield the leaves of ``tree`` in the order of its keys."""
     if isinstance(tree, dict):

@@ -25,6 +25,8 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 
 # Starting and ending
 
+_PR_SET_PDEATHSIG = 1
+
 
 class ModuleProcess:
     """``python -m MODULE ARGS`` in a process of its own, with this very package.
@@ -116,6 +118,17 @@ def is_orphaned(starter: int) -> bool:
     A pipe or socket alone does not tell: processes that the starter forked may hold its other end.
     """
     return os.getppid() != starter
+
+
+def go_on_when_orphaned() -> None:
+    """Let the end of the process that started this one wake it, should it be stopped (SIGSTOP).
+
+    It can then notice that it is orphaned and end. Only Linux can do so.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
 
 
 def _import_path() -> list[str]:

@@ -27,6 +27,7 @@ from lit_rl import (
     SAC,
     TD3,
     MorphologyDataModule,
+    PopulationPPO,
     PredictivePPO,
     Predictor,
     ReplayDataModule,
@@ -34,11 +35,12 @@ from lit_rl import (
 )
 from lit_rl.algos.module import RLModule
 from lit_rl.collect.inline import InlineCollector
+from lit_rl.collect.workers.collector import WorkersCollector
 from lit_rl.encoders.attention import AttentionEncoder
 from lit_rl.encoders.embodiment import EmbodimentEncoder
 from lit_rl.encoders.gnn import GNNEncoder
 from lit_rl.encoders.graph_attention import GraphAttentionEncoder
-from lit_rl.envs.vector import make_vector_env
+from lit_rl.envs.vector import batch_fn, make_vector_env
 from lit_rl.types import Collector
 from tests.token_toys import Joints
 
@@ -109,6 +111,45 @@ def ppo_bodies(batches: int) -> tuple[RLModule, LightningDataModule]:
             4, 16, batches, rollouts_per_bodies=2, env_kwargs=arms, num_goals=2, eval_episodes=2
         ),
     )
+
+
+def population(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Three policies, each for robots with its number, with every normalizer."""
+    return (
+        PopulationPPO(
+            hidden=(8,), batch_size=16, update_epochs=2, learning_rate=1e-3, entropy_coef=0.01,
+            clip_value=0.2, value_norm=True, normalize_observation=True, normalize_return=True,
+            anneal_env_steps=4000,
+        ),
+        RolloutDataModule(
+            Joints, 6, 16, batches, env_kwargs={"numbers": 3}, eval_episodes=6, seed=12, check=False
+        ),
+    )  # fmt: skip
+
+
+def ppo_workers(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Two processes that act and step, with a policy that has memory and normalises what it sees."""
+    return (
+        PPO(
+            hidden=(8,), batch_size=64, update_epochs=2, gru=8, chunk_length=8, learning_rate=1e-3,
+            normalize_observation=True,
+        ),
+        RolloutDataModule(
+            "CartPole-v1", 4, 32, batches, eval_episodes=4, seed=12, check=False, collector="workers",
+            num_workers=2,
+        ),
+    )  # fmt: skip
+
+
+def ppo_ahead(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Rollouts are collected ahead, by weights that are renewed on the way."""
+    return (
+        PPO(hidden=(8,), batch_size=64, update_epochs=2, learning_rate=1e-3),
+        RolloutDataModule(
+            "Pendulum-v1", 4, 32, batches, eval_episodes=4, seed=13, check=False, collector="workers",
+            num_workers=2, max_policy_lag=1, update_interval=16, buffer_size=256,
+        ),
+    )  # fmt: skip
 
 
 def mappo(batches: int) -> tuple[RLModule, LightningDataModule]:
@@ -220,6 +261,8 @@ CASES: dict[str, Make] = {
         ppo_halfcheetah,
         ppo_arm,
         ppo_bodies,
+        population,
+        ppo_workers,
         mappo,
         sac_pendulum,
         td3_pendulum,
@@ -232,7 +275,9 @@ CASES: dict[str, Make] = {
     )
 }
 
-NOT_GOLDEN = ("ppo_annealed", "ppo_halfcheetah", "ppo_arm", "ppo_bodies", "ppo_joints", "sac_joints")
+NOT_GOLDEN = (
+    "ppo_annealed", "ppo_halfcheetah", "ppo_arm", "ppo_bodies", "ppo_workers", "ppo_joints", "sac_joints",
+)  # fmt: skip
 """Cases without numbers in ``tests/golden/``: their seed is that of the run, the version of MuJoCo or of the
 compiler matters, or their learner has other numbers there."""
 
@@ -250,7 +295,19 @@ def inline(env: Any, num_envs: int, seed: int) -> Collector:
     return InlineCollector(make_vector_env(env, num_envs), seed)
 
 
-COLLECTORS: dict[str, Callable[[Any, int, int], Collector]] = {make.__name__: make for make in (inline,)}
+def one_worker(env: Any, num_envs: int, seed: int) -> Collector:
+    """Collection in another process."""
+    return WorkersCollector(batch_fn(env), num_envs, seed, 1)
+
+
+def two_workers(env: Any, num_envs: int, seed: int) -> Collector:
+    """Collection in two other processes where there are two environments."""
+    return WorkersCollector(batch_fn(env), num_envs, seed, min(2, num_envs))
+
+
+COLLECTORS: dict[str, Callable[[Any, int, int], Collector]] = {
+    make.__name__: make for make in (inline, one_worker, two_workers)
+}
 """Each makes a collector of ``num_envs`` environments; ``env`` is what ``make_vector_env`` takes."""
 
 

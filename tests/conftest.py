@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests import forked
+
 ROOT = Path(__file__).parents[1]
 
 torch.set_num_threads(1)
@@ -45,6 +47,13 @@ def fixed_seed() -> Iterator[None]:
     yield
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # what seed_everything leaves behind
         os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def start_collecting_workers_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork them, unless a test has the mark ``real_workers``: importing torch takes seconds each."""
+    if request.node.get_closest_marker("real_workers") is None:
+        monkeypatch.setattr("lit_rl.envs.workers.worker.ModuleProcess", forked.process)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from lit_rl.types import Rollout, VectorEnv
 from tests.cases import CASES, ppo_annealed
 from tests.processes import Forked, lit_rl, run_ranks
 from tests.team_toys import Team
-from tests.test_resume import DATA, assert_identical, learned, load
+from tests.test_resume import DATA, WALL_TIMES, assert_identical, learned, load
 from tests.toys import MemoryLogger, make_trainer, parameters_of
 
 pytestmark = pytest.mark.ddp
@@ -225,7 +225,8 @@ def train(directory: str, name: str, resume: str | None = None, seed: int = 5) -
         "calls": watch.calls,
         "length": (len(data.train_dataloader()), trainer.num_training_batches),
         "rows": [
-            (step, {k: v for k, v in row.items() if not k.startswith("time/")}) for step, row in logger.rows
+            (step, {k: v for k, v in row.items() if not k.startswith(WALL_TIMES)})
+            for step, row in logger.rows
         ],
         "draw": torch.rand(4),
     }

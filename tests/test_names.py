@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lit_rl import Predictor, RolloutDataModule, metrics
 from lit_rl.cli import main
 from tests import wandb_file
-from tests.cases import TOKEN_ENCODERS
+from tests.cases import TOKEN_ENCODERS, ppo_ahead
 from tests.token_toys import Joints
 from tests.toys import fit
 from tests.wandb_file import WandbFile
@@ -287,8 +287,14 @@ def logged_by_encoders_alone() -> set[str]:
     return {name for run in runs for _, row in run.rows for name in row}
 
 
+def logged_by_collecting_workers() -> set[str]:
+    """What ``PPO`` logs of workers that collect ahead."""
+    return {name for _, row in fit(*ppo_ahead(2)).rows for name in row}
+
+
 def test_every_name_is_defined_and_every_definition_in_use(ppo: Run, sac: Run, hmasd: Run):
-    logged = ppo.in_csv | sac.in_csv | hmasd.in_csv | logged_by_encoders_alone()
+    logged = ppo.in_csv | sac.in_csv | hmasd.in_csv
+    logged |= logged_by_encoders_alone() | logged_by_collecting_workers()
     defined = {re.sub(r"env_\d+_", "env_{}_", name) for name in logged}
     defined = {re.sub(r"Performance/Episode_\w+", "Performance/Episode_{}", name) for name in defined}
     defined = {re.sub(r"(Current/Agent|Counts/(?:Team|Agent)Skill_)\d+", r"\1{}", name) for name in defined}

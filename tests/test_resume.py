@@ -21,6 +21,7 @@ from tests.processes import Forked, lit_rl
 from tests.toys import ContinuousEpisodes57, Episodes57, MemoryLogger, make_trainer
 
 BATCHES_PER_EPOCH, EPOCHS = 3, 2
+WALL_TIMES = ("time/", "collector/")
 DATA = {cls.__qualname__ for cls in shipped_data_modules()}
 """Keys under which checkpoints hold what a data module remembers."""
 
@@ -64,7 +65,10 @@ class Run:
         )
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=resume, weights_only=True)
         self.rows = [
-            (step, {name: value for name, value in values.items() if not name.startswith("time/")})
+            (
+                step,
+                {name: value for name, value in values.items() if not name.startswith(WALL_TIMES)},
+            )
             for step, values in logger.rows
         ]
 

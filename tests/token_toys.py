@@ -28,6 +28,7 @@ class Joints:
         steps: Steps of an episode.
         with_links: Whether observations hold the links of the chain.
         padding: What stands in tokens of joints that do not exist.
+        numbers: Robot n shows the number ``n % numbers`` at ``body_number``; 0 shows none.
     """
 
     def __init__(
@@ -38,10 +39,11 @@ class Joints:
         steps: int = 10,
         with_links: bool = False,
         padding: float = 0.0,
+        numbers: int = 0,
     ) -> None:
         self.num_envs, self.max_joints, self.sizes, self.steps = num_envs, max_joints, tuple(sizes), steps
-        self.with_links, self.padding = with_links, padding
-        self.spec = joint_spec(max_joints, with_links)
+        self.with_links, self.padding, self.numbers = with_links, padding, numbers
+        self.spec = joint_spec(max_joints, with_links, numbers)
         self._streams = [np.random.default_rng(n) for n in range(num_envs)]
         shape = (num_envs, max_joints)
         self.turn, self.target, self.gear = np.zeros(shape), np.zeros(shape), np.zeros(shape)
@@ -74,6 +76,8 @@ class Joints:
         if self.with_links:
             links = np.eye(self.max_joints, k=1)[None] * exists[:, None] * exists[..., None]
             obs["joint_links"] = links.astype(np.int64)
+        if self.numbers:
+            obs["body_number"] = np.arange(self.num_envs) % self.numbers
         return obs
 
     def reset(self, seed: int) -> dict[str, np.ndarray]:
@@ -124,7 +128,7 @@ def _plain(stream: np.random.Generator) -> dict[str, Any]:
     return numbers | {"has_uint32": state["has_uint32"], "uinteger": state["uinteger"]}
 
 
-def joint_spec(max_joints: int, with_links: bool = False) -> EnvSpec:
+def joint_spec(max_joints: int, with_links: bool = False, numbers: int = 0) -> EnvSpec:
     """What ``Joints`` shows."""
     observation = {
         "joint_tokens": LeafSpec([max_joints, FEATURES]),
@@ -133,6 +137,8 @@ def joint_spec(max_joints: int, with_links: bool = False) -> EnvSpec:
     }
     if with_links:
         observation["joint_links"] = LeafSpec([max_joints, max_joints], "int64", [2] * max_joints**2)
+    if numbers:
+        observation["body_number"] = LeafSpec([], "int64", [numbers])
     bounds = [1.0] * max_joints
     action = ActionSpec("box", [max_joints], low=[-bound for bound in bounds], high=bounds)
     return EnvSpec("Joints", observation, action)

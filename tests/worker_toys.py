@@ -117,6 +117,15 @@ class Clocks:
         pass
 
 
+class Deadly(Clocks):
+    """Kills its own process when it is made anew, which its seed tells."""
+
+    def reset(self, seed: int) -> dict[str, Any]:
+        if seed > 1_000_000:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().reset(seed)
+
+
 class Steps(gymnasium.Env):
     """Episodes of 5 steps of an environment with one agent, which shows how many of them are done."""
 

@@ -28,6 +28,7 @@ from lit_rl.algos.batch_log import BatchLog, fetch, refuse_not_finite
 from lit_rl.algos.checkpoint_entry import KEY, entry, read_entry
 from lit_rl.algos.env_step_loop import count_env_steps, is_row_due, publish
 from lit_rl.algos.evaluation import EvalResult, summarize
+from lit_rl.algos.lag import Lag
 from lit_rl.algos.loading import FromCheckpoint
 from lit_rl.algos.monitors import check_monitors, report_waiting
 from lit_rl.algos.optimizer_settings import OptimizerSettings
@@ -51,7 +52,8 @@ class RLModule(FromCheckpoint):
     Logs: ``time/update_s``, ``time/collect_s``, ``time/env_steps_per_s``, ``update/gradient_steps``,
     ``update/policy_version``, ``episode/return_mean``, ``episode/length_mean``, ``episode/count``, ``env/*``,
     ``eval/return_mean``, ``eval/return_std``, ``eval/return_min``, ``eval/return_max``, ``eval/length_mean``,
-    ``eval/episodes``, ``eval/success_rate`` and ``eval/env/*``.
+    ``eval/episodes``, ``eval/success_rate`` and ``eval/env/*``; of collecting workers ``collector/*``,
+    and ``lag/*`` where they collect ahead.
 
     Args:
         spec: Observation and action of the environment. None takes them from the trainer's data module.
@@ -86,6 +88,7 @@ class RLModule(FromCheckpoint):
         self._last_log_time: float | None = None
         self._update_began: float | None = None
         self._log = BatchLog()
+        self.lag = Lag()
         self._pending_local_state: dict[str, Any] | None = None
         self._waited_for: set[str] = set()
         self._optimizer_settings = OptimizerSettings()
@@ -160,6 +163,7 @@ class RLModule(FromCheckpoint):
     def on_fit_start(self) -> None:
         """Set threads and matmul route, give each rank its own random numbers."""
         check_schedulers(self.trainer, self)
+        self.lag.allow(self, self.trainer)
         self._optimizer_settings.note(self.trainer)
         self._apply_settings()
         self.ranks.part_random_streams()  # Lightning gives all ranks the same
@@ -243,7 +247,7 @@ class RLModule(FromCheckpoint):
             RuntimeError: The batch was collected with another version of the policy than the one being
                 trained.
         """
-        if is_on_policy and batch["policy_version"] != self.policy_version:
+        if is_on_policy and not 0 <= self.policy_version - batch["policy_version"] <= self.lag.longest:
             raise RuntimeError(
                 f"on-policy batch expected of policy version {self.policy_version}, got "
                 f"{batch['policy_version']}: the dataloader was prefetched. Its dataset must define __len__ "
@@ -287,7 +291,7 @@ class RLModule(FromCheckpoint):
             fetched[metrics.STEPS_PER_SECOND] = new_steps * self._world_size / (now - self._last_log_time)
         self._last_log_time = now
         fetched[metrics.UPDATE_SECONDS] = now - start
-        fetched[metrics.COLLECT_SECONDS] = batch["collect_s"]
+        fetched |= {metrics.COLLECT_SECONDS: batch["collect_s"], **batch["collector"]}
         fetched[metrics.GRADIENT_STEPS] = float(self.updates)
         fetched[metrics.POLICY_VERSION] = float(self.policy_version)
         self._log.begin(fetched)

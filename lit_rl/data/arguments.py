@@ -14,6 +14,8 @@ EnvFactory: TypeAlias = dict[str, Any] | Callable[..., Any]
 callable by ``class_path`` and ``init_args``."""
 EvalPolicy: TypeAlias = Literal["greedy", "sample"]
 """Evaluations play ``greedy`` (the most likely actions) or ``sample`` (actions drawn as in training)."""
+CollectorName: TypeAlias = Literal["inline", "workers"]
+"""Who acts in training environments: the process of the trainer, or worker processes."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,14 @@ class EnvironmentArguments:
         env_kwargs: Keyword arguments of the environment.
         wrappers: Wrappers that are applied to every Gymnasium environment, in order.
         record: Names of values in ``info`` that batches hold as ``metrics``.
-        num_workers: Processes of ``vectorization="async"``; None decides by the cores.
+        num_workers: Processes of ``vectorization="async"`` or ``collector="workers"``; None decides by the
+            cores.
         step_timeout_s: Longest time in seconds that one of these processes may take for a step; None takes
             600.
+        collector: Who acts in the training environments.
+        max_policy_lag: Rollouts that workers collect ahead.
+        update_interval: Env steps of a worker after which it looks for newer weights while it collects ahead;
+            None keeps the weights for a rollout.
         seed: Seed of the first environment of rank 0; None takes that of ``seed_everything``, else 0.
         check: Whether a user's environment is tried once before it is used, to say in plain words what is
             wrong with it.
@@ -38,8 +45,8 @@ class EnvironmentArguments:
         playback: Whether evaluations of a training run write their first episode into ``playback.json``.
 
     Raises:
-        ValueError: More workers are asked for than there are environments, ``eval_policy`` is neither, or
-            steps are to be timed that are done in this process.
+        ValueError: More workers are asked for than there are environments, ``eval_policy`` or ``collector``
+            is neither, steps are to be timed that are done in this process, or workers are to have workers.
     """
 
     env: str | EnvFactory
@@ -50,6 +57,9 @@ class EnvironmentArguments:
     record: Sequence[str] | None = None
     num_workers: int | None = None
     step_timeout_s: float | None = None
+    collector: CollectorName = "inline"
+    max_policy_lag: int = 0
+    update_interval: int | None = None
     seed: int | None = None
     check: bool = True
     eval_episodes: int = 10
@@ -59,7 +69,7 @@ class EnvironmentArguments:
     @classmethod
     def among(cls, given: Mapping[str, Any]) -> EnvironmentArguments:
         """Take those arguments of a data module that concern its environments, such as from ``locals()``."""
-        return cls(**{field.name: given[field.name] for field in fields(cls)})
+        return cls(**{field.name: given[field.name] for field in fields(cls) if field.name in given})
 
     def __post_init__(self) -> None:
         if self.num_workers is not None and self.num_workers > self.num_envs:
@@ -73,8 +83,30 @@ class EnvironmentArguments:
                 f"eval_policy = {self.eval_policy!r}, expected {' or '.join(known)}: evaluations play the "
                 f"most likely actions, or draw them as in training.{nearest(str(self.eval_policy), known)}"
             )
-        if self.step_timeout_s is not None and self.vectorization != "async":
+        if self.collector not in get_args(CollectorName):
+            known = get_args(CollectorName)
+            raise ValueError(
+                f"collector = {self.collector!r}, expected {' or '.join(known)}: who acts in the "
+                f"environments.{nearest(str(self.collector), known)}"
+            )
+        has_processes = self.vectorization == "async" or self.collector == "workers"
+        if self.step_timeout_s is not None and not has_processes:
             raise ValueError(
                 f"step_timeout_s = {self.step_timeout_s:g} needs vectorization = async, got vectorization = "
                 f"{self.vectorization}: a step in this process cannot be broken off"
+            )
+        if self.vectorization == "async" and self.collector == "workers":
+            raise ValueError(
+                "collector = workers contradicts vectorization = async: its processes step environments "
+                "already; leave vectorization at auto"
+            )
+        if self.max_policy_lag and self.collector != "workers":
+            raise ValueError(
+                f"max_policy_lag = {self.max_policy_lag} needs collector = workers, got collector = "
+                f"{self.collector}: only other processes collect while this one trains"
+            )
+        if self.update_interval is not None and not self.max_policy_lag:
+            raise ValueError(
+                f"update_interval = {self.update_interval} needs max_policy_lag of at least 1: a rollout "
+                "that is strictly on-policy is of one policy"
             )

@@ -15,11 +15,12 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lit_rl.collect.inline import InlineCollector
+from lit_rl.collect.random_state import get_rng_state, set_rng_state
+from lit_rl.collect.workers.collector import WorkersCollector
 from lit_rl.data.arguments import EnvironmentArguments
 from lit_rl.data.playback import as_drawable
-from lit_rl.data.random_state import get_rng_state, set_rng_state
 from lit_rl.envs.class_path import factory
-from lit_rl.envs.vector import make_vector_env
+from lit_rl.envs.vector import batch_fn, make_vector_env
 from lit_rl.ranks import gather_over_ranks
 from lit_rl.types import Decision, EnvSpec, Learner, Nested, Policy, Rollout, VectorEnv, as_learner
 
@@ -46,7 +47,7 @@ class Environments:
         self.trainer: Trainer | None = None
         self._spec: EnvSpec | None = None
         self._is_checked = not arguments.check
-        self._collector: InlineCollector | None = None
+        self._collector: InlineCollector | WorkersCollector | None = None
         self._continues = True
         self._pending: dict[str, Any] | None = None
         self._changed: Sequence[str] = ()  # what makes other environments than those of a checkpoint
@@ -134,37 +135,58 @@ class Environments:
             ValueError: They do not keep to their interface, or a playback is asked for and they cannot be
                 drawn.
         """
-        arguments = self._arguments
         check, self._is_checked = not self._is_checked, True  # once is enough
-        env = make_vector_env(
-            self._env,
-            num_envs,
-            vectorization=arguments.vectorization,
-            env_kwargs=arguments.env_kwargs,
-            wrappers=self._wrappers,
-            record=arguments.record or (),
-            render=render,
-            check=check,
-            num_workers=arguments.num_workers and min(arguments.num_workers, num_envs),
-            step_timeout_s=arguments.step_timeout_s,
-        )
-        if arguments.playback:
+        env = make_vector_env(self._env, num_envs, render=render, check=check, **self._batch(num_envs))
+        if self._arguments.playback:
             as_drawable(env)
         self._spec = self._spec or env.spec
         return env
 
+    def _batch(self, num_envs: int) -> dict[str, Any]:
+        """Return further arguments of ``make_vector_env``."""
+        arguments = self._arguments
+        has_workers = arguments.vectorization == "async"
+        return {
+            "vectorization": arguments.vectorization,
+            "env_kwargs": arguments.env_kwargs,
+            "wrappers": self._wrappers,
+            "record": arguments.record or (),
+            "num_workers": arguments.num_workers and min(arguments.num_workers, num_envs)
+            if has_workers
+            else None,
+            "step_timeout_s": arguments.step_timeout_s if has_workers else None,
+        }
+
     @property
-    def collector(self) -> InlineCollector:
+    def collector(self) -> InlineCollector | WorkersCollector:
         """The collector of the training environments."""
         if self._collector is None:
-            self._collector = InlineCollector(self.make(self.num_envs), self.seed)
+            self._collector = self._make_collector()
             self._continues = self._collector.set_state(self._left)
         return self._collector
+
+    def _make_collector(self) -> InlineCollector | WorkersCollector:
+        arguments = self._arguments
+        if arguments.collector == "inline":
+            return InlineCollector(self.make(self.num_envs), self.seed)
+        if not self._is_checked or arguments.playback:
+            self.make(1).close()  # says in plain words what is wrong, before processes are started
+        collector = WorkersCollector(
+            batch_fn(self._env, **self._batch(self.num_envs)),
+            self.num_envs,
+            self.seed,
+            arguments.num_workers,
+            arguments.step_timeout_s,
+            arguments.max_policy_lag,
+            arguments.update_interval,
+        )
+        self._spec = self._spec or collector.spec
+        return collector
 
     @property
     def spec(self) -> EnvSpec:
         """Observation and action of the environments."""
-        return self._spec or self.collector.env.spec
+        return self._spec or self.collector.spec
 
     def close(self) -> None:
         """Close the environments; training again continues where they stopped."""
@@ -208,8 +230,11 @@ class Environments:
         before = len(left["reset"])
         if before != self.num_envs:
             return f"the checkpoint has num_envs = {before} and this run {self.num_envs}"
-        env = self.collector.env
-        name = getattr(env, "unknown_class", None) or type(env).__name__
+        streams = left.get("streams", [])
+        if left["env"] is not None and (streams or self._arguments.collector == "workers"):
+            number = f"{len(streams)} workers" if streams else "one process"
+            return f"the checkpoint is of {number}, whose random streams no other number has"
+        name = self.collector.unknown_class
         return f"{self.spec.name} cannot save its state ({name})"
 
     def collect(self, policy: Policy, num_steps: int) -> Rollout:

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from lit_rl.collect.evaluate import evaluate
+from lit_rl.collect.random_state import seeded_apart
 from lit_rl.data.arguments import EvalPolicy
 from lit_rl.data.environments import Environments
 from lit_rl.data.playback import PlaybackRecorder, as_drawable
-from lit_rl.data.random_state import seeded_apart
 from lit_rl.data.video import VideoWriter
 from lit_rl.types import EvalEpisodes, Rollout, VectorEnv
 

@@ -11,10 +11,10 @@ import torch
 
 from lit_rl.checks import Count, Positive, Range, check_arguments, nearest
 from lit_rl.collect.evaluate import evaluate
-from lit_rl.data.arguments import EnvironmentArguments, EvalPolicy
+from lit_rl.collect.random_state import seeded_apart
+from lit_rl.data.arguments import CollectorName, EnvironmentArguments, EvalPolicy
 from lit_rl.data.loaders import Batches
 from lit_rl.data.module import RLDataModule
-from lit_rl.data.random_state import seeded_apart
 from lit_rl.data.video import VideoWriter
 from lit_rl.envs.arm.batch import PlanarArms
 from lit_rl.envs.arm.body import MAX_JOINTS
@@ -59,6 +59,8 @@ class MorphologyDataModule(RLDataModule):
         training: ``co_trained`` trains on all three kinds of bodies from the start, ``fine_tuned`` on random
             ones first and then on the elites alone, ``pretrained`` on random ones only. A policy that is
             trained together with the bodies pulls them together, which ``qd/body_entropy`` shows.
+            ``independent`` trains ``PopulationPPO``, with ``num_bodies`` of the arms as its members, on the
+            bodies that the search asks for; evaluations, which play other bodies, then tell nothing.
         pretrain_env_steps: Env steps on random bodies before a search begins; of ``fine_tuned`` and
             ``co_trained``.
         shares: Shares of elites, random bodies and mutants of ``co_trained``.
@@ -71,12 +73,14 @@ class MorphologyDataModule(RLDataModule):
         vectorization: ``native`` steps all arms in this process, ``async`` divides those that are trained on
             and evaluated over ``num_workers`` processes, which is for the slow backend ``mujoco``; the
             numbers are the same, bit for bit.
-        num_workers: Processes of ``async``; None takes one per core that this process may use.
+        num_workers: Processes of ``async``, or of ``collector: workers``; None takes one per core that this
+            process may use.
         step_timeout_s: Longest time in seconds that one of these processes may take for a step; None takes
             600.
         eval_episodes: Episodes per evaluation, over all ranks.
         eval_policy: ``greedy`` or ``sample``, as of ``RolloutDataModule``.
         seed: Seed of the first environment; None takes the run's seed.
+        collector: ``inline`` or ``workers``, as of ``RolloutDataModule``.
 
     Raises:
         ValueError: An argument is out of its range, or ``env_kwargs`` has no such setting.
@@ -103,6 +107,7 @@ class MorphologyDataModule(RLDataModule):
         eval_episodes: Count = 256,
         eval_policy: EvalPolicy = "greedy",
         seed: int | None = None,
+        collector: CollectorName = "inline",
     ) -> None:
         given = dict(locals())
         check_arguments(MorphologyDataModule, given)
@@ -124,7 +129,19 @@ class MorphologyDataModule(RLDataModule):
                 "shares must be three numbers, at least 0, of elites, random bodies and mutants, and not all "
                 f"0, got {list(shares)}"
             )
+        if training == "independent":
+            self._settings["fixed_bodies"] = True
+            if collector == "workers":
+                raise ValueError(
+                    "training = independent needs collector = inline, got workers: all arms of a policy are "
+                    "stepped in one batch"
+                )
         self.space = make_task(self._settings).space
+        if training == "independent" and num_envs % self._settings["num_bodies"]:
+            raise ValueError(
+                "training = independent needs a multiple of env_kwargs.num_bodies = "
+                f"{self._settings['num_bodies']} as num_envs, got {num_envs}"
+            )
         self.grid, self.num_genes = arm_grid(self.space, length_cells, centroid_cells), self.space.num_genes
         self.training: Training = training
         self.pretrain_env_steps, self.num_goals = pretrain_env_steps, num_goals
@@ -136,10 +153,10 @@ class MorphologyDataModule(RLDataModule):
                 f"vectorization must be {' or '.join(known)} here, got {vectorization!r}."
                 f"{nearest(str(vectorization), known)}"
             )
-        if num_workers is not None and vectorization != "async":
+        if num_workers is not None and vectorization != "async" and collector != "workers":
             raise ValueError(
-                f"num_workers = {num_workers} needs vectorization = async, got vectorization = "
-                f"{vectorization}: all arms are stepped in this process"
+                f"num_workers = {num_workers} needs vectorization = async or collector = workers, got "
+                f"{vectorization} and {collector}: all arms are stepped in this process"
             )
         arguments = EnvironmentArguments(
             env=BATCH if vectorization == "async" else ENV,
@@ -153,6 +170,7 @@ class MorphologyDataModule(RLDataModule):
             check=False,
             eval_episodes=eval_episodes,
             eval_policy=eval_policy,
+            collector=collector,
         )
         super().__init__(arguments, given)
         self.rollout_steps, self.rollouts_per_epoch = rollout_steps, rollouts_per_epoch
@@ -171,31 +189,55 @@ class MorphologyDataModule(RLDataModule):
     def _rollouts(self) -> Iterator[Rollout]:
         self.environments.begin()
         for _ in range(self.rollouts_per_epoch):
-            if self._num_rollouts % self.rollouts_per_bodies == 0:
+            if self._is_new or (self.training != "independent" and self._is_time):
                 self._change_bodies()
             self._num_rollouts += 1
             yield self.environments.collect(self.environments.learner, self.rollout_steps)
+
+    @property
+    def _is_time(self) -> bool:
+        """Whether the bodies were trained on for long enough."""
+        return self._num_rollouts % self.rollouts_per_bodies == 0
 
     def _change_bodies(self) -> None:
         """Give every environment another body."""
         if self._rng is None:
             self._rng = np.random.default_rng([self.environments.seed, 3])
+        self._is_new = False
+        if self.training == "independent" and len(self._elites):
+            self._set_bodies(np.resize(self._elites, (self._settings["num_bodies"], self.num_genes)))
+            return
         is_searching = self.environments.learner.env_steps >= self.pretrain_env_steps
-        uses_elites = self.training != "pretrained" and is_searching
+        uses_elites = self.training not in ("pretrained", "independent") and is_searching
         shares = (1.0, 0.0, 0.0) if self.training == "fine_tuned" else self._shares
         elites = self._elites if uses_elites else self._elites[:0]
         num_sizes = len(self.space.joints)
-        genes = choose_bodies(self._rng, self.num_envs, elites, shares, num_sizes, self.num_genes)
+        num = self._settings["num_bodies"] if self.training == "independent" else self.num_envs
+        self._set_bodies(choose_bodies(self._rng, num, elites, shares, num_sizes, self.num_genes))
+
+    def _set_bodies(self, genes: np.ndarray) -> None:
         self.training_genes = genes
-        collector = self.environments.collector
-        arms: Any = collector.env
-        collector.restart(arms.set_bodies(self.space.decode(genes)))
+        self.environments.collector.restart_with("set_bodies", self.space.decode(genes))
 
     # What a search asks for
 
     def train_on(self, elites: np.ndarray) -> None:
-        """Take bodies to train on from these genotypes ``(elites, genes)``, from the next change on."""
+        """Take bodies to train on from these genotypes ``(elites, genes)``, from the next change on.
+
+        With ``independent`` these are the bodies, from the next rollout on: the first one for the first
+        member; where they are fewer than members, they come again.
+
+        Raises:
+            ValueError: They are more than members.
+        """
         self._elites = np.array(elites, np.float64)
+        if self.training == "independent":
+            self._is_new = True
+            if len(elites) > self._settings["num_bodies"]:
+                raise ValueError(
+                    f"training = independent has {self._settings['num_bodies']} policies (num_bodies), but "
+                    f"{len(elites)} bodies are to be trained; make batch_size of the search smaller"
+                )
 
     def measure(self, genes: np.ndarray, fresh: int | None = None) -> Measured:
         """Measure bodies with the greedy policy on the fixed goals, in one batch.
@@ -260,7 +302,7 @@ class MorphologyDataModule(RLDataModule):
 
     def forget(self) -> None:
         """Begin with random bodies, because another learner starts training."""
-        self._num_rollouts = 0
+        self._num_rollouts, self._is_new = 0, True
         self._rng: np.random.Generator | None = None
         self._elites = np.zeros((0, self.num_genes))
         self.training_genes = np.zeros((0, self.num_genes))
@@ -269,6 +311,7 @@ class MorphologyDataModule(RLDataModule):
         """Return the genes of elites and bodies, and where the choice of bodies stands."""
         return {
             "num_rollouts": self._num_rollouts,
+            "is_new": self._is_new,
             "rng": None if self._rng is None else self._rng.bit_generator.state,
             "elites": torch.from_numpy(self._elites.copy()),
             "training_genes": torch.from_numpy(self.training_genes.copy()),
@@ -279,7 +322,7 @@ class MorphologyDataModule(RLDataModule):
         self.forget()
         if not state:
             return
-        self._num_rollouts = state["num_rollouts"]
+        self._num_rollouts, self._is_new = state["num_rollouts"], state.get("is_new", False)
         if state["rng"] is not None:
             self._rng = np.random.default_rng(0)
             self._rng.bit_generator.state = state["rng"]

@@ -167,6 +167,7 @@ class ReplayDataModule(RLDataModule):
             "episodes": _joined([rollout["episodes"] for rollout in played], sizes),
             "policy_version": played[-1]["policy_version"],
             "collect_s": sum(rollout["collect_s"] for rollout in played),
+            "collector": played[-1]["collector"],
             "env_s": sum(rollout["env_s"] for rollout in played),
             "sample_s": sample_s,
         }

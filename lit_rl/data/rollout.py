@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
-from lit_rl.checks import Count, Positive, check_arguments
-from lit_rl.data.arguments import EnvFactory, EnvironmentArguments, EvalPolicy
+from lit_rl.checks import Count, Positive, Range, check_arguments
+from lit_rl.data.arguments import CollectorName, EnvFactory, EnvironmentArguments, EvalPolicy
 from lit_rl.data.loaders import Batches
 from lit_rl.data.module import RLDataModule
 from lit_rl.envs.vector import Vectorization
@@ -38,13 +38,22 @@ class RolloutDataModule(RLDataModule):
             ``num_envs`` must divide it.
         playback: Write the first episode of each evaluation into ``playback.json`` of the run directory, for
             ``lit-rl report``. The environment must have ``picture`` (``Drawable`` of ``lit_rl.types``).
-        num_workers: Processes over which ``async`` divides the environments, per rank. None takes one per
-            core that this process may use, at most ``num_envs``; environments that wait more than they
-            compute are faster with more.
-        step_timeout_s: Longest time in seconds that a process of ``async`` may take for a step or a reset of
-            its environments. After that they are taken to hang: the run saves a checkpoint and ends with an
+        num_workers: Processes over which ``async``, or ``collector: workers``, divides the environments, per
+            rank. None takes one per core that this process may use, at most ``num_envs``; environments that
+            wait more than they compute are faster with more.
+        step_timeout_s: Longest time in seconds that such a process may take for a step or a reset of its
+            environments. After that they are taken to hang: the run saves a checkpoint and ends with an
             error that says where. None takes 600, ``.inf`` waits for ever. Steps in the process of the
             trainer (any other ``vectorization``) cannot be timed: there a second Ctrl-C ends a hanging run.
+        collector: ``inline``: this process acts. ``workers``: ``num_workers`` processes act and step their
+            share of the environments, and write rollouts into shared memory. One that is killed or stopped is
+            replaced, and its environments begin new episodes. They act on the CPU.
+        max_policy_lag: Rollouts that workers collect ahead while this process trains; a rollout is then of a
+            policy that is older by so many updates, for which the learner corrects. 0 is strictly on-policy.
+        buffer_size: Transitions for which the shared buffer of ``workers`` has room; None has as much as is
+            needed, which is ``max_policy_lag + 1`` rollouts.
+        update_interval: With ``max_policy_lag``, env steps after which a worker looks for newer weights
+            within a rollout; None keeps the weights for a rollout.
     """
 
     def __init__(
@@ -65,12 +74,19 @@ class RolloutDataModule(RLDataModule):
         playback: bool = False,
         num_workers: Count | None = None,
         step_timeout_s: Positive | None = None,
+        collector: CollectorName = "inline",
+        max_policy_lag: Annotated[int, Range(at_least=0)] = 0,
+        buffer_size: Count | None = None,
+        update_interval: Count | None = None,
     ) -> None:
         given = dict(locals())
         check_arguments(RolloutDataModule, given)
         if batch_env_steps is not None:
             rollout_steps = _steps_of_each(batch_env_steps, num_envs)
+        if buffer_size is not None:
+            _check_room(buffer_size, collector, rollout_steps * num_envs, max_policy_lag)
         super().__init__(EnvironmentArguments.among(given), given)
+        self.max_policy_lag = max_policy_lag
         self.rollout_steps, self.rollouts_per_epoch = rollout_steps, rollouts_per_epoch
 
     @property
@@ -91,6 +107,25 @@ class RolloutDataModule(RLDataModule):
         self.environments.begin()
         for _ in range(self.rollouts_per_epoch):
             yield self.environments.collect(self.environments.learner, self.rollout_steps)
+
+
+def _check_room(buffer_size: int, collector: str, transitions: int, max_policy_lag: int) -> None:
+    """Refuse a buffer that has no room for all rollouts that are under way.
+
+    Raises:
+        ValueError: It is too small, or nobody shares it.
+    """
+    if collector != "workers":
+        raise ValueError(
+            f"RolloutDataModule: buffer_size = {buffer_size} needs collector = workers, got {collector}"
+        )
+    needed = (max_policy_lag + 1) * transitions
+    if buffer_size < needed:
+        raise ValueError(
+            f"RolloutDataModule: buffer_size = {buffer_size} has no room for max_policy_lag + 1 = "
+            f"{max_policy_lag + 1} rollouts of {transitions} transitions, which need {needed}; give a larger "
+            "buffer_size, or fewer batch_env_steps"
+        )
 
 
 def _steps_of_each(batch_env_steps: int, num_envs: int) -> int:

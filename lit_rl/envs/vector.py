@@ -140,6 +140,25 @@ def make_vector_env(
     return placed(_parallel_batch_fn(env, kwargs, record, check))
 
 
+def batch_fn(env: Source, **arguments: Any) -> Callable[[int], VectorEnv]:
+    """Return a function that calls :func:`make_vector_env` with these arguments, also in another process.
+
+    Args:
+        env: Gymnasium id, or a callable, as :func:`make_vector_env` takes it.
+        **arguments: Its further arguments, without ``num_envs``.
+    """
+    registered = _registration(env) if isinstance(env, str) else None
+    return partial(_make_batch, env, registered, arguments)
+
+
+def _make_batch(
+    env: Source, registered: Registration | None, arguments: dict[str, Any], num_envs: int
+) -> VectorEnv:
+    if isinstance(env, str):
+        _register(env, registered)
+    return make_vector_env(env, num_envs, **arguments)
+
+
 def _as_vector_env(envs: gymnasium.vector.VectorEnv, name: str, record: Sequence[str]) -> VectorEnv:
     try:
         return GymnasiumVectorEnv(envs, name, record)

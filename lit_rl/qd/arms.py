@@ -108,6 +108,8 @@ def place_arms(space: ArmSpace, bodies: Bodies, goals: Goals, settings: dict[str
     """
     num_goals = len(goals.places)
     own = {name: value for name, value in settings.items() if name not in EPISODE}
+    if own.get("fixed_bodies"):
+        own["num_bodies"] = len(bodies)  # so many are numbered
     arms = PlanarArms(
         len(bodies) * num_goals,
         record=("is_success", "distance_m"),

@@ -10,10 +10,20 @@ import numpy as np
 from lit_rl.qd.grid import Grid
 from lit_rl.qd.search import Measured
 
-Training = Literal["pretrained", "fine_tuned", "co_trained"]
-"""How the shared policy and the bodies come together: ``pretrained`` trains on random bodies only, and bodies
-are searched with the finished policy; ``fine_tuned`` trains on random bodies first, then on the elites;
-``co_trained`` trains on elites, random bodies and mutants from the start."""
+Training = Literal["pretrained", "fine_tuned", "co_trained", "independent"]
+"""How policy and bodies come together: ``pretrained`` trains on random bodies only, and bodies are searched
+with the finished policy; ``fine_tuned`` trains on random bodies first, then on the elites; ``co_trained``
+trains on elites, random bodies and mutants from the start. These share one policy; ``independent`` trains one
+for each body that the search asks for, from its first weights on, and measures the body with it."""
+
+
+@runtime_checkable
+class BeginsAnew(Protocol):
+    """Trains a policy for each body, and forgets them all when other bodies come."""
+
+    def begin_anew(self) -> None:
+        """Go on with first weights, statistics and optimizer states."""
+        ...
 
 
 @runtime_checkable

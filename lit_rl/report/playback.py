@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from lit_rl.files import read_json
 from lit_rl.report.animation import TEXT, Animation
+from lit_rl.report.arm_drawing import draw_arm
 from lit_rl.report.bands import Band, Curve, draw_bands, height_of, skill_bands, x_of
 from lit_rl.report.drawing import Drawing
 from lit_rl.report.grid_drawing import draw_grid
@@ -35,7 +36,11 @@ EPISODE_MS, FRAME_MS = 20_000, (50, 400)
 
 _Draw = Callable[[Sequence[dict[str, Any]], Sequence[int], Animation], Drawing]
 
-DRAWINGS: Mapping[str, _Draw] = {"uav_bs_v0": draw_uav, "alice_and_bob": draw_grid}
+DRAWINGS: Mapping[str, _Draw] = {
+    "uav_bs_v0": draw_uav,
+    "alice_and_bob": draw_grid,
+    "planar_arm": draw_arm,
+}
 """The ``kind`` of a picture says which function draws all of them; it is told which are shown."""
 
 _ENDS = {"terminated": "terminated", "truncated": "truncated", "cut": "longer than was recorded"}

@@ -102,6 +102,9 @@ class Batch(TypedDict):
     """Wall seconds of the collection."""
     env_s: float
     """Wall seconds of the collection that were spent inside ``VectorEnv.step``."""
+    collector: dict[str, float]
+    """What the collector reports of itself, by the names of ``metrics.py``; empty where it is this
+    process."""
 
 
 class Rollout(Batch):

@@ -18,7 +18,7 @@ from gymnasium import spaces
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from lit_rl import HMASD, PPO, SAC, TD3, Predictor, ReplayDataModule, RolloutDataModule
+from lit_rl import HMASD, PPO, SAC, TD3, PopulationPPO, Predictor, ReplayDataModule, RolloutDataModule
 from lit_rl.algos.export import export_policy, load_policy
 from lit_rl.algos.module import RLModule
 from lit_rl.envs.vector import make_vector_env
@@ -77,7 +77,7 @@ SCALING = [name for name in LEARNERS if name != "PPO"]
 
 
 def test_every_learner_of_one_agent_is_tried() -> None:
-    others = {HMASD, Predictor}  # of several agents, and without a policy of its own
+    others = {HMASD, Predictor, PopulationPPO}  # several agents, no policy of its own, several policies
     assert {cls.__name__ for cls in shipped_learners() - others} == LEARNERS.keys()
 
 

@@ -2,8 +2,9 @@
 
 Cases: ``cartpole`` and ``halfcheetah`` against Stable-Baselines3, ``cleanrl`` against a script in CleanRL's
 style at CleanRL's defaults. Sides: ``default`` (ours), ``compile`` (ours, compiled; compilation falls into
-the first two batches, which do not count for either of ours), ``peer``. One environment batch, one thread,
-CPU.
+the first two batches, which do not count for either of ours), ``workers`` (compiled, two processes collect
+strictly by the present policy), ``ahead`` (compiled, one process collects while the learner trains, so that
+rollouts are of the policy before), ``peer``. One thread in each process, CPU.
 """
 
 from __future__ import annotations
@@ -19,8 +20,14 @@ from timing import Timing, report, time_sb3
 
 from lit_rl import PPO, RolloutDataModule
 
+COLLECTION: dict[str, dict[str, Any]] = {
+    "workers": {"collector": "workers", "num_workers": 2},
+    "ahead": {"collector": "workers", "num_workers": 1, "max_policy_lag": 1},
+}
+"""Arguments of the data module, where they are not those of one process."""
 
-def ours(settings: dict[str, Any], seed: int, threads: int, *, compiled: bool) -> Timing:
+
+def ours(settings: dict[str, Any], seed: int, threads: int, *, compiled: bool, **collection: Any) -> Timing:
     """PPO of lit_rl with ``settings``."""
     module = PPO(
         learning_rate=settings["learning_rate"],
@@ -36,7 +43,7 @@ def ours(settings: dict[str, Any], seed: int, threads: int, *, compiled: bool) -
         compile=compiled,
         threads=threads,
     )
-    data = RolloutDataModule(settings["env"], settings["num_envs"], settings["n_steps"])
+    data = RolloutDataModule(settings["env"], settings["num_envs"], settings["n_steps"], **collection)
     return fit(module, data, settings["steps"], seed)
 
 
@@ -53,7 +60,7 @@ def main() -> None:
     """Run one side of one case."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", choices=PPO_CASES)
-    parser.add_argument("side", choices=["default", "compile", "peer"])
+    parser.add_argument("side", choices=["default", "compile", *COLLECTION, "peer"])
     parser.add_argument("--rollouts", type=int, help="stop after so many rollouts")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -65,7 +72,8 @@ def main() -> None:
     if args.side == "peer":
         timing = peer(args.case, settings, args.seed)
     else:
-        timing = ours(settings, args.seed, args.threads, compiled=args.side == "compile")
+        collection = COLLECTION.get(args.side, {})
+        timing = ours(settings, args.seed, args.threads, compiled=args.side != "default", **collection)
     report(timing, case=args.case, side=args.side, seed=args.seed)
 
 

@@ -238,6 +238,35 @@ CASES = [
         sbx=True,
     ),
     Case(
+        name="ppo_workers",
+        title="PPO HalfCheetah-v5 compiled, 2 processes collect / 1 collects ahead by one rollout",
+        sides={
+            "SB3": ["bench_ppo.py", "halfcheetah", "peer"],
+            "workers": ["bench_ppo.py", "halfcheetah", "workers"],
+            "ahead": ["bench_ppo.py", "halfcheetah", "ahead"],
+            "SBX": ["peer_sbx.py", "halfcheetah"],
+        },
+        metric="env_steps_per_s",
+        unit="env steps/s",
+        checks=[
+            Check("2 workers / SB3", "workers", "SB3", "at least", 3.2),
+            Check("2 workers / SBX", "workers", "SBX", "at least", 1.8),
+            Check("ahead / SB3", "ahead", "SB3", "at least"),
+            Check("ahead / SBX", "ahead", "SBX", "at least"),
+        ],
+        quick=["--rollouts", "6"],
+        flop=FLOP["ppo_halfcheetah"],
+    ),
+    Case(
+        name="transport",
+        title="transitions from 2 worker processes through shared memory",
+        sides={"ours": ["bench_transport.py"]},
+        metric="transitions_per_s",
+        unit="transitions/s",
+        checks=[Check("transport", "ours", None, "at least", 500_000)],
+        quick=["--seconds", "0.3", "--rounds", "1"],
+    ),
+    Case(
         name="mappo_spread",
         title="MAPPO simple_spread_v3, 32 envs x 25, minibatches of 200 env steps, 10 epochs, 1 thread",
         sides={

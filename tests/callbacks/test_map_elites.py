@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 
-from lit_rl import PPO, MorphologyDataModule, RolloutDataModule
+from lit_rl import PPO, MorphologyDataModule, PopulationPPO, RolloutDataModule
 from lit_rl.callbacks import MapElites
 from lit_rl.qd.archive import Archive
 from lit_rl.qd.search import Measured
@@ -165,3 +165,86 @@ def test_data_without_bodies_is_refused(tmp_path: Path):
 def test_numbers_must_be_positive(name: str):
     with pytest.raises(MisconfigurationException, match=f"{name} must be at least 1, got 0"):
         MapElites(**{name: 0})
+
+
+# A policy for each body
+
+
+def independent(**changes: Any) -> MorphologyDataModule:
+    arms = {"num_bodies": 4, "num_steps": 20, "morph": False}
+    return data(**{"training": "independent", "env_kwargs": arms, **changes})
+
+
+def own_policies(**changes: Any) -> MapElites:
+    return callback(**{"batch_size": 4, "compare": True, **changes})
+
+
+def fit_population(path: Path, search: MapElites, module: Any, epochs: int = 1, **more: Any) -> PopulationPPO:
+    torch.manual_seed(0)
+    model = PopulationPPO(hidden=(8,), batch_size=20, update_epochs=1)
+    trainer = Trainer(max_epochs=epochs, default_root_dir=path, callbacks=[search], **QUIET)
+    trainer.fit(model, datamodule=module, **more)
+    return model
+
+
+def test_each_body_that_is_asked_for_is_trained_by_its_own_policy_and_then_measured_with_it(tmp_path: Path):
+    """Two generations in four batches: bodies of the first two are those told first, weights begin anew."""
+    search, module = own_policies(generations=2), independent()
+    measured: list[tuple[int, np.ndarray]] = []
+    trained: list[np.ndarray] = []
+    steps: list[int] = []
+    measure = module.measure
+
+    def watched(genes: np.ndarray, fresh: int | None = None) -> Measured:
+        measured.append((module.environments.learner.policy_version, genes))
+        return measure(genes, fresh)
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            trained.append(module.training_genes)
+            (optimizer,) = pl_module.raw_optimizers()
+            steps.append(len(optimizer.state))
+
+    module.measure = watched
+    torch.manual_seed(0)
+    model = PopulationPPO(hidden=(8,), batch_size=20, update_epochs=1)
+    callbacks = [search, Watch()]
+    Trainer(max_epochs=1, default_root_dir=tmp_path, callbacks=callbacks, **QUIET).fit(model, module)
+    assert [version for version, _ in measured] == [2, 2, 4, 4]  # both times on fixed and on other goals
+    for batch, told in enumerate((0, 0, 2, 2)):
+        np.testing.assert_array_equal(trained[batch], measured[told][1])
+    assert steps == [0, 1, 0, 1], "Adam begins anew with other bodies"
+    summary = json.loads((tmp_path / "map_elites/summary.json").read_text())
+    assert (summary["generations"], summary["evaluations"], summary["evaluations_again"]) == (2, 8, 0)
+    assert np.isfinite(summary["corrected_qd_score"])
+    assert summary["corrected_qd_score"] != summary["qd_score"]
+    assert "random_qd_score" not in summary
+
+
+def test_own_policies_are_resumed_bit_for_bit(tmp_path: Path):
+    whole = own_policies(generations=5)
+    one = fit_population(tmp_path / "whole", whole, independent(), epochs=3)
+
+    class Stops(MapElites):
+        def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+            trainer.save_checkpoint(tmp_path / "stopped.ckpt")
+
+    stopped = Stops(5, 4, every_batches=2, remeasure_every=2, seed=5)
+    stopped.__class__.__qualname__ = MapElites.__qualname__  # Lightning names the state by the class
+    fit_population(tmp_path / "stopped", stopped, independent(), epochs=2)
+    resumed = own_policies(generations=5)
+    two = fit_population(
+        tmp_path / "resumed", resumed, independent(), epochs=3, ckpt_path=tmp_path / "stopped.ckpt"
+    )
+    assert torch.equal(*(torch.cat([p.flatten() for p in model.parameters()]) for model in (one, two)))
+    files = [(tmp_path / run / "map_elites/summary.json").read_text() for run in ("whole", "resumed")]
+    assert files[0] == files[1]
+
+
+def test_own_policies_need_a_population_with_room_for_a_generation(tmp_path: Path):
+    with pytest.raises(MisconfigurationException, match=r"needs a policy for each body, .*, got PPO"):
+        fit(tmp_path, own_policies(), module=independent())
+    with pytest.raises(MisconfigurationException, match=r"has 4 policies \(num_bodies\), but 6 bodies are"):
+        fit_population(tmp_path, own_policies(batch_size=6), independent())
+    with pytest.raises(ValueError, match=r"a multiple of env_kwargs\.num_bodies = 3 as num_envs, got 8"):
+        independent(env_kwargs={"num_bodies": 3})

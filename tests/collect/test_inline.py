@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lit_rl.collect.inline import InlineCollector
+from lit_rl.collect.random_state import get_rng_state, set_rng_state
 from lit_rl.collect.uniform import UniformPolicy
-from lit_rl.data.random_state import get_rng_state, set_rng_state
 from lit_rl.envs.vector import Autoreset, make_vector_env
 from lit_rl.nested import leaves
 from lit_rl.types import Collector, Decision, Policy, Rollout
@@ -245,11 +245,14 @@ def test_episodes_that_somebody_else_began_are_new_ones():
     """The running episodes are left: they are not counted, and the policy is told of the new ones."""
     collector = InlineCollector(make_vector_env("CartPole-v1", 2, check=False), 0)
     policy = UniformPolicy(collector.env.spec)
-    collector.restart(np.ones((2, 4), np.float32))  # before the start there is nothing to leave
+    begun: list[Any] = []
+    collector.env.begin = lambda obs: begun.append(obs) or obs  # type: ignore[attr-defined]
+    collector.restart_with("begin", np.ones((2, 4), np.float32))  # before the start there is nothing to leave
     first = collector.collect(policy, 3, 0)
     assert not (first["obs"][0] == 1).any()
     obs = collector.env.reset(7)
-    collector.restart(obs)
+    collector.restart_with("begin", obs)
+    assert len(begun) == 2
     second = collector.collect(policy, 200, 0)
     np.testing.assert_array_equal(second["obs"][0].numpy(), obs)
     assert second["reset"][0].all()

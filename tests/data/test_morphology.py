@@ -133,6 +133,7 @@ def test_diversity_of_equal_bodies_is_zero():
         ({"shares": (1, -1, 1)}, "shares must be three numbers"),
         ({"pretrain_env_steps": -1}, "pretrain_env_steps = -1, expected pretrain_env_steps >= 0"),
         ({"training": "cotrained"}, "training must be .* got 'cotrained'.*co_trained"),
+        ({"training": "independent", "collector": "workers"}, "needs collector = inline, got workers"),
     ],
 )
 def test_arguments_are_checked(change: dict, message: str):
@@ -157,7 +158,10 @@ def test_workers_give_what_one_process_gives_and_resume(tmp_path: Any, caplog: p
 
 
 def test_processes_that_nobody_uses_are_refused():
-    with pytest.raises(ValueError, match="num_workers = 2 needs vectorization = async, got vectorization"):
+    with pytest.raises(
+        ValueError,
+        match="num_workers = 2 needs vectorization = async or collector = workers, got native and inline",
+    ):
         make(num_workers=2)
     with pytest.raises(ValueError, match="vectorization must be native or async here, got 'asinc'"):
         make(vectorization="asinc")

@@ -178,7 +178,7 @@ def test_a_run_of_an_older_version_holds_its_playback_under_another_name(make_ru
 def test_an_unknown_kind_and_a_damaged_file(make_run, flight):
     other = {**flight, "frames": [{"kind": "<chess>"} for _ in flight["frames"]]}
     html = section(write(make_run("a"), other)).html
-    assert "No drawing for the kind &#39;&lt;chess&gt;&#39;; there are uav_bs_v0, alice_and_bob." in html
+    assert "No drawing for the kind &#39;&lt;chess&gt;&#39;; there are uav_bs_v0, alice_and_bob," in html
     assert ">team skill</text>" in html
     broken = {key: value for key, value in flight.items() if key != "reward"}
     assert "the recorded episode is damaged" in section(write(make_run("b"), broken)).html

@@ -112,10 +112,10 @@ class PPO(RLModule):
         super().__init__(spec, threads, matmul_precision, gamma)
         self.save_hyperparameters(ignore=["spec"])
         self.register_load_state_dict_pre_hook(_rename_parts)
-        self.batch_size, self.anneal_env_steps = batch_size, anneal_env_steps
-        self.central_critic = central_critic
+        self.batch_size, self.central_critic, self.compile_update = batch_size, central_critic, compile
         self.agent_ids: AgentIds = agent_ids
-        self.gru, self.max_grad_norm, self.compile_update = gru, max_grad_norm, compile
+        self.lag.is_accepted = True  # the clipped ratios may be those to an older policy
+        self.gru, self.max_grad_norm, self.anneal_env_steps = gru, max_grad_norm, anneal_env_steps
         self.settings = UpdateSettings(
             learning_rate, update_epochs, gamma, gae_lambda, clip, clip_value, value_coef, entropy_coef,
             huber_delta, target_kl, normalize_advantage, chunk_length,
@@ -163,13 +163,13 @@ class PPO(RLModule):
         self.begin_batch(rollout, is_on_policy=True)
         (optimizer,), policy, ranks = self.raw_optimizers(), self.policy, self.ranks
         factor = linear_schedule(self.env_steps, self.anneal_env_steps)
-        replayed = policy.replay(rollout)  # log-probabilities and values before the update
+        replayed, lagged = self.lag.behaviour(policy.replay(rollout), rollout)  # old values
         samples, estimated = policy.samples(rollout, replayed, ranks)  # advantages and value targets
         minibatches = rollout["valid"], optimizer, ranks, self.batch_size, factor
         steps, optimized = policy.optimize(samples, *minibatches)  # epochs: minibatches, clipped loss, step
         policy.observe(rollout, ranks)  # running statistics of observations, for the next rollout
         self.updates += steps
-        self.finish_batch(estimated | optimized, rollout)
+        self.finish_batch(estimated | optimized | lagged, rollout)
 
     def local_state(self) -> dict[str, Any]:
         """Return the running returns of this rank's environments."""

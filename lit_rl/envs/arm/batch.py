@@ -24,7 +24,7 @@ from lit_rl.envs.arm.body import (
 )
 from lit_rl.envs.arm.dynamics import COS, SIN
 from lit_rl.envs.arm.kernel import MEASURES, play
-from lit_rl.envs.arm.observations import LAYOUTS, Layout
+from lit_rl.envs.arm.observations import BODY_NUMBER, LAYOUTS, PADDED, Layout
 from lit_rl.envs.arm.rewards import TERMS
 from lit_rl.envs.arm.streams import make_keys
 from lit_rl.envs.arm.task import INNER, OUTER, make_task
@@ -74,6 +74,9 @@ class PlanarArms:
         self.width, self._is_padded = task.room_for(bodies)
         self.layout = Layout(task.layout, self.width, self._is_padded, task.morph, len(task.obstacles))
         leaves = {key: LeafSpec(shape) for key, (_, shape) in self.layout.parts.items()}
+        if task.fixed_bodies:
+            leaves = {key or PADDED: leaf for key, leaf in leaves.items()}
+            leaves[BODY_NUMBER] = LeafSpec([], "int64", [len(bodies)])
         bounds = [1.0] * self.width
         self.spec = EnvSpec(
             name=NAME,
@@ -86,8 +89,8 @@ class PlanarArms:
         self.key, self.count = make_keys(0, num_envs), np.zeros(num_envs, np.uint64)
         self.goal_number = np.arange(num_envs)
         self.goal, self.scale = np.zeros((num_envs, 2), self.dtype), np.ones(num_envs, self.dtype)
-        self.body = np.zeros(num_envs, np.int64)
-        self._draws_body = len(bodies) > 1
+        self.body = np.arange(num_envs) % len(bodies) if task.fixed_bodies else np.zeros(num_envs, np.int64)
+        self._draws_body = len(bodies) > 1 and not task.fixed_bodies
         self.tables = make_tables(bodies, self.dtype)
         self.bodies = bodies
         self._fixed = self._fixed_arguments()
@@ -122,11 +125,12 @@ class PlanarArms:
         """Start new episodes; environment i is seeded with ``seed + i``."""
         self.key, self.count = make_keys(seed, self.num_envs), np.zeros(self.num_envs, np.uint64)
         self.goal_number = int(seed) + np.arange(self.num_envs)
-        return self.layout.split(self._begin(slice(0, self.num_envs)))
+        return self._observation(self._begin(slice(0, self.num_envs)), self.body)
 
     def begin_episodes(self, rows: np.ndarray) -> NestedArray:
         """Begin new episodes in the environments ``rows`` ``(E,)``, wherever they are; obs ``(E, ...)``."""
-        return self.layout.split(np.concatenate([self._begin(slice(int(e), int(e) + 1)) for e in rows]))
+        seen = np.concatenate([self._begin(slice(int(e), int(e) + 1)) for e in rows])
+        return self._observation(seen, self.body[rows])
 
     def set_bodies(self, bodies: Bodies, body: np.ndarray | None = None) -> NestedArray:
         """Give the environments these arms from now on, and begin new episodes.
@@ -150,6 +154,12 @@ class PlanarArms:
                 f"{NAME}: set_bodies expects arms of {expected} joints here, got {smallest} to {largest}; "
                 "give joints or max_joints when the environments are made"
             )
+        leaf = self.spec.observation.get(BODY_NUMBER) if isinstance(self.spec.observation, dict) else None
+        if leaf is not None and len(bodies) > leaf.categories[0]:
+            raise ValueError(
+                f"{NAME}: set_bodies expects at most {leaf.categories[0]} arms, which fixed_bodies numbers, "
+                f"got {len(bodies)}"
+            )
         body = np.arange(self.num_envs) % len(bodies) if body is None else np.array(body, np.int64)
         if body.shape != (self.num_envs,) or body.min() < 0 or body.max() >= len(bodies):
             raise ValueError(
@@ -160,7 +170,7 @@ class PlanarArms:
         self.tables = make_tables(bodies, self.dtype)
         if self._simulators is not None:
             self._simulators.forget()
-        return self.layout.split(self._begin(slice(0, self.num_envs)))
+        return self._observation(self._begin(slice(0, self.num_envs)), self.body)
 
     def step(self, action: np.ndarray) -> Step:
         """Move all arms for one step; ``Step`` says what comes back.
@@ -182,11 +192,11 @@ class PlanarArms:
         rows = np.flatnonzero(out.truncated)
         final_obs = None
         if len(rows):
-            final_obs = self.layout.split(out.final_obs[rows])
+            final_obs = self._observation(out.final_obs[rows], self.body[rows])
             if self._simulators is not None:
                 self._simulators.place(self.bodies, self.body, self.state, rows)
         return Step(
-            self.layout.split(out.obs),
+            self._observation(out.obs, self.body),
             out.reward,
             np.zeros(self.num_envs, bool),
             out.truncated,
@@ -194,6 +204,13 @@ class PlanarArms:
             None,
             {name: out.column(name) for name in self._record},
         )
+
+    def _observation(self, row: np.ndarray, body: np.ndarray) -> NestedArray:
+        """Return rows as the observation, with the numbers of the bodies where these are fixed."""
+        seen = self.layout.split(row)
+        if not self.task.fixed_bodies:
+            return seen
+        return (seen if isinstance(seen, dict) else {PADDED: seen}) | {BODY_NUMBER: body.copy()}
 
     def _begin(self, rows: slice) -> np.ndarray:
         """Begin episodes in ``rows``, and return what is seen there, one row each."""
@@ -252,6 +269,17 @@ class PlanarArms:
                 step=int(self.step_count[env]),
             )
         )
+
+    def picture(self, env: int) -> dict[str, Any]:
+        """Describe one arm and its goal in m as plain types, from which a report draws it."""
+        return {
+            "kind": "planar_arm",
+            "places": self.joint_places(env).round(4).tolist(),
+            "reach_m": round(float(self.bodies.reach_m[self.body[env]]), 4),
+            "goal": self.goal[env].astype(np.float64).round(4).tolist(),
+            "success_m": self.task.success_m,
+            "obstacles": [list(map(float, obstacle)) for obstacle in self.task.obstacles],
+        }
 
     def joint_places(self, env: int) -> np.ndarray:
         """Return x and y in m of the joints and of the tip of one arm: ``(joints + 1, 2)``.

@@ -51,6 +51,9 @@ JOINT_TOKENS, GLOBAL_TOKEN, JOINT_MASK, OBSTACLE_TOKENS = (
 PADDED = "padded"
 """Key of the numbers of ``trig`` and ``seed`` where arms of several sizes are padded to one."""
 
+BODY_NUMBER = "body_number"
+"""Key of the number of an arm, where environments keep their arms."""
+
 
 @dataclass(frozen=True)
 class Layout:

@@ -45,6 +45,9 @@ class ArmTask:
         num_bodies: How many random arms to draw from the ranges below; None draws none. With several arms,
             every episode draws one of them, all with the same chance.
         body_seed: Seed of the random arms.
+        fixed_bodies: Whether environment i always has arm ``i % number of arms``, and observes the number of
+            it at ``body_number`` (the other numbers of ``trig`` and ``seed`` then stand at ``padded``), as
+            policies that each belong to one arm need it.
         length_m: Shortest and longest link of random arms.
         gear: Weakest and strongest motor of random arms.
         radius_m: Thinnest and thickest link of random arms; the radius decides the mass.
@@ -78,6 +81,7 @@ class ArmTask:
     bodies: Sequence[Mapping[str, Sequence[float]]] | None = None
     num_bodies: int | None = None
     body_seed: int = 0
+    fixed_bodies: bool = False
     length_m: Sequence[float] = (0.04, 0.14)
     gear: Sequence[float] = (0.05, 0.40)
     radius_m: Sequence[float] = (RADIUS_M, RADIUS_M)

@@ -19,6 +19,7 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
@@ -27,21 +28,26 @@ import numpy as np
 
 from lit_rl.envs.workers.shared_arrays import map_arrays
 from lit_rl.nested import map_nested
-from lit_rl.processes import is_orphaned, outlive_signals
+from lit_rl.processes import go_on_when_orphaned, is_orphaned, outlive_signals
 from lit_rl.types import EnvSpec, Nested, NestedArray, Step, VectorEnv
 
 _WATCH_S = 1.0
 _GRACE_S = 5.0
 
 
-def main() -> None:
-    """Answer the trainer until it closes the connection."""
-    descriptor, memory, trace, trainer = map(int, sys.argv[1:5])
+def serve(make_share: Callable[..., Share]) -> None:
+    """Answer the trainer until it closes the connection.
+
+    Args:
+        make_share: Makes what answers, given the file descriptors of the memory that is shared.
+    """
+    descriptor, trace, trainer, *memories = map(int, sys.argv[1:])
     outlive_signals()
+    go_on_when_orphaned()
     faulthandler.register(signal.SIGUSR2, trace, all_threads=False)  # the trainer asks where it hangs
     channel = socket.socket(fileno=os.dup(descriptor))
     threading.Thread(target=_watch, args=(trainer, channel), daemon=True).start()
-    connection, share = Connection(descriptor), _Share(memory)
+    connection, share = Connection(descriptor), make_share(*memories)
     try:
         while True:
             connection.send_bytes(_answer(share, connection.recv_bytes()))
@@ -62,7 +68,7 @@ def _watch(trainer: int, channel: socket.socket) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _answer(share: _Share, question: bytes) -> bytes:
+def _answer(share: Share, question: bytes) -> bytes:
     """Call the method of ``share`` that ``question`` names.
 
     Returns:
@@ -75,7 +81,7 @@ def _answer(share: _Share, question: bytes) -> bytes:
         return pickle.dumps((False, (type(error).__name__, str(error), traceback.format_exc())))
 
 
-class _Share:
+class Share:
     """The environments of one worker. The public methods are what the trainer asks for."""
 
     def __init__(self, memory: int) -> None:
@@ -85,6 +91,7 @@ class _Share:
 
     @property
     def env(self) -> Any:
+        """The environments, after :meth:`make`."""
         return self._env
 
     def make(self, pickled: bytes, num_envs: int, is_first: bool) -> EnvSpec:
@@ -101,14 +108,17 @@ class _Share:
         return env.spec
 
     def reset(self, seed: int) -> NestedArray:
+        """Seed environments and global generators, and start new episodes."""
         random.seed(seed)  # environments of third parties draw from the global generators
         np.random.seed(seed % 2**32)  # noqa: NPY002
         return self.env.reset(seed)
 
     def set_bodies(self, bodies: Any, body: np.ndarray) -> NestedArray:
+        """Give the environments other bodies, and start new episodes."""
         return self.env.set_bodies(bodies, body)
 
     def step(self, action: np.ndarray) -> Step:
+        """Step all environments."""
         return self.env.step(action)
 
     def map(self, places: Nested, size: int, start: int, stop: int) -> None:
@@ -132,23 +142,28 @@ class _Share:
         return step.valid is not None
 
     def unknown_class(self) -> str | None:
+        """Return the name of the first class whose state cannot be saved, where that is known."""
         return getattr(self.env, "unknown_class", None)
 
     def get_state(self) -> dict[str, Any] | None:
+        """Return the state of the environments."""
         return self.env.get_state()
 
     def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from a state of the environments."""
         self.env.set_state(state)
 
     def frame(self) -> np.ndarray:
+        """Return a picture of the first environment."""
         if not hasattr(self.env, "frame"):
             raise ValueError("a video needs an environment that renders frames; it has no frame()")
         return self.env.frame()
 
     def close(self) -> None:
+        """Close the environments."""
         if self._env is not None:
             self._env.close()
 
 
 if __name__ == "__main__":
-    main()
+    serve(Share)

@@ -6,9 +6,8 @@ Axes: N environments.
 from __future__ import annotations
 
 import os
-import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cloudpickle
@@ -16,14 +15,13 @@ import numpy as np
 
 from lit_rl.envs.packed import as_arrays, as_tensors
 from lit_rl.envs.workers.shared_arrays import map_arrays, open_memory, place
-from lit_rl.envs.workers.worker import Worker
+from lit_rl.envs.workers.worker import Worker, WorkerLostError, end_workers, give_way
 from lit_rl.nested import map_nested
 from lit_rl.processes import allowed_cores
 from lit_rl.types import EnvSpec, NestedArray, Step, VectorEnv
 
 STEP_TIMEOUT_S = 600.0
 """Longest time in seconds that a step may take where nobody says, and always that of making environments."""
-_PATIENCE_S = 5.0
 
 
 class WorkerVectorEnv:
@@ -34,7 +32,9 @@ class WorkerVectorEnv:
     what the environment needs, no torch; they have one thread each unless ``OMP_NUM_THREADS`` says otherwise,
     and the global generators of Python and numpy are seeded in them by ``reset``.
 
-    When anything fails all processes are ended. Signals by which a terminal or a scheduler stops a whole job
+    A worker that is killed, or stopped for longer than ``STOPPED_S``, is replaced: its environments begin new
+    episodes, and the step that was lost is told as truncated at the observation before it. When anything else
+    fails all processes are ended. Signals by which a terminal or a scheduler stops a whole job
     do not end them: the trainer does.
 
     Args:
@@ -50,7 +50,8 @@ class WorkerVectorEnv:
             different environments; and whatever ``make``, ``reset`` and ``step`` raise in a worker, with the
             numbers of its environments.
         TypeError: ``make`` returns something else, or cannot be pickled.
-        RuntimeError: A worker was killed or hangs, or its environment failed with another exception.
+        RuntimeError: A worker was lost before the second step or too often in a row, or hangs, or its
+            environment failed with another exception.
     """
 
     def __init__(
@@ -76,18 +77,24 @@ class WorkerVectorEnv:
         self._rows = [slice(start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
         self._name = ""
         self._arrays: Any = None
-        pickled = _pickle(make)
+        self._places: tuple[Any, int] = ({}, 0)
+        self._pickled, self._timeout_s = pickle_factory(make), timeout_s
+        self._losses = [0] * num_workers  # in a row
+        self.num_lost = 0
+        """Workers that were replaced so far."""
+        self._seed = 0
+        self._has_valid = False
+        self._last_obs: NestedArray = {}
         self._memory, self._workers = open_memory(), list[Worker]()
-        self._end = weakref.finalize(self, _end, self._workers, self._memory, os.getpid())
+        self._end = weakref.finalize(self, end_workers, self._workers, [self._memory], os.getpid())
         try:
             for rows in self._rows:
-                self._workers.append(Worker(self._memory, rows))
-                self._workers[-1].be_patient(max(timeout_s, STEP_TIMEOUT_S))
+                self._workers.append(self._start(rows))
         except BaseException:
             self._end()
             raise
         sizes = [rows.stop - rows.start for rows in self._rows]
-        specs = self._ask("make", [(pickled, size, w == 0) for w, size in enumerate(sizes)])
+        specs = self._ask("make", [(self._pickled, size, w == 0) for w, size in enumerate(sizes)])
         self.spec: EnvSpec = specs[0]
         self._name = self.spec.name
         for worker, spec in zip(self._workers, specs, strict=True):
@@ -99,7 +106,10 @@ class WorkerVectorEnv:
 
     def reset(self, seed: int) -> NestedArray:
         """Start new episodes; environment i is seeded with ``seed + i``."""
-        return _concatenate(self._ask("reset", [(int(seed) + rows.start,) for rows in self._rows]))
+        self._seed = int(seed)
+        obs = _concatenate(self._ask("reset", [(self._seed + rows.start,) for rows in self._rows]))
+        self._last_obs = map_nested(np.array, obs)
+        return obs
 
     def set_bodies(self, bodies: Any, body: np.ndarray | None = None) -> NestedArray:
         """Give the environments these bodies from now on, where each worker's have a method ``set_bodies``.
@@ -137,15 +147,19 @@ class WorkerVectorEnv:
             )
         if self._arrays is None or self._arrays["action"].dtype != action.dtype:
             step = _join(self._ask("step", [(action[rows],) for rows in self._rows]))
+            self._last_obs = map_nested(np.array, step.obs)
+            self._has_valid |= step.valid is not None
             if self._arrays is None:
                 self._share(action, step)
             return step
         shared = self._arrays
         shared["action"][:] = action
         some_valid = any(self._ask("step_shared", [()] * len(self._rows)))
+        self._has_valid |= some_valid
         ended = shared["terminated"] | shared["truncated"]
+        self._last_obs = map_nested(np.array, shared["obs"])
         return Step(
-            map_nested(np.array, shared["obs"]),
+            map_nested(np.array, self._last_obs),
             shared["reward"].copy(),
             shared["terminated"].copy(),
             shared["truncated"].copy(),
@@ -158,7 +172,7 @@ class WorkerVectorEnv:
         """Share memory for steps like the first one, which came through the connections."""
         examples = {**step._asdict(), "action": action, "final_obs": step.obs, "valid": step.terminated}
         places, size = place(examples)
-        self._arrays = map_arrays(self._memory, places, size)
+        self._arrays, self._places = map_arrays(self._memory, places, size), (places, size)
         self._ask("map", [(places, size, rows.start, rows.stop) for rows in self._rows])
 
     @property
@@ -173,7 +187,7 @@ class WorkerVectorEnv:
         states = as_tensors(self._ask("get_state", [()] * len(self._rows)))
         if any(state is None for state in states):
             return None
-        if all(_is_per_copy(state) for state in states):
+        if all(is_per_copy(state) for state in states):
             return {"envs": [env for state in states for env in state["envs"]]}
         return {"workers": states}
 
@@ -187,7 +201,7 @@ class WorkerVectorEnv:
                 of a batch that was not divided.
         """
         state = as_arrays(state)
-        if _is_per_copy(state):
+        if is_per_copy(state):
             _check_number("num_envs", len(state["envs"]), self.num_envs)
             shares = [{"envs": state["envs"][rows]} for rows in self._rows]
         else:
@@ -204,37 +218,91 @@ class WorkerVectorEnv:
     def close(self) -> None:
         """Close the environments and end the processes. May be called twice."""
         self._end()
+        self._arrays = None  # the mapped memory is given back now, whoever still holds this object
 
     def _ask(self, what: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Return what the first ``len(arguments)`` workers answer; they work at the same time."""
         if not self._end.alive:
             raise RuntimeError(f"{self._name}: its worker processes have ended; make the environments anew")
-        asked = list(zip(self._workers, arguments, strict=False))
-        answers = []
+        lost: dict[int, WorkerLostError] = {}
+        answers: list[Any] = [None] * len(arguments)
         try:
-            for worker, args in asked:
-                worker.send(what, *args)
-            for worker, _ in asked:
-                answers.append(worker.receive())
+            for w, args in enumerate(arguments):
+                try:
+                    self._workers[w].send(what, *args)
+                except WorkerLostError as error:
+                    lost[w] = error
+            for w in range(len(arguments)):
+                try:
+                    answers[w] = None if w in lost else self._workers[w].receive()
+                except WorkerLostError as error:
+                    lost[w] = error
+            for w in range(len(arguments)):
+                self._losses[w] = self._losses[w] if w in lost else 0
+            for w, error in lost.items():
+                answers[w] = self._replace(w, error, what, arguments[w])
         except BaseException:  # an answer that is still to come must not be taken for the next one
             self._end()
             raise
         return answers
 
+    def _start(self, rows: slice) -> Worker:
+        worker = Worker([self._memory], rows)
+        worker.be_patient(max(self._timeout_s, STEP_TIMEOUT_S))
+        return worker
 
-def _end(workers: Iterable[Worker], memory: int, owner: int) -> None:
-    """Let the workers close their environments; kill those that take too long."""
-    if os.getpid() != owner:  # a copy in a forked process
-        return
-    workers, deadline = list(workers), time.monotonic() + _PATIENCE_S
-    for worker in workers:
-        worker.connection.close()
-    for worker in workers:
-        worker.end(max(0.0, deadline - time.monotonic()))
-    os.close(memory)
+    def _replace(self, w: int, error: WorkerLostError, what: str, arguments: tuple[Any, ...]) -> Any:
+        """Start a worker in the place of a lost one, and answer what that was asked.
+
+        Raises:
+            WorkerLostError: It was asked something that another process cannot answer.
+            RuntimeError: It was lost too often in a row.
+        """
+        if what not in ("reset", "step_shared"):
+            raise error
+        rows = self._rows[w]
+        while True:
+            self._losses[w] += 1
+            give_way(self._workers.pop(w), error, self._losses[w])
+            self.num_lost += 1
+            worker = self._start(rows)
+            self._workers.insert(w, worker)
+            try:
+                worker.send("make", self._pickled, rows.stop - rows.start, False)
+                worker.name = worker.receive().name
+                worker.be_patient(self._timeout_s)
+                if self._arrays is not None:
+                    worker.send("map", *self._places, rows.start, rows.stop)
+                    worker.receive()
+                # other episodes than those that were lost
+                seed = (
+                    arguments[0] if what == "reset" else self._seed + rows.start + 1_000_003 * self.num_lost
+                )
+                worker.send("reset", seed)
+                obs = worker.receive()
+            except WorkerLostError as again:
+                error = again
+            else:
+                return obs if what == "reset" else self._tell_lost_step(rows, obs)
+
+    def _tell_lost_step(self, rows: slice, obs: NestedArray) -> bool:
+        """Write, for environments whose step was lost, that their episodes were cut before it."""
+        own = map_nested(lambda array: array[rows], self._arrays)
+        map_nested(np.copyto, own["obs"], obs)
+        map_nested(np.copyto, own["final_obs"], map_nested(lambda leaf: leaf[rows], self._last_obs))
+        own["reward"][:], own["terminated"][:], own["truncated"][:] = 0, False, True
+        own["valid"][:] = not self._has_valid  # where calls may only reset, this is such a call
+        for values in own["metrics"].values():
+            values[:] = np.nan
+        return self._has_valid
 
 
-def _pickle(make: Callable[[int], VectorEnv]) -> bytes:
+def pickle_factory(make: Callable[[int], VectorEnv]) -> bytes:
+    """Pickle what makes the environments of a worker.
+
+    Raises:
+        TypeError: It cannot be pickled.
+    """
     try:
         return cloudpickle.dumps(make)
     except Exception as error:
@@ -244,7 +312,7 @@ def _pickle(make: Callable[[int], VectorEnv]) -> bytes:
         ) from error
 
 
-def _is_per_copy(state: dict[str, Any]) -> bool:
+def is_per_copy(state: dict[str, Any]) -> bool:
     """Whether it is a list with the state of each environment, as ``ParallelVectorEnv`` gives it."""
     return state.keys() == {"envs"} and isinstance(state["envs"], list)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import pickle
@@ -10,12 +11,16 @@ import signal
 import socket
 import struct
 import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
+from pathlib import Path
 from typing import Any, NoReturn
 
 from lit_rl.envs.workers.shared_arrays import open_memory
 from lit_rl.processes import ModuleProcess
+
+log = logging.getLogger("lit_rl")
 
 _KEPT: dict[str, type[Exception]] = {
     "ValueError": ValueError,
@@ -24,34 +29,60 @@ _KEPT: dict[str, type[Exception]] = {
 }
 _FOREVER_S = 1e9
 _TRACE_S = 1.0
+_PATIENCE_S = 5.0
+_LOOK_S = 2.0  # how often a worker that is waited for is looked at
+STOPPED_S = 10.0
+"""Seconds after which a worker that was stopped (SIGSTOP) is taken to be lost."""
 _FRAME = re.compile(r'File "(.+)", line (\d+) in (\S+)')
+
+
+MAX_LOSSES = 3
+"""How often in a row a worker is replaced; then the run ends."""
+FIRST_WAIT_S = 1.0
+"""Seconds before a worker is replaced for the second time in a row; they double with each time."""
+
+
+class WorkerLostError(RuntimeError):
+    """A worker process was killed or stopped by a signal: another one may do its work."""
 
 
 class Worker:
     """A worker process.
 
     Args:
-        memory: File descriptor of the memory that it shares with the trainer.
+        memories: File descriptors of the memory that it shares with the trainer.
         rows: Which environments it steps.
+        module: Module that the process runs; it calls ``serve`` of ``process.py``.
+        last_sign: Function that returns when the process last showed that it lives, in seconds of
+            ``time.monotonic``; None for a process that only answers.
 
     Raises:
         OSError: The process could not be started.
     """
 
-    def __init__(self, memory: int, rows: slice) -> None:
+    def __init__(
+        self,
+        memories: Sequence[int],
+        rows: slice,
+        module: str = "lit_rl.envs.workers.process",
+        last_sign: Callable[[], float] | None = None,
+    ) -> None:
         self.rows = rows
         self.name = ""
-        self._asked, self._patience_s = "", math.inf
+        self._asked, self._asked_at, self._patience_s = "", 0.0, math.inf
+        self._last_sign = last_sign or (lambda: -math.inf)
         self.connection, theirs = Pipe()
+        self._channel = socket.socket(fileno=os.dup(self.connection.fileno()))
+        self._channel.setblocking(True)  # whatever socket.setdefaulttimeout was told
         self._trace = open_memory()
-        descriptors = theirs.fileno(), memory, self._trace
-        module = "lit_rl.envs.workers.process"
+        own = theirs.fileno(), self._trace
         try:
             self.process = ModuleProcess(
-                module, *descriptors, os.getpid(), is_background=False, pass_fds=descriptors
+                module, *own, os.getpid(), *memories, is_background=False, pass_fds=(*own, *memories)
             )
         except BaseException:
             self.connection.close()
+            self._channel.close()
             os.close(self._trace)
             raise
         finally:
@@ -68,25 +99,26 @@ class Worker:
 
     def be_patient(self, seconds: float) -> None:
         """Wait so long for an answer and no longer; the kernel counts the time, so that it costs nothing."""
-        microseconds = 0 if seconds > _FOREVER_S else max(1, round(1e6 * seconds))  # 0 is for ever
-        limit = struct.pack("ll", *divmod(microseconds, 1_000_000))
-        with socket.socket(fileno=os.dup(self.connection.fileno())) as channel:
-            channel.setblocking(True)  # whatever socket.setdefaulttimeout was told
-            for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-                channel.setsockopt(socket.SOL_SOCKET, direction, limit)
+        for direction, longest in ((socket.SO_RCVTIMEO, _LOOK_S), (socket.SO_SNDTIMEO, _FOREVER_S)):
+            limit = min(seconds, longest)
+            microseconds = 0 if limit >= _FOREVER_S else max(1, round(1e6 * limit))  # 0 is for ever
+            self._channel.setsockopt(
+                socket.SOL_SOCKET, direction, struct.pack("ll", *divmod(microseconds, 1_000_000))
+            )
         self._patience_s = seconds
 
     def send(self, what: str, *arguments: Any) -> None:
         """Ask for ``what``, a public method of the share of environments in the process.
 
         Raises:
-            RuntimeError: The process has ended, or takes nothing in.
+            WorkerLostError: The process was killed.
+            RuntimeError: It has ended, or takes nothing in.
         """
-        self._asked = "step" if what == "step_shared" else what
+        self._asked, self._asked_at = "step" if what == "step_shared" else what, time.monotonic()
         try:  # Connection.send would hand tensors over as open files
             self.connection.send_bytes(pickle.dumps((what, *arguments)))
         except BlockingIOError:
-            self._report_hang()
+            self.report_hang()
         except ConnectionError:
             self._report_end()
 
@@ -94,24 +126,63 @@ class Worker:
         """Wait for the answer.
 
         Raises:
-            RuntimeError: The process has ended, hangs, or its environment failed.
+            WorkerLostError: The process was killed, or stopped.
+            RuntimeError: It has ended or hangs, or its environment failed.
             ValueError: The environment says so; TypeError and FloatingPointError are passed on, too.
         """
+        self._wait()
         try:
             is_fine, answer = self.connection.recv()
         except BlockingIOError:
-            self._report_hang()
+            self.report_hang()
         except (EOFError, OSError):
             self._report_end()
         return answer if is_fine else self._raise(*answer)
 
+    def _wait(self) -> None:
+        """Wait for the first byte of the answer; every other second the process is looked at."""
+        stopped_since = math.inf
+        while True:
+            try:
+                self._channel.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                now = time.monotonic()
+                stopped_since = min(stopped_since, now) if self._is_stopped() else math.inf
+                if now - stopped_since >= STOPPED_S:
+                    self._report_stop()
+                if now - max(self._asked_at, self._last_sign()) >= self._patience_s:
+                    self.report_hang()
+            except OSError:
+                return  # the next to read says why
+            else:
+                return
+
+    def _is_stopped(self) -> bool:
+        """Whether a signal stopped the process, and nothing woke it; False where the system cannot say."""
+        try:
+            told = Path(f"/proc/{self.process.pid}/stat").read_text()
+        except OSError:
+            return False
+        return told.rpartition(")")[2].split()[0] in "Tt"
+
+    def close(self) -> None:
+        """Close the connection, so that the process ends."""
+        self.connection.close()
+        self._channel.close()
+
     def end(self, patience_s: float) -> None:
-        """Wait for its end after ``connection`` was closed; kill it when that takes too long."""
+        """Wait for its end after :meth:`close`; kill it when that takes too long."""
         with suppress(TimeoutError):
             self.process.wait(patience_s)
         self.process.kill()
         self.process.wait()
         os.close(self._trace)
+
+    def _report_stop(self) -> NoReturn:
+        self.process.kill()
+        raise WorkerLostError(
+            f"the worker process of {self.where} was stopped (SIGSTOP) and not woken for {STOPPED_S:g} s"
+        )
 
     def _report_end(self) -> NoReturn:
         self.process.kill()
@@ -119,9 +190,15 @@ class Worker:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
         hint = "memory may have run out: fewer num_workers or num_envs need less"
         hint = hint if code == -signal.SIGKILL else "what it printed is above"
-        raise RuntimeError(f"the worker process of {self.where} {how}; {hint}") from None
+        kind = WorkerLostError if code < 0 else RuntimeError  # who ends by itself would do so again
+        raise kind(f"the worker process of {self.where} {how}; {hint}") from None
 
-    def _report_hang(self) -> NoReturn:
+    def report_hang(self) -> NoReturn:
+        """Kill the process, and say what it was doing.
+
+        Raises:
+            RuntimeError: Always.
+        """
         trace = self._read_trace()
         self.process.kill()
         frame = _FRAME.search(trace)
@@ -146,6 +223,47 @@ class Worker:
         text = text.removeprefix(f"{self.name}: ")
         message = text if kind in _KEPT and text else f"{kind}: {text}" if text else kind
         raise _KEPT.get(kind, RuntimeError)(f"{self.where}: {message}") from WorkerTraceback(f"\n{trace}")
+
+
+def end_workers(workers: Iterable[Worker], memories: Sequence[int], owner: int) -> None:
+    """Let workers close their environments, kill those that take too long, and give the memory back.
+
+    Args:
+        workers: Those that run.
+        memories: File descriptors of the memory that they share.
+        owner: Process that started them; in any other, a forked copy, nothing happens.
+    """
+    if os.getpid() != owner:
+        return
+    workers, deadline = list(workers), time.monotonic() + _PATIENCE_S
+    for worker in workers:
+        worker.close()
+    for worker in workers:
+        worker.end(max(0.0, deadline - time.monotonic()))
+    for memory in memories:
+        os.close(memory)
+
+
+def give_way(lost: Worker, error: WorkerLostError, losses: int) -> None:
+    """End a lost worker, and wait until another one may take its place: at once, then after 1 and 2 s.
+
+    Args:
+        lost: The worker.
+        error: What happened to it.
+        losses: How often in a row one in this place was lost.
+
+    Raises:
+        RuntimeError: It was lost too often in a row.
+    """
+    lost.close()
+    lost.end(0.0)
+    if losses > MAX_LOSSES:
+        raise RuntimeError(f"{error}; this happened {losses} times in a row") from error
+    wait_s = 0.0 if losses == 1 else FIRST_WAIT_S * 2 ** (losses - 2)
+    when = f" after {wait_s:g} s" if wait_s else ""
+    why = str(error)  # whoever keeps the record would keep the memory that the traceback holds
+    log.warning("%s; another process takes its place%s, and its environments begin new episodes", why, when)
+    time.sleep(wait_s)
 
 
 class WorkerTraceback(Exception):  # noqa: N818  # the cause of an exception: where it was raised in a worker

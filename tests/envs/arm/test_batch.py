@@ -191,3 +191,30 @@ def test_its_id_makes_the_native_batch(env: str):
     assert (made.num_envs, made.width) == (5, 4)
     made.reset(0)
     assert made.step(np.zeros((5, 4), np.float32)).metrics["distance_m"].shape == (5,)
+
+
+def test_fixed_bodies_are_numbered_and_stay():
+    """Environment i has body i % 3 in every episode, and says so beside the numbers of its layout."""
+    arms = PlanarArms(5, joints=[3], num_bodies=3, body_seed=1, num_steps=2, fixed_bodies=True)
+    drawn = PlanarArms(5, joints=[3], num_bodies=3, body_seed=1, num_steps=2)
+    assert arms.spec.observation["body_number"].categories == [3]  # type: ignore[index]
+    obs = arms.reset(4)
+    numbers = [obs["body_number"]]
+    assert obs["padded"].shape == drawn.reset(4).shape == (5, 14)
+    for t in range(4):
+        step = arms.step(np.zeros((5, 3), np.float32))
+        numbers.append(step.obs["body_number"])
+        assert (step.final_obs is None) == (t % 2 == 0)
+        if step.final_obs is not None:
+            numbers.append(step.final_obs["body_number"])
+    for number in numbers:
+        assert number.tolist() == [0, 1, 2, 0, 1]
+        assert number.dtype == np.int64
+    assert arms.begin_episodes(np.array([4, 2]))["body_number"].tolist() == [1, 2]
+    again = PlanarArms(5, joints=[3], num_bodies=3, body_seed=9, num_steps=2, fixed_bodies=True)
+    again.set_state(arms.get_state())
+    np.testing.assert_array_equal(again.step(np.ones((5, 3), np.float32)).obs["padded"],
+                                  arms.step(np.ones((5, 3), np.float32)).obs["padded"])  # fmt: skip
+    with pytest.raises(ValueError, match="at most 3 arms, which fixed_bodies numbers, got 4"):
+        arms.set_bodies(arms.task.space.decode(np.random.default_rng(0).random((4, 13))))
+    assert arms.set_bodies(arms.bodies, np.array([2, 1, 0, 0, 0]))["body_number"].tolist() == [2, 1, 0, 0, 0]

@@ -28,7 +28,7 @@ from lit_rl.processes import allowed_cores
 from lit_rl.types import Step, VectorEnv
 from tests.parallel_toys import Leavers, Movers
 from tests.processes import Forked, commands_of_children, is_alive, wait_until
-from tests.worker_toys import Clocks, Fails, Forks, GlobalNoise, Saves, Uneven
+from tests.worker_toys import Clocks, Deadly, Fails, Forks, GlobalNoise, Saves, Uneven
 
 ZEROS = np.zeros((4, 3), np.int64)
 
@@ -220,19 +220,76 @@ def test_a_failure_is_one_line_and_ends_all(how: str, kind: type[Exception], mes
     env.close()
 
 
-def test_a_worker_that_is_killed() -> None:
-    env = WorkerVectorEnv(partial(ParallelVectorEnv, Leavers), 4, 4)
-    env.reset(0)
-    env.step(ZEROS)
-    os.kill(pids(env)[2], signal.SIGKILL)
-    expected = (
-        r"the worker process of leavers_v0 \(environment 2\) was killed by SIGKILL; memory may have run"
-    )
-    with pytest.raises(RuntimeError, match=expected) as caught:
-        env.step(ZEROS)
-    assert "\n" not in str(caught.value)
-    assert not any(map(is_alive, pids(env)))
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_is_lost_is_replaced(
+    signum: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its episodes are cut at what was seen last, others begin; the other environments notice nothing."""
+    monkeypatch.setattr("lit_rl.envs.workers.worker.STOPPED_S", 0.2)
+    monkeypatch.setattr("lit_rl.envs.workers.worker._LOOK_S", 0.1)
+    env = WorkerVectorEnv(Clocks, 4, 4)
+    untouched = Clocks(4)
+    seen = env.reset(0)
+    untouched.reset(0)
+    action = np.zeros((4, 2), np.float32)
+    for _ in range(3):
+        seen = env.step(action).obs
+        untouched.step(action)
+    os.kill(pids(env)[2], signum)
+    others = [0, 1, 3]
+    for t in range(3):
+        step, expected = env.step(action), untouched.step(action)
+        for ours, theirs in zip(leaves(step.obs), leaves(expected.obs), strict=True):
+            np.testing.assert_array_equal(ours[others], theirs[others])
+        for ours, theirs in zip(step[1:4], expected[1:4], strict=True):
+            np.testing.assert_array_equal(ours[others], theirs[others])
+        assert step.truncated.tolist() == [False, False, t == 0, False]
+        if t == 0:
+            assert step.reward[2] == 0
+            assert not step.terminated[2]
+            assert step.valid is not None
+            assert not step.valid[2]  # as where a call only resets
+            assert step.obs["seed"][2] == 2 + 1_000_003  # another episode than the one that was lost
+            row = np.flatnonzero(step.terminated | step.truncated).tolist().index(2)
+            for last, before in zip(leaves(step.final_obs), leaves(seen), strict=True):
+                np.testing.assert_array_equal(last[row], before[2])
+    assert env.num_lost == 1
+    (record,) = caplog.records
+    how = "killed by SIGKILL; memory" if signum == signal.SIGKILL else "stopped (SIGSTOP) and not woken"
+    assert f"the worker process of clocks (environment 2) was {how}" in record.getMessage()
+    assert "another process takes its place, and its environments begin new episodes" in record.getMessage()
     env.close()
+
+
+def test_a_worker_that_is_killed_before_a_reset_is_replaced() -> None:
+    env = WorkerVectorEnv(partial(ParallelVectorEnv, Leavers), 4, 4)
+    expected = env.reset(3)
+    os.kill(pids(env)[2], signal.SIGKILL)
+    for name, leaf in env.reset(3).items():  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(leaf, expected[name])
+    env.close()
+
+
+def test_a_worker_that_is_lost_again_and_again_ends_all(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After waits that double."""
+    monkeypatch.setattr("lit_rl.envs.workers.worker.FIRST_WAIT_S", 0.01)
+    env = WorkerVectorEnv(Deadly, 2, 2)
+    env.reset(0)
+    for _ in range(2):
+        env.step(np.zeros((2, 2), np.float32))
+    first = pids(env)
+    os.kill(first[1], signal.SIGKILL)
+    with pytest.raises(
+        RuntimeError, match=r"was killed by SIGKILL; .*; this happened 4 times in a row"
+    ) as caught:
+        env.step(np.zeros((2, 2), np.float32))
+    assert "\n" not in str(caught.value)
+    told = [record.getMessage() for record in caplog.records]
+    waits = [text.partition("takes its place")[2].partition(",")[0] for text in told]
+    assert waits == ["", " after 0.01 s", " after 0.02 s"]
+    assert not any(map(is_alive, first))
     env.close()
 
 
@@ -289,7 +346,7 @@ def test_an_interrupted_step_ends_the_workers(monkeypatch: pytest.MonkeyPatch) -
     env = WorkerVectorEnv(
         partial(ParallelVectorEnv, Fails, env_kwargs={"seed": 0, "how": "hang"}, check=False), 2
     )
-    monkeypatch.setattr("lit_rl.envs.workers.vector._PATIENCE_S", 0.1)
+    monkeypatch.setattr("lit_rl.envs.workers.worker._PATIENCE_S", 0.1)
     env.reset(0)
     env.step(ZEROS[:2])
     signal.signal(signal.SIGALRM, signal.default_int_handler)

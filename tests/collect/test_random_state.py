@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lit_rl.data.random_state import get_rng_state, seeded_apart, set_rng_state
+from lit_rl.collect.random_state import get_rng_state, seeded_apart, set_rng_state
 
 
 def draw() -> list[Any]:

@@ -1,0 +1,1 @@
+"""Collection in worker processes that act and step, with weights and rollouts in shared memory."""
