@@ -92,7 +92,7 @@ def test_advanced_offers_the_defaults_of_its_program():
 
 def test_multiprocess_has_the_four_workers_of_the_document():
     data = shipped_mode("multiprocess")["data"]["init_args"]
-    assert (data["vectorization"], data["num_workers"]) == ("async", 4)
+    assert (data["collector"], data["num_workers"]) == ("workers", 4)
 
 
 GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
@@ -105,7 +105,11 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
     "silent_mode": (["--silent-mode"], {"--trainer.enable_progress_bar": False}),
     "max_workers": (
         ["--max-workers", "3"],
-        {"--data.init_args.vectorization": "async", "--data.init_args.num_workers": 3},
+        {
+            "--data.init_args.vectorization": "native",
+            "--data.init_args.collector": "workers",
+            "--data.init_args.num_workers": 3,
+        },
     ),
     "timeout": (["--timeout", "30"], {"--data.init_args.step_timeout_s": 30.0}),
     "buffer_size": (
@@ -323,9 +327,8 @@ def test_every_mode_runs_to_its_archive(mode: str, run: Run, cwd: Path, monkeypa
     assert summary["evaluations"] == 4
     config = yaml.safe_load((cwd / "here/config.yaml").read_text())
     assert config["seed_everything"] == 1
-    assert config["data"]["init_args"].get("vectorization") == (
-        "async" if mode == "multiprocess" else "native"
-    )
+    collector = config["data"]["init_args"]["collector"]
+    assert collector == ("workers" if mode == "multiprocess" else "inline")
 
 
 def test_a_run_with_every_flag_has_them_all_and_is_gone_on_with(run: Run, cwd: Path):
