@@ -58,11 +58,13 @@ class MapElites(Callback):
             fitness that the policy of today no longer has.
         compare: Whether random search is played at the end, at equal evaluations.
         seed: Seed of the search.
+        archive: Table ``archive.csv`` of another run, whose bodies are the first elites; they are measured
+            before training, with the policy as it is. None begins with none.
         render: Whether the last thing written is ``best.gif``, an episode of the best body.
 
     Raises:
-        MisconfigurationException: A number is not positive, the data module measures no bodies, or more than
-            20 % of the bodies of a generation failed.
+        MisconfigurationException: A number is not positive, the data module measures no bodies, ``archive``
+            is of others, or more than 20 % of the bodies of a generation failed.
         TypeError: The module is no learner.
     """
 
@@ -80,6 +82,7 @@ class MapElites(Callback):
         remeasure_every: int = 10,
         compare: bool = True,
         seed: int = 0,
+        archive: str | None = None,
         render: bool = False,
     ) -> None:
         for name, value in (
@@ -103,6 +106,7 @@ class MapElites(Callback):
             "line_sigma": line_sigma,
             "seed": seed,
         }
+        self.archive = archive
         self.search: Search | None = None
         self._saved: dict[str, Any] | None = None
         self._summary: dict[str, float] = {}
@@ -133,6 +137,8 @@ class MapElites(Callback):
                 self.search = Search(self._data.grid, self._data.num_genes, **self._arguments)
             except ValueError as error:
                 raise MisconfigurationException(f"MapElites: {error}") from error
+            if self._saved is None and self.archive is not None:
+                self._begin_with(self.search, Path(self.archive))
         if self._saved is not None:
             try:
                 self.search.load_state_dict(self._saved)
@@ -141,6 +147,23 @@ class MapElites(Callback):
             self._saved = None
         if self._is_independent:
             self._train_asked(self.search)
+
+    def _begin_with(self, search: Search, path: Path) -> None:
+        """Take the elites of a table, and measure them.
+
+        Raises:
+            MisconfigurationException: It cannot be read, is of other genes or cells, or its bodies fail.
+        """
+        try:
+            search.archive.load_csv(path)
+            search.remeasure(self._measure)
+        except OSError as error:
+            raise MisconfigurationException(
+                f"MapElites: archive = {path} cannot be read ({error.strerror or error})"
+            ) from error
+        except (ValueError, TooManyFailures) as error:
+            raise MisconfigurationException(f"MapElites: archive: {error}") from error
+        self._data.train_on(search.archive.genes)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

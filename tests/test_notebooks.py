@@ -14,6 +14,8 @@ SHOWS = {
     "02_your_own_env": ["image/png"],
     "03_watching_a_run": ["image/png"] * 3,
     "04_hmasd_skills": ["image/png"] * 5,
+    "05_encoders": ["image/png"] * 2,
+    "06_map_elites": ["image/png"] * 3,
 }
 """Pictures each notebook shows, in their order."""
 

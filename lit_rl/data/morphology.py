@@ -64,6 +64,8 @@ class MorphologyDataModule(RLDataModule):
         pretrain_env_steps: Env steps on random bodies before a search begins; of ``fine_tuned`` and
             ``co_trained``.
         shares: Shares of elites, random bodies and mutants of ``co_trained``.
+        length_cells: Cells of the archive along the length of the arms.
+        centroid_cells: Its cells along the place where their torque lies.
         num_goals: Fixed goals on which every body is measured.
         genetic_fitness: Whether fitness has tiers by the reach of the arm; otherwise it is the success rate
             less the distance that is left and the strength of the motors.
@@ -94,6 +96,8 @@ class MorphologyDataModule(RLDataModule):
         training: Training = "co_trained",
         pretrain_env_steps: Annotated[int, Range(at_least=0)] = 0,
         shares: tuple[float, ...] = SHARES,
+        length_cells: Count = 20,
+        centroid_cells: Count = 10,
         num_goals: Count = 16,
         genetic_fitness: bool = False,
         record: list[str] | None = None,
@@ -138,7 +142,7 @@ class MorphologyDataModule(RLDataModule):
                 "training = independent needs a multiple of env_kwargs.num_bodies = "
                 f"{self._settings['num_bodies']} as num_envs, got {num_envs}"
             )
-        self.grid, self.num_genes = arm_grid(self.space), self.space.num_genes
+        self.grid, self.num_genes = arm_grid(self.space, length_cells, centroid_cells), self.space.num_genes
         self.training: Training = training
         self.pretrain_env_steps, self.num_goals = pretrain_env_steps, num_goals
         self._shares = (shares[0], shares[1], shares[2])

@@ -161,6 +161,18 @@ def _recorder(name: str, title: str, metric: str, unit: str, limit: float) -> Ca
     )
 
 
+def _arm(name: str, title: str, metric: str, limit: float) -> Case:
+    return Case(
+        name=name,
+        title=title,
+        sides={"kernel": ["bench_arm.py", "speed"]},
+        metric=metric,
+        unit="physics steps/s" if metric != "ratio" else "times",
+        checks=[Check(metric.replace("_", " "), "kernel", None, "at least", limit)],
+        quick=["--seconds", "1", "--rounds", "1"],
+    )
+
+
 CASES = [
     Case(
         name="startup",
@@ -298,6 +310,8 @@ CASES = [
     _hmasd("hmasd_alice_bob", 3_000_000 / (40 * 60)),
     _watch("ppo_cartpole", 5, slow=False),
     _watch("sac_pendulum", 3, slow=True),
+    _arm("arm_speed", "planar arms, 4,096 of 3 to 6 joints, 1 thread", "physics_steps_per_s", 4_000_000.0),
+    _arm("arm_ratio", "planar arms over a plain loop of `mj_step` in the same process", "ratio", 10.0),
     Case(
         name="memory",
         title="growth of the trainer's memory over 2,000,000 env steps with `callbacks/watch`",

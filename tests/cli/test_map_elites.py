@@ -105,7 +105,11 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
     "silent_mode": (["--silent-mode"], {"--trainer.enable_progress_bar": False}),
     "max_workers": (
         ["--max-workers", "3"],
-        {"--data.init_args.collector": "workers", "--data.init_args.num_workers": 3},
+        {
+            "--data.init_args.vectorization": "native",
+            "--data.init_args.collector": "workers",
+            "--data.init_args.num_workers": 3,
+        },
     ),
     "timeout": (["--timeout", "30"], {"--data.init_args.step_timeout_s": 30.0}),
     "buffer_size": (
@@ -228,7 +232,7 @@ def test_keys_of_fit_go_on_to_it():
     ("argv", "text"),
     [
         (["fast"], "expects a mode (basic, advanced, multiprocess, shared-ppo, custom), got 'fast'"),
-        (["cusstom"], "got 'costum'; did you mean custom?"),
+        (["customs"], "got 'customs'; did you mean custom?"),
         (["basic", "--mode", "custom"], "expects one mode, got basic and custom"),
         (["custom", "--num-generation", "3"], "unknown flag --num-generation; did you mean --num-generat"),
         (
@@ -323,8 +327,8 @@ def test_every_mode_runs_to_its_archive(mode: str, run: Run, cwd: Path, monkeypa
     assert summary["evaluations"] == 4
     config = yaml.safe_load((cwd / "here/config.yaml").read_text())
     assert config["seed_everything"] == 1
-    expected = "workers" if mode == "multiprocess" else "inline"
-    assert config["data"]["init_args"]["collector"] == expected
+    collector = config["data"]["init_args"]["collector"]
+    assert collector == ("workers" if mode == "multiprocess" else "inline")
 
 
 def test_a_run_with_every_flag_has_them_all_and_is_gone_on_with(run: Run, cwd: Path):

@@ -50,6 +50,17 @@ def test_one_worker_trains_as_the_process_of_the_trainer_does(name: str):
         assert str(ours) == str(theirs)  # NaN equals itself here
 
 
+def test_an_encoder_of_the_command_line_travels_as_its_class_and_arguments(tmp_path: Path):
+    """What the command line makes of a ``class_path`` holds its parser, which has locks and cannot be pickled."""
+    parser = ArgumentParser()
+    parser.add_argument("--encoder", type=EncoderFactory)
+    given = {"class_path": "lit_rl.encoders.attention.AttentionEncoder", "init_args": {"width": 16}}
+    factory = parser.instantiate(parser.parse_object({"encoder": given})).encoder
+    spec = LeafSpec([3])
+    received = unpickle(_pickle(factory, []), [])
+    assert (received.func.__name__, received.keywords["width"]) == ("AttentionEncoder", 16)
+
+
 def test_what_the_collector_reports_is_logged():
     _, logger = run("ppo_workers")
     rows = [row for _, row in logger.rows if "collector/wait_s" in row]

@@ -19,8 +19,8 @@ from lit_rl.cli.errors import CommandError
 from lit_rl.cli.map_elites.flags import BACKENDS, BY_NAME, ENCODERS, MODES, QUICK, convert, parse
 from lit_rl.cli.map_elites.questions import ask, ask_mode
 
-PROCESSES = {"collector": "workers"}
-"""Arguments of the data module that put its arms into worker processes."""
+PROCESSES = {"vectorization": "native", "collector": "workers"}
+"""Arguments of the data module that let worker processes act, and step its arms."""
 SIZES = tuple(QUICK)
 _VARIABLES = ("TRAINING_STEPS_PER_INDIVIDUAL", "INDIVIDUALS_PER_GENERATION")
 _SECTIONS = ("trainer", "model.init_args", "data.init_args", "budget")
