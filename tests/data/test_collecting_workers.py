@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback
 
 from lit_rl import PPO, Predictor, ReplayDataModule, RolloutDataModule
 from lit_rl.algos.lag import compare_with_behaviour
 from lit_rl.collect.workers.collector import WorkersCollector
+from lit_rl.collect.workers.policy import _pickle, unpickle
+from lit_rl.nets import EncoderFactory
 from tests.cases import CASES, ppo_ahead
 from tests.toys import MemoryLogger, fit, make_trainer
 
@@ -50,13 +53,12 @@ def test_one_worker_trains_as_the_process_of_the_trainer_does(name: str):
         assert str(ours) == str(theirs)  # NaN equals itself here
 
 
-def test_an_encoder_of_the_command_line_travels_as_its_class_and_arguments(tmp_path: Path):
-    """What the command line makes of a ``class_path`` holds its parser, which has locks and cannot be pickled."""
+def test_an_encoder_of_the_command_line_travels_as_its_class_and_arguments():
+    """What the command line makes of a ``class_path`` holds its parser, with locks that cannot be pickled."""
     parser = ArgumentParser()
     parser.add_argument("--encoder", type=EncoderFactory)
     given = {"class_path": "lit_rl.encoders.attention.AttentionEncoder", "init_args": {"width": 16}}
     factory = parser.instantiate(parser.parse_object({"encoder": given})).encoder
-    spec = LeafSpec([3])
     received = unpickle(_pickle(factory, []), [])
     assert (received.func.__name__, received.keywords["width"]) == ("AttentionEncoder", 16)
 
