@@ -93,8 +93,8 @@ class EnvironmentArguments:
         if self.step_timeout_s is not None and not has_processes:
             raise ValueError(
                 f"step_timeout_s = {self.step_timeout_s:g} needs vectorization = async or "
-                f"collector = workers, got {self.vectorization} and {self.collector}: no step in this process "
-                "can be broken off"
+                f"collector = workers, got {self.vectorization} and {self.collector}: no step of this "
+                "process can be broken off"
             )
         if self.vectorization == "async" and self.collector == "workers":
             raise ValueError(
