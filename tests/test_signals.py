@@ -198,7 +198,7 @@ def workers_of(pid: int) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             command = process.cmdline()
-            if "lit_rl.envs.workers.process" in command and command[-1] == str(pid):
+            if "lit_rl.envs.workers.process" in command and str(pid) in command:
                 found.append(process)
     return found
 

@@ -114,8 +114,8 @@ def shipped() -> Iterator[type]:
     for info in pkgutil.walk_packages(lit_rl.envs.__path__, "lit_rl.envs."):
         module = importlib.import_module(info.name)
         for name, found in inspect.getmembers(module, inspect.isclass):
-            if found.__module__ != info.name or name.startswith("_"):
-                continue
+            if found.__module__ != info.name or name.startswith("_") or info.name.endswith(".process"):
+                continue  # what runs inside a worker process is a part of ``WorkerVectorEnv``
             methods = ("reset", "step", "get_state", "set_state", "close")
             if issubclass(found, ParallelEnv) or all(hasattr(found, method) for method in methods):
                 yield found
