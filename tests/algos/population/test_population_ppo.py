@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule
 from torch import Tensor
 
 from lit_rl import PPO, PopulationPPO, RolloutDataModule
 from lit_rl.algos.export import export_policy
-from lit_rl.algos.population.members import check_environments, of_members
+from lit_rl.algos.population.members import check_environments, of_members, rows_of_members
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.data.loaders import Batches
 from lit_rl.encoders.perceptron import PerceptronEncoder
@@ -231,3 +231,36 @@ def test_steps_that_are_no_transitions_do_not_count():
     samples, _ = samples_of_members(population.policies, parts, population.ranks)
     assert samples["weight"].shape == (40, 3)
     assert (samples["weight"] == 0).nonzero()[:, 0].unique().tolist() == [6, 7]  # step 3 of two environments
+
+
+def test_rows_of_members_are_filled_with_what_nobody_reads():
+    """Numbers 1 0 1 1: member 0 decides for environment 1, member 1 for 0, 2 and 3, member 2 for none."""
+    number_N = torch.tensor([1, 0, 1, 1])
+    rows_VE, place_N = rows_of_members(number_N, 3)
+    assert rows_VE.tolist() == [[1, 0, 0], [0, 2, 3], [0, 0, 0]]
+    assert place_N.tolist() == [0, 0, 1, 2]
+    assert rows_VE[number_N, place_N].tolist() == [0, 1, 2, 3]
+
+
+def test_members_begin_anew_with_other_weights_and_an_empty_adam():
+    torch.manual_seed(0)
+    population, data = PopulationPPO(**SETTINGS, **EVERYTHING), robots()
+
+    class Anew(Callback):
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            self.before = [p.detach().clone() for p in population.parameters()]
+            population.begin_anew()
+            (optimizer,) = population.raw_optimizers()
+            self.states = len(optimizer.state)
+
+    watch = Anew()
+    make_trainer(callbacks=[watch]).fit(population, datamodule=data)
+    now = list(population.parameters())
+    biased = [p for p in now if p.ndim == 1]
+    assert all(torch.equal(p, torch.zeros_like(p)) for p in biased), "biases and spreads begin at 0"
+    assert all(not torch.equal(p, old) for p, old in zip(now, watch.before, strict=True)), (
+        "nothing is left of what was learned"
+    )
+    assert not torch.equal(now[1], now[1 + len(now) // 3]), "members differ"
+    assert watch.states == 0
+    assert population.policies[0].local_state() == {"return_scale": {}}
