@@ -18,7 +18,17 @@ from gymnasium import spaces
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from lit_rl import HMASD, PPO, SAC, TD3, PopulationPPO, Predictor, ReplayDataModule, RolloutDataModule
+from lit_rl import (
+    HMASD,
+    PPO,
+    SAC,
+    TD3,
+    PopulationPPO,
+    PredictivePPO,
+    Predictor,
+    ReplayDataModule,
+    RolloutDataModule,
+)
 from lit_rl.algos.export import export_policy, load_policy
 from lit_rl.algos.module import RLModule
 from lit_rl.envs.vector import make_vector_env
@@ -56,8 +66,9 @@ class Takes(gymnasium.Env):
         return self._obs(), float(np.sign(np.ravel(action)[0])), False, self.t == 4, {}
 
 
-def ppo(env: Any) -> tuple[RLModule, LightningDataModule]:
-    return PPO(hidden=(4,), batch_size=24, update_epochs=1), RolloutDataModule(env, 2, 12, 1, eval_episodes=2)
+def on_policy(make: type[PPO], env: Any) -> tuple[RLModule, LightningDataModule]:
+    data = RolloutDataModule(env, 2, 12, 1, eval_episodes=2)
+    return make(hidden=(4,), batch_size=24, update_epochs=1), data
 
 
 def replayed(make: Callable[..., RLModule], env: Any) -> tuple[RLModule, LightningDataModule]:
@@ -68,11 +79,12 @@ def replayed(make: Callable[..., RLModule], env: Any) -> tuple[RLModule, Lightni
 
 
 LEARNERS: dict[str, Callable[[Any], tuple[RLModule, LightningDataModule]]] = {
-    "PPO": ppo,
+    "PPO": partial(on_policy, PPO),
+    "PredictivePPO": partial(on_policy, PredictivePPO),
     "SAC": partial(replayed, SAC),
     "TD3": partial(replayed, TD3),
 }
-SCALING = [name for name in LEARNERS if name != "PPO"]
+SCALING = [name for name in LEARNERS if "PPO" not in name]
 """Learners that scale actions to [-1, 1]."""
 
 
@@ -287,7 +299,7 @@ class From5(Leavers):
 
 
 def test_choices_of_several_agents_are_counted_by_their_space(tmp_path: Path) -> None:
-    learner, data = ppo(From5)
+    learner, data = on_policy(PPO, From5)
     policy = exported(learner, data, tmp_path)
     (rollout,) = make_trainer().predict(learner, datamodule=data) or []
     assert set(rollout["action"].unique().tolist()) <= {5, 6, 7}
