@@ -18,8 +18,10 @@ from lit_rl.callbacks.checkpoint import RolloutCheckpoint
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.data.loaders import Batches
 from lit_rl.envs.vector import make_vector_env
+from lit_rl.envs.workers import worker
 from lit_rl.nested import map_nested, named_leaves
 from lit_rl.types import Rollout, VectorEnv
+from tests import forked
 from tests.cases import CASES, ppo_annealed
 from tests.processes import Forked, lit_rl, run_ranks
 from tests.team_toys import Team
@@ -234,6 +236,7 @@ def train(directory: str, name: str, resume: str | None = None, seed: int = 5) -
 
 def train_and_resume_every_case(directory: str) -> dict[str, list[dict[str, Any]]]:
     """Of every case a whole run, and one from the checkpoint of its first batch with another seed."""
+    worker.ModuleProcess = forked.process  # type: ignore[misc, assignment]  # sixteen of them would import torch
     runs = {}
     for name in CASES:
         print(name, flush=True)  # noqa: T201  # what a failure shows last is where it was
@@ -378,8 +381,8 @@ def command(tmp_path: Path) -> Iterator[Callable[..., tuple[int, str]]]:
         return started[-1].exit_code(60), started[-1].output()
 
     yield run
-    for forked in started:
-        forked.kill()
+    for rank in started:
+        rank.kill()
 
 
 def test_training_goes_on_with_the_same_number_of_ranks_only(
