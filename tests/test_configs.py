@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -78,14 +77,6 @@ def test_preset_runs_on_an_experiment(
     epochs = ["--model.update_epochs", "1", "--model.discriminator_epochs", "1"]
     main([*arguments(base, preset), *epochs])
     assert f"env steps {steps}\n" in capsys.readouterr().out
-
-
-@pytest.mark.ddp
-def test_layer_of_two_processes_runs(run_cli: Callable[..., CompletedProcess[str]]):
-    # in a process of its own, because Lightning starts the second rank by repeating the command line
-    result = run_cli(*arguments(BASE, "trainer/two_processes"), timeout=240)
-    assert result.returncode == 0, result.stderr
-    assert "env steps 512" in result.stdout
 
 
 @pytest.fixture

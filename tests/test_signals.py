@@ -126,7 +126,7 @@ def test_one_process_stops_and_goes_on(fit: Fit, tmp_path: Path, signum: signal.
 @pytest.mark.ddp
 def test_two_ranks_stop_together_and_go_on(fit: Fit, tmp_path: Path):
     directory, done = tmp_path / "run", 0
-    for signum, send in ((signal.SIGTERM, os.killpg), (signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)):
+    for signum, send in ((signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)):
         run = resume(fit) if done else start(fit, *TWO_RANKS)
         wait_for_training(run, directory, done)
         send(run.pid, signum)  # to all ranks, or to the first

@@ -310,6 +310,7 @@ def test_learns_to_match():
     assert returns[::4].mean() > 3.9
 
 
+@pytest.mark.slow
 def test_discriminators_recognise_skills_that_agents_show():
     """Alone on lambda_d agents learn to act so that their skill is seen."""
     torch.manual_seed(0)
