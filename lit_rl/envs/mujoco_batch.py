@@ -2,7 +2,7 @@
 
 Numbers are those of a loop over ``mj_step``, bit for bit, with any number of threads.
 
-Axes: N simulations, E chosen simulations, T substeps, U actuators.
+Axes: N environments (one simulation each), E chosen environments, U action dimensions (the actuators).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import mujoco
 import numpy as np
 from mujoco.batch import Batch
+
+from lit_rl.checks import nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,13 +36,13 @@ class Simulations:
         ctrl: Controls, (N, U) float64, which may be written to.
 
     Args:
-        model: What is simulated.
+        model: What is simulated, an ``MjModel``.
         num: Number N of simulations.
         threads: Threads that share the simulations.
         name: Name of the environment, for messages.
     """
 
-    def __init__(self, model: mujoco.MjModel, num: int, threads: int, name: str) -> None:
+    def __init__(self, model: Any, num: int, threads: int, name: str) -> None:
         model.vis.global_.bvactive = 0  # volumes that only a viewer draws; computing them costs time
         self.model, self.num, self.name = model, num, name
         self._batch = Batch(model, num, threads)
@@ -86,7 +88,7 @@ class Simulations:
         return self._diverged()
 
     def advance_through(self, controls: np.ndarray) -> np.ndarray:
-        """Take T substeps with other controls (N, T, U) in each; return what :meth:`advance` returns.
+        """Take substeps with other controls (N, substeps, U) in each; return what :meth:`advance` returns.
 
         Raises:
             FloatingPointError: All simulations diverged at once.
@@ -137,7 +139,7 @@ class Simulations:
         return self._renderer.render().copy()
 
     def get_state(self) -> dict[str, Tensor]:
-        """Return the states of all simulations, exact, as a tensor (N, S)."""
+        """Return the states of all simulations, exact, as a tensor (N, numbers)."""
         import torch
 
         return {"state": torch.from_numpy(self._batch.state.copy())}
@@ -179,29 +181,14 @@ def _say_nothing(message: str) -> None:
     """Take a warning of MuJoCo; what it says is counted in ``Batch.warning``, too."""
 
 
-def check_threads(threads: int, num: int, name: str) -> int:
-    """Return the number of threads for ``num`` simulations.
-
-    Raises:
-        ValueError: ``threads`` is no whole number from 1 on.
-    """
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"{name}: threads must be a whole number, at least 1, got {threads!r}")
-    return min(threads, num)
-
-
-def column_names(known: Sequence[str], asked: Sequence[str], name: str) -> tuple[str, ...]:
+def check_record(asked: Sequence[str], known: Sequence[str], name: str) -> tuple[str, ...]:
     """Return the names of ``record`` that a batch shall report.
 
     Raises:
         ValueError: One of them is not known; the message names the nearest.
     """
-    from lit_rl.checks import nearest
-
     for each in asked:
         if each not in known:
             hint = nearest(each, known)
-            raise ValueError(
-                f"record={each!r} is not reported by {name}.{hint} Known: {', '.join(known)}"
-            )
+            raise ValueError(f"record={each!r} is not reported by {name}.{hint} Known: {', '.join(known)}")
     return tuple(asked)

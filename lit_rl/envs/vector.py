@@ -18,7 +18,8 @@ from gymnasium.envs.registration import EnvSpec as Registration
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-import lit_rl.envs.arm  # noqa: F401  # registers PlanarArm-v0
+import lit_rl.envs.arm
+import lit_rl.envs.go2  # noqa: F401  # registers GO2-v0, as the line above PlanarArm-v0
 from lit_rl.envs.check import check_env
 from lit_rl.envs.gymnasium.vector import GymnasiumVectorEnv
 from lit_rl.envs.workers.vector import WorkerVectorEnv

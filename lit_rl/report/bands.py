@@ -34,6 +34,8 @@ class Band(NamedTuple):
 
     label: str
     blocks: list[Block]
+    is_numbered: bool = True
+    """Whether blocks bear the number of their skill."""
 
 
 class Curve(NamedTuple):
@@ -43,6 +45,8 @@ class Curve(NamedTuple):
     values: Sequence[float]
     bottom: float
     top: float
+    wanted: Sequence[float] = ()
+    """What the values should be, drawn as a thin line behind them."""
 
 
 def blocks_of(skills: Sequence[int], ends: Sequence[float]) -> list[Block]:
@@ -136,7 +140,7 @@ def _band(band: Band, top: float, low: float, high: float) -> str:
         paths[block.skill] = (
             paths.get(block.skill, "") + f"M{left:.1f} {top:g}h{width:.1f}v{BAND}h-{width:.1f}z"
         )
-        if width > _LETTER * (len(str(block.skill)) + 0.4):
+        if band.is_numbered and width > _LETTER * (len(str(block.skill)) + 0.4):
             numbers += f'<text x="{left + width / 2:.1f}" y="{top + 14:g}">{block.skill}</text>'
     shapes = "".join(f'<path d="{path}" {fill(skill)}/>' for skill, path in sorted(paths.items()))
     return f'{_label(band.label, top + 14)}{shapes}<g class="on" text-anchor="middle">{numbers}</g>\n'
@@ -146,17 +150,23 @@ def _curve(curve: Curve, top: float) -> str:
     spread = curve.top - curve.bottom or 1.0
     bottom = top + CURVE - 4
     width = (WIDTH - LEFT - RIGHT) / max(1, len(curve.values))
-    path = ""
-    for k, value in enumerate(curve.values):
-        y = bottom - (value - curve.bottom) / spread * (CURVE - 8)
-        path += f"{'L' if path else 'M'}{LEFT + k * width:.1f} {y:.1f}h{width:.1f}"
+
+    def path_of(values: Sequence[float]) -> str:
+        path = ""
+        for k, value in enumerate(values):
+            y = bottom - (value - curve.bottom) / spread * (CURVE - 8)
+            path += f"{'L' if path else 'M'}{LEFT + k * width:.1f} {y:.1f}h{width:.1f}"
+        return path
+
     style = 'text-anchor="end" font-size="10" fill="var(--muted)"'
     ends = "".join(
         f'<text x="{LEFT - 8}" y="{y:g}" {style}>{number(value, 3)}</text>'
         for value, y in ((curve.top, top + 9), (curve.bottom, bottom))
     )
     line = f'<path d="M{LEFT} {bottom:g}H{WIDTH - RIGHT}" stroke="var(--grid)"/>'
-    drawn = f'<path d="{path}" fill="none" stroke="var(--c0)" stroke-width="1.5"/>'
+    drawn = f'<path d="{path_of(curve.values)}" fill="none" stroke="var(--c0)" stroke-width="1.5"/>'
+    if len(curve.wanted):
+        drawn = f'<path d="{path_of(curve.wanted)}" fill="none" stroke="var(--c1)"/>{drawn}'
     return f"{_label(curve.label, top + 26, wraps=True)}{ends}{line}{drawn}\n"
 
 

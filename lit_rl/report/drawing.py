@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from lit_rl.report.bands import Curve
+from lit_rl.report.bands import Band, Curve
 
 
 @dataclass
@@ -19,6 +19,7 @@ class Drawing:
         facts: Further names with one text per frame, shown beside the picture.
         legend: Markup of a swatch of 26 x 12 px, and what it means.
         curves: Values over the whole episode, not only over the frames shown.
+        bands: Rows of blocks over the whole episode.
     """
 
     svg: Markup
@@ -26,3 +27,4 @@ class Drawing:
     facts: dict[str, list[str]] = field(default_factory=dict)
     legend: list[tuple[Markup, str]] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
+    bands: list[Band] = field(default_factory=list)

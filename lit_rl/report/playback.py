@@ -16,6 +16,7 @@ from lit_rl.report.bands import Band, Curve, draw_bands, height_of, skill_bands,
 from lit_rl.report.drawing import Drawing
 from lit_rl.report.grid_drawing import draw_grid
 from lit_rl.report.markup import render
+from lit_rl.report.quadruped_drawing import draw_quadruped
 from lit_rl.report.runs import Group
 from lit_rl.report.section import Section
 from lit_rl.report.uav_drawing import draw_uav
@@ -40,6 +41,7 @@ DRAWINGS: Mapping[str, _Draw] = {
     "uav_bs_v0": draw_uav,
     "alice_and_bob": draw_grid,
     "planar_arm": draw_arm,
+    "quadruped": draw_quadruped,
 }
 """The ``kind`` of a picture says which function draws all of them; it is told which are shown."""
 
@@ -96,7 +98,7 @@ def _figure(name: str, content: Mapping[str, Any], stride: int) -> Markup:
     }
     cells = {fact: animation.element("td", {}, {TEXT: texts}) for fact, texts in facts.items()}
     title = animation.element("p", {"class": "now"}, {TEXT: drawing.title}) if drawing.title else ""
-    bands = _bands(content, drawing.curves, rewards, kept, animation)
+    bands = _bands(content, drawing, rewards, kept, animation)
     frame_ms = round(min(max(EPISODE_MS / len(kept), FRAME_MS[0]), FRAME_MS[1]))
     played = PLAYED[content.get("eval_policy", "greedy")]  # older files do not say: it was greedy
     about = f"{name}, {played} after {content['env_steps']} env steps: {plural(last + 1, 'step')}, "
@@ -125,19 +127,19 @@ def _drawing(everything: list[dict[str, Any]], kept: list[int], animation: Anima
 
 def _bands(
     content: Mapping[str, Any],
-    curves: list[Curve],
+    drawing: Drawing,
     rewards: list[float],
     kept: list[int],
     animation: Animation,
 ) -> Markup:
     """Draw curves and skills over the whole episode, with a cursor at the frame shown."""
     end = len(rewards)
-    bands: list[Band] = []
+    bands: list[Band] = [*drawing.bands]
     if "skill_start" in content:
         team, agents = content.get("team_skill", []), content.get("agent_skills", [])
-        bands = skill_bands(content["agents"], team, agents, range(end + 1))
+        bands += skill_bands(content["agents"], team, agents, range(end + 1))
     finite = [reward if math.isfinite(reward) else 0.0 for reward in rewards]
-    rows = [*curves, Curve("reward", finite, min(0.0, *finite), max(0.0, *finite))]
+    rows = [*drawing.curves, Curve("reward", finite, min(0.0, *finite), max(0.0, *finite))]
     moves = {"transform": [f"translate({x_of(k + 0.5, 0, end):.1f} 0)" for k in kept]}
     line = {"d": f"M0 0V{height_of(bands, rows) - 34}", "stroke": "currentColor", "stroke-width": 2}
     return draw_bands(bands, 0, end, "step of the episode", rows, animation.element("path", line, moves))

@@ -26,6 +26,10 @@ OBSERVATION, STATE, ALIVE = "observation", "state", "alive"
 """Keys of an observation of several agents that is a dict: what each agent sees ``(N, A, ...)``, the global
 state ``(N, S)``, and which agents act ``(N, A)`` (1, or 0 for one that left the episode early)."""
 
+CRITIC = "critic"
+"""Key of a Dict observation of a single agent for what only critics see while they learn, such as what only a
+simulator knows. No actor sees it."""
+
 IS_SUCCESS = "is_success"
 """Key of ``info`` by which an environment reports 1 at the last step of an episode that reached its goal."""
 

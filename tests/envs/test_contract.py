@@ -16,6 +16,7 @@ import lit_rl.envs
 from lit_rl import check_vector_env
 from lit_rl.envs.alice_bob import AliceAndBob, AliceAndBobParallel
 from lit_rl.envs.arm import PlanarArm, PlanarArms, PlanarArmVector
+from lit_rl.envs.go2 import Go2, Go2Batch, Go2Vector
 from lit_rl.envs.gymnasium.vector import GymnasiumVectorEnv
 from lit_rl.envs.pettingzoo import ParallelVectorEnv
 from lit_rl.envs.uav.network import UAVNetwork
@@ -29,6 +30,13 @@ from tests.worker_toys import Clocks, Saves
 
 UAV = {"num_steps": 20, "num_uavs": 3, "num_users": 8}
 ARM = {"joints": [3, 4, 5, 6], "num_bodies": 20, "num_steps": 30}
+
+GO2: dict[str, Any] = {
+    "task": "joystick", "actuator": "pd_torque_speed", "latency_ms": [0, 40], "action_smoothing": 0.3,
+    "shift_m": 0.05, "gain_factor": [0.9, 1.1], "encoder_bias_rad": 0.015, "push_mps": 0.5,
+    "push_every_s": [0.2, 0.4], "noise": 1.0, "history": 3, "critic": True, "resample_s": [0.3, 0.6],
+    "max_traj_length": 40, "staggered": True,
+}  # fmt: skip
 
 CASES: dict[str, tuple[type, Callable[[int], VectorEnv], dict[str, Any]]] = {
     "alice and bob": (AliceAndBob, partial(AliceAndBob, record=["key0", "is_success"]), {}),
@@ -49,6 +57,14 @@ CASES: dict[str, tuple[type, Callable[[int], VectorEnv], dict[str, Any]]] = {
         partial(PlanarArms, backend="mujoco", obstacles=[[0.2, 0.1, 0.05]], control="speed", **ARM),
         {},
     ),
+    "go2": (
+        Go2Batch,
+        partial(Go2Batch, max_traj_length=60, record=["x_velocity", "is_success", "reward_tracking"]),
+        {"num_steps": 130},
+    ),
+    "go2, everything": (Go2Batch, partial(Go2Batch, threads=2, **GO2), {"num_steps": 100}),
+    "go2, copies": (Go2, partial(make_vector_env, Go2, env_kwargs=GO2), {"num_steps": 100}),
+    "go2, by Gymnasium": (Go2Vector, partial(make_vector_env, Go2Vector, env_kwargs=GO2), {"num_steps": 100}),
     "arm, copies": (PlanarArm, partial(make_vector_env, PlanarArm, env_kwargs=ARM), {}),
     "arm, by Gymnasium": (PlanarArmVector, partial(make_vector_env, PlanarArmVector, env_kwargs=ARM), {}),
     "alice and bob, copies": (AliceAndBobParallel, partial(ParallelVectorEnv, AliceAndBobParallel), {}),
@@ -116,6 +132,8 @@ def shipped() -> Iterator[type]:
         for name, found in inspect.getmembers(module, inspect.isclass):
             if found.__module__ != info.name or name.startswith("_") or info.name.endswith(".process"):
                 continue  # what runs inside a worker process is a part of ``WorkerVectorEnv``
+            if info.name == "lit_rl.envs.native":
+                continue  # base classes, which have no environment of their own
             methods = ("reset", "step", "get_state", "set_state", "close")
             if issubclass(found, ParallelEnv) or all(hasattr(found, method) for method in methods):
                 yield found

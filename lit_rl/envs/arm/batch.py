@@ -26,12 +26,12 @@ from lit_rl.envs.arm.dynamics import COS, SIN
 from lit_rl.envs.arm.kernel import MEASURES, play
 from lit_rl.envs.arm.observations import BODY_NUMBER, LAYOUTS, PADDED, Layout
 from lit_rl.envs.arm.rewards import TERMS
-from lit_rl.envs.arm.streams import make_keys
 from lit_rl.envs.arm.task import INNER, OUTER, make_task
+from lit_rl.envs.native import REWARD_PREFIX
+from lit_rl.envs.streams import make_keys
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, NestedArray, Step
 
 NAME = "PlanarArm-v0"
-REWARD_PREFIX = "reward_"
 REPORTED = (*MEASURES, *(REWARD_PREFIX + term for term in TERMS))
 """Names that ``record`` may ask for."""
 _STANDARD_MASS = DENSITY * np.pi * RADIUS_M**2 * (LENGTH_M + 4 / 3 * RADIUS_M)

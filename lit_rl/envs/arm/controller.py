@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from lit_rl.envs.arm.body import GEAR_NM, LENGTH_M
-from lit_rl.envs.arm.compiled import compiled, digest_of_sources
 from lit_rl.envs.arm.dynamics import COS, GEAR, LENGTH, SIN, SPEED
 from lit_rl.envs.arm.observations import GLOBAL_TOKEN, JOINT_MASK, JOINT_TOKENS
+from lit_rl.envs.compiled import compiled, digest_of_sources
 from lit_rl.types import Decision, Nested
 
 if TYPE_CHECKING:
@@ -101,4 +101,4 @@ def _make_write_torques(stamp: str) -> Any:
     return _write_torques
 
 
-_write_torques = _make_write_torques(digest_of_sources())
+_write_torques = _make_write_torques(digest_of_sources(__file__))

@@ -13,8 +13,8 @@ import math
 from numba import njit
 from numba.np.numpy_support import carray
 
-from lit_rl.envs.arm.compiled import on_stack
 from lit_rl.envs.arm.trigonometry import sin_cos
+from lit_rl.envs.compiled import on_stack
 
 ANGLE, SPEED, COS, SIN, ACTION = range(5)
 LENGTH, GEAR, RADIUS, DAMPING, INERTIA, LOG_MASS = range(6)

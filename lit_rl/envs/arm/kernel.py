@@ -14,13 +14,13 @@ from typing import Any
 from numba import njit
 from numba.np.numpy_support import carray
 
-from lit_rl.envs.arm.compiled import compiled, digest_of_sources, on_stack
 from lit_rl.envs.arm.contacts import touched
 from lit_rl.envs.arm.dynamics import ACTION, ANGLE, COS, SIN, SPEED, place, swing, wrap
 from lit_rl.envs.arm.observations import write_observation
 from lit_rl.envs.arm.rewards import write_terms
-from lit_rl.envs.arm.streams import uniform
 from lit_rl.envs.arm.trigonometry import sin_cos
+from lit_rl.envs.compiled import compiled, digest_of_sources, on_stack
+from lit_rl.envs.streams import uniform
 
 MEASURES = (
     "distance_m",
@@ -150,7 +150,7 @@ def _make_play(stamp: str) -> Any:
     return play
 
 
-play = _make_play(digest_of_sources())
+play = _make_play(digest_of_sources(__file__))
 """Step the arms ``start`` to ``stop``, or (``begins``) begin episodes there.
 
 ``PlanarArms`` holds the arrays. ``num_physics`` physics steps of ``step_s`` seconds are taken; none where

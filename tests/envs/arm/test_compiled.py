@@ -9,7 +9,8 @@ import pytest
 from numba import njit
 from numba.core import caching
 
-from lit_rl.envs.arm import compiled, kernel
+from lit_rl.envs import compiled
+from lit_rl.envs.arm import kernel
 from lit_rl.envs.arm.controller import _write_torques
 from lit_rl.envs.arm.trigonometry import sin_cos
 
@@ -43,13 +44,20 @@ def test_without_a_folder_for_compiled_code_it_is_compiled_at_every_start(
 
 def test_the_cache_of_compiled_code_notices_every_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Numba's key of a compiled function holds what the function closes over: the digest of all files."""
+    stamp = compiled.digest_of_sources(kernel.__file__)
     for entry in (kernel.play, _write_torques):
-        assert compiled.digest_of_sources() in [cell.cell_contents for cell in entry.py_func.__closure__]
-    folder = Path(compiled.__file__).parent
-    for path in folder.glob("*.py"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
-    before = compiled.digest_of_sources()
-    with (tmp_path / "contacts.py").open("a") as file:
-        file.write("\n# another line\n")
-    assert compiled.digest_of_sources() != before
+        assert stamp in [cell.cell_contents for cell in entry.py_func.__closure__]
+    copies = tmp_path / "envs" / "arm"
+    copies.mkdir(parents=True)
+    for folder, copy in (
+        (Path(kernel.__file__).parent, copies),
+        (Path(compiled.__file__).parent, copies.parent),
+    ):
+        for path in folder.glob("*.py"):
+            (copy / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(compiled, "__file__", str(copies.parent / "compiled.py"))
+    for changed in (copies / "contacts.py", copies.parent / "streams.py"):
+        before = compiled.digest_of_sources(str(copies / "kernel.py"))
+        with changed.open("a") as file:
+            file.write("\n# another line\n")
+        assert compiled.digest_of_sources(str(copies / "kernel.py")) != before

@@ -1,6 +1,7 @@
-"""Random numbers of each arm, drawn inside compiled code: SplitMix64 over a key and a counter.
+"""Random numbers of each environment, drawn inside compiled code: SplitMix64 over a key and a counter.
 
-Number k of the arm with seed s depends on (s, k) only, so neither the number of arms nor their order matters.
+Number k of the environment with seed s depends on (s, k) only, so neither the number of environments nor
+their order matters.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def mix(bits):
 
 @njit
 def uniform(e, key, count):
-    """Draw the next number of arm ``e`` in [0, 1), in float64, and count it."""
+    """Draw the next number of environment ``e`` in [0, 1), in float64, and count it."""
     count[e] += _ONE
     return float(mix(key[e] + count[e] * _STEP) >> _S11) * 2.0**-53
 

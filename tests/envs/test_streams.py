@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lit_rl.envs.arm.streams import make_keys, uniform
+from lit_rl.envs.streams import make_keys, uniform
 from lit_rl.envs.uav.streams import Streams
 
 

@@ -31,21 +31,25 @@ def compiled(function: Callable[..., Any]) -> Any:
         return njit(cache=True, **OPTIONS)(function)
     except RuntimeError as error:
         _log.warning(
-            "compiled code of the planar arm cannot be kept, so every start of Python compiles for some ten "
+            "compiled code of environments cannot be kept, so every start of Python compiles for some ten "
             "seconds (%s); set NUMBA_CACHE_DIR to a folder that can be written to",
             error,
         )
         return njit(**OPTIONS)(function)
 
 
-def digest_of_sources() -> str:
-    """Name the state of all files of this folder.
+def digest_of_sources(file: str) -> str:
+    """Name the state of all files that are compiled together.
 
     Numba compiles a function anew when its own file changes, but not when a function that it calls does. A
     compiled function that names this digest changes with any of them.
+
+    Args:
+        file: ``__file__`` of a module. All files of its folder count, and those that environments share.
     """
+    shared = Path(__file__).parent
     found = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in (*sorted(Path(file).parent.glob("*.py")), shared / "compiled.py", shared / "streams.py"):
         found.update(path.read_bytes())
     return found.hexdigest()
 

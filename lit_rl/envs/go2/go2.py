@@ -1,0 +1,18 @@
+"""``GO2-v0`` by Gymnasium's interfaces: one quadruped, and a batch of them."""
+
+from __future__ import annotations
+
+from lit_rl.envs.go2.batch import REPORTED, Go2Batch
+from lit_rl.envs.native import NativeEnv, NativeVectorEnv
+
+
+class Go2(NativeEnv):
+    """One robot of :class:`Go2Batch`. Its arguments are ``render_mode`` and the fields of ``Go2Task``."""
+
+    native, reported = Go2Batch, REPORTED
+
+
+class Go2Vector(NativeVectorEnv):
+    """A batch of robots for ``gymnasium.make_vec``; its arguments are the fields of ``Go2Task``."""
+
+    native, reported = Go2Batch, REPORTED

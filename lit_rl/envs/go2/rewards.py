@@ -1,0 +1,87 @@
+"""The reward of one step, as named terms. Compiled code.
+
+Every term is a multiple of 2**-20 (about 1e-6), so that their sum is the reward exactly, in any order and in
+float32 as in float64.
+
+Axes: N environments.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+TERMS = (
+    "tracking",
+    "turning",
+    "sideways",
+    "bouncing",
+    "rolling",
+    "tilt",
+    "torque",
+    "action_change",
+    "fall",
+)
+"""Names of the terms, in their order."""
+TRACKING, TURNING, TURNING_ERROR, SIDEWAYS = 1.5, 0.75, 0.3, 1.0
+BOUNCING, ROLLING, TILT, TORQUE, ACTION_CHANGE, FALL = 1.0, 0.05, 1.0, 2e-4, 0.01, 10.0
+"""Weights of the terms."""
+SLOWEST_MPS, SLOWEST_RADPS = 0.4, 0.5
+"""Commands below these count as these where an error is compared with its command."""
+_GRID = 2.0**20
+
+
+@njit(forceinline=True)
+def _on_grid(value):
+    return np.floor(value * _GRID + 0.5) / _GRID
+
+
+@njit(forceinline=True)
+def write_terms(e, terms, is_joystick, velocity, turn, gravity, command, torque2, change2, has_fallen):
+    """Write the terms of robot ``e`` into ``terms`` ``(N, terms)``, in the order of ``TERMS``.
+
+    ``forward`` pays ``1.5 clip(1 - |vx - cx| / cx, -1, 1) - 0.3 (wz - cz)^2 - (vy - cy)^2``, which is 0 for a
+    robot at rest. ``joystick`` pays ``1.5 clip(1 - |v - c| / max(|c|, 0.4), -1, 1)`` for the horizontal
+    velocity and ``0.75 clip(1 - |wz - cz| / max(|cz|, 0.5), -1, 1)`` for turning. Both pay
+    ``- vz^2 - 0.05 (wx^2 + wy^2) - (gx^2 + gy^2) - 2e-4 |torque|^2 - 0.01 |a - a_before|^2 - 10 [fall]``.
+
+    Args:
+        e: Number of the robot.
+        terms: Written to.
+        is_joystick: Whether the task is ``joystick``.
+        velocity: Velocity (x, y, z) of the trunk in its own frame, m/s.
+        turn: Turning rates (x, y, z) in that frame, rad/s.
+        gravity: Direction of gravity in that frame.
+        command: Wanted x and y velocity and turning rate.
+        torque2: Sum of the squared torques, Nm^2.
+        change2: Sum of the squared changes of the action.
+        has_fallen: Whether the robot fell at this step.
+
+    Returns:
+        The reward.
+    """
+    error_x, error_y, error_turn = velocity[0] - command[0], velocity[1] - command[1], turn[2] - command[2]
+    if is_joystick:
+        error = math.sqrt(error_x * error_x + error_y * error_y)
+        size = math.sqrt(command[0] * command[0] + command[1] * command[1])
+        tracking = TRACKING * min(max(1 - error / max(size, SLOWEST_MPS), -1.0), 1.0)
+        share = abs(error_turn) / max(abs(command[2]), SLOWEST_RADPS)
+        turning = TURNING * min(max(1 - share, -1.0), 1.0)
+        sideways = 0.0
+    else:
+        tracking = TRACKING * min(max(1 - abs(error_x) / command[0], -1.0), 1.0)
+        turning = -TURNING_ERROR * error_turn * error_turn
+        sideways = -SIDEWAYS * error_y * error_y
+    terms[e, 0], terms[e, 1], terms[e, 2] = _on_grid(tracking), _on_grid(turning), _on_grid(sideways)
+    terms[e, 3] = _on_grid(-BOUNCING * velocity[2] * velocity[2])
+    terms[e, 4] = _on_grid(-ROLLING * (turn[0] * turn[0] + turn[1] * turn[1]))
+    terms[e, 5] = _on_grid(-TILT * (gravity[0] * gravity[0] + gravity[1] * gravity[1]))
+    terms[e, 6] = _on_grid(-TORQUE * torque2)
+    terms[e, 7] = _on_grid(-ACTION_CHANGE * change2)
+    terms[e, 8] = -FALL if has_fallen else 0.0
+    total = 0.0
+    for k in range(len(TERMS)):
+        total += terms[e, k]
+    return total
