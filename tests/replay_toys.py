@@ -86,8 +86,15 @@ def train(module: RLModule, *batches: ReplayBatch) -> None:
 def unstacked(stacked: StackedMLP, c: int) -> nn.Sequential:
     """A copy of one of the stacked networks, as an ordinary perceptron."""
     layers: list[nn.Module] = []
-    for weight, bias in zip(stacked.weights, stacked.biases, strict=True):
+    for i, (weight, bias) in enumerate(zip(stacked.weights, stacked.biases, strict=True)):
         layer = nn.Linear(*weight.shape[1:])
         layer.weight.data, layer.bias.data = weight[c].T.detach().clone(), bias[c, 0].detach().clone()
-        layers += [layer, nn.ReLU()]
+        layers.append(layer)
+        if i < len(stacked.scales):
+            norm = nn.LayerNorm(weight.shape[-1])
+            norm.weight.data, norm.bias.data = (
+                part[i][c, 0].detach().clone() for part in (stacked.scales, stacked.shifts)
+            )
+            layers.append(norm)
+        layers.append(nn.ReLU())
     return nn.Sequential(*layers[:-1])

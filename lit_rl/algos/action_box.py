@@ -29,11 +29,7 @@ class ActionBox(nn.Module):
     def __init__(self, spec: EnvSpec, learner: str) -> None:
         super().__init__()
         action = spec.action
-        if action.kind != "box":
-            raise ValueError(
-                f"{learner} needs continuous actions (Box), {spec.name} has {action.kind} ones; "
-                "use PPO for it"
-            )
+        spec.check_continuous(learner, "use PPO for it")
         if spec.agents:
             raise ValueError(
                 f"{learner} acts for one agent, {spec.name} has {len(spec.agents)}; use PPO for it"

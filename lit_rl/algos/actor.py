@@ -59,6 +59,11 @@ class Actor(nn.Module):
         plain = isinstance(self.encoder, Flatten) and self.encoder.is_identity
         self._numpy_network = NumpyMLP(self.network) if plain else None
 
+    @property
+    def last(self) -> nn.Linear:
+        """The last layer."""
+        return [module for module in self.network.modules() if isinstance(module, nn.Linear)][-1]
+
     def forward(self, obs: Nested) -> Any:
         """Compute what the head makes of the last layer, (B, F)."""
         outputs = self.network(self.encoder(obs))

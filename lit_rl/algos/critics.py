@@ -8,11 +8,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lit_rl.checks import check_encoder
 from lit_rl.nets import EncoderFactory, Flatten
@@ -25,11 +27,20 @@ class StackedMLP(nn.Module):
     """C perceptrons of the same shape with ReLU, evaluated together by one ``baddbmm`` per layer.
 
     Twin critics cost one batched product instead of two (ensembles as in Chen 2021, arXiv:2101.05982).
+
+    Args:
+        sizes: Sizes of the layers, input and output included.
+        num_networks: Number of networks C.
+        layer_norm: Whether each hidden layer is normalised before its ReLU (Ba 2016, arXiv:1607.06450).
     """
 
-    def __init__(self, sizes: Sequence[int], num_networks: int) -> None:
+    def __init__(self, sizes: Sequence[int], num_networks: int, layer_norm: bool = False) -> None:
         super().__init__()
         self.num_networks = num_networks
+        self.scales, self.shifts = nn.ParameterList(), nn.ParameterList()
+        for width in sizes[1:-1] if layer_norm else []:
+            self.scales.append(nn.Parameter(torch.ones(num_networks, 1, width)))
+            self.shifts.append(nn.Parameter(torch.zeros(num_networks, 1, width)))
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for fan_in, fan_out in pairwise(sizes):
             bound = fan_in**-0.5
@@ -43,7 +54,10 @@ class StackedMLP(nn.Module):
         h = x_BF.expand(self.num_networks, -1, -1)  # expand, not repeat: the input is shared
         last = len(self.weights) - 1
         for i in range(last):
-            h = torch.baddbmm(self.biases[i], h, self.weights[i]).relu_()
+            h = torch.baddbmm(self.biases[i], h, self.weights[i])
+            if len(self.scales):
+                h = torch.addcmul(self.shifts[i], functional.layer_norm(h, h.shape[-1:]), self.scales[i])
+            h = h.relu_()
         return torch.baddbmm(self.biases[last], h, self.weights[last])
 
 
@@ -58,10 +72,16 @@ class Critics(nn.Module):
         hidden: Widths of the hidden layers.
         encoder: Makes the network in front of the critics; None flattens observations.
         num_critics: Number of critics C.
+        layer_norm: Whether each hidden layer is normalised.
     """
 
     def __init__(
-        self, spec: EnvSpec, hidden: list[int], encoder: EncoderFactory | None, num_critics: int
+        self,
+        spec: EnvSpec,
+        hidden: list[int],
+        encoder: EncoderFactory | None,
+        num_critics: int,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         self._has_joints, self._in_tokens = spec.has_joints, _moves_tokens(spec)
@@ -69,10 +89,11 @@ class Critics(nn.Module):
         features = check_encoder(self.encoder)
         sizes = [features + (0 if self._in_tokens else spec.action.size), *hidden, 1]
         of_whole = getattr(self.encoder, "of_whole", None) if self._in_tokens else None
+        build = partial(StackedMLP, layer_norm=layer_norm)
         if of_whole is None:
-            self.network = StackedMLP(sizes, num_critics)
+            self.network = build(sizes, num_critics)
         else:
-            self.network = cast("StackedMLP", of_whole(sizes, num_critics, build=StackedMLP))
+            self.network = cast("StackedMLP", of_whole(sizes, num_critics, build=build))
 
     def forward(self, obs: Nested, action_BU: Tensor) -> Tensor:
         """Compute values (C, B), at least float32, of actions in [-1, 1]."""

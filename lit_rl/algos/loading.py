@@ -123,6 +123,22 @@ class FromCheckpoint(LightningModule):
         for name in self.get_extra_state().keys() & state.keys():
             setattr(self, name, state[name])
 
+    def accept_moved_parts(self, into: str, *parts: str) -> None:
+        """Let older checkpoints load, which hold parts of the learner elsewhere.
+
+        Args:
+            into: What the names of these parts begin with now, such as ``policy.``.
+            *parts: What they began with before.
+        """
+
+        def rename(_: object, state_dict: dict[str, Any], prefix: str, *__: object) -> None:
+            for name in list(state_dict):
+                part = name.removeprefix(prefix)
+                if part.startswith(parts):
+                    state_dict[f"{prefix}{into}{part}"] = state_dict.pop(name)
+
+        self.register_load_state_dict_pre_hook(rename)
+
 
 def read(
     checkpoint: str | Path | IO[bytes], map_location: _MAP_LOCATION_TYPE = None, weights_only: bool = True

@@ -165,6 +165,18 @@ class EnvSpec:
                     f"{other.name} with {what} {getattr(other, what)}; give the environment of the checkpoint"
                 )
 
+    def check_continuous(self, needed_by: str, remedy: str) -> None:
+        """Refuse actions that are not continuous.
+
+        Raises:
+            ValueError: Actions are not a box; the message says who needs it, and the remedy.
+        """
+        if self.action.kind != "box":
+            kind = self.action.kind
+            raise ValueError(
+                f"{needed_by} needs continuous actions (Box), {self.name} has {kind} ones; {remedy}"
+            )
+
     def check_bounds(self, needed_by: str, *, apart: bool = True) -> None:
         """Refuse a box whose bounds float32 cannot scale, such as infinite ones.
 

@@ -186,7 +186,10 @@ def test_every_encoder_is_trained_inside_every_learner(name: str, learner: str):
     assert unmoved(module, data) == []
 
 
-@pytest.mark.parametrize("name", TOKEN_ENCODERS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name == "embodiment" else pytest.param(name, marks=pytest.mark.slow) for name in TOKEN_ENCODERS],
+)
 def test_robots_of_all_sizes_learn_together(name: str):
     """An episode returns about -6.3 at first, and -4.5 is beyond what chance and exploration give."""
     torch.manual_seed(0)

@@ -8,7 +8,6 @@ import pytest
 import torch
 import yaml
 
-from lit_rl.cli import shipped
 from tests.cli.conftest import the_run
 
 
@@ -304,15 +303,6 @@ def test_a_checkpoint_that_breaks_off_keeps_the_run_that_it_belongs_to(error, fi
     message = error(1, "fit", "--config", fitted / "config.yaml", "--ckpt_path", "last")
     assert message.startswith(f"checkpoint {last} cannot be read")
     assert read_steps(fitted) == [32, 64, 96, 128]
-
-
-@pytest.mark.parametrize("name", [name for name in shipped.names() if "/" not in name])
-def test_every_shipped_configuration_builds(run, name):
-    args = [] if "cartpole" in name else ["--data.eval_episodes", "1"]
-    small = ["--trainer.limit_val_batches", "0", "--trainer.accelerator", "cpu"]
-    if name.startswith("sac"):
-        small += ["--data.warmup_steps", "32", "--data.steps_per_batch", "4"]
-    assert run("fit", "--config", name, "--trainer.fast_dev_run", "true", *small, *args) == 0
 
 
 @pytest.mark.parametrize("name", ["trainer/cpu", "trainer/bf16", "callbacks/periodic_checkpoints"])

@@ -7,6 +7,7 @@ are agents. A value that the agents share is computed once.
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import torch
@@ -33,6 +34,7 @@ class ActorCritic(nn.Module):
         share_encoder: Whether actor and critic have one encoder together.
         gru: Hidden units of the recurrent cores; None is a policy without memory.
         critic_encoder: Makes the encoder of what a central critic sees; None flattens.
+        initial_std: Standard deviation of continuous actions at the start.
         context: Lengths of the vectors ``actor_context`` and ``critic_context`` in what is seen, which join
             the features after encoder and GRU.
     """
@@ -47,6 +49,7 @@ class ActorCritic(nn.Module):
         gru: int | None,
         critic_encoder: EncoderFactory | None = None,
         context: tuple[int, int] = (0, 0),
+        initial_std: float = 1.0,
     ) -> None:
         super().__init__()
         make, spec = encoder or Flatten, views.actor
@@ -66,15 +69,17 @@ class ActorCritic(nn.Module):
         self.actor_core = GRUCore(features, gru) if gru else None
         self.critic_core = GRUCore(critic_features, gru) if gru else None
         outputs = self.distribution.num_outputs
-        actor_context, critic_context = context
         of_joints = getattr(self.actor_encoder, "of_joints", mlp) if self.has_joints else mlp
         of_whole = getattr(self.critic_encoder, "of_whole", mlp)
-        self.actor = of_joints([(gru or features) + actor_context, *hidden, outputs], activation, 0.01)
-        self.critic = of_whole([(gru or critic_features) + critic_context, *hidden, 1], activation, 1.0)
-        deviations = 1 if self.has_joints else spec.action.size  # joints share theirs, however many they are
-        self.log_std = nn.Parameter(torch.zeros(deviations)) if spec.action.kind == "box" else None
+        self.actor = of_joints([(gru or features) + context[0], *hidden, outputs], activation, 0.01)
+        self.critic = of_whole([(gru or critic_features) + context[1], *hidden, 1], activation, 1.0)
+        shape = [1 if self.has_joints else spec.action.size]  # joints share theirs, however many they are
+        log_std = torch.full(shape, math.log(initial_std))
+        self.log_std = nn.Parameter(log_std) if spec.action.kind == "box" else None
+        if initial_std != 1.0:
+            spec.check_continuous(f"PPO: initial_std = {initial_std}", "leave it out")
         plain = isinstance(self.actor_encoder, Flatten) and self.actor_encoder.is_identity and gru is None
-        plain = plain and not actor_context
+        plain = plain and not context[0]
         self._numpy_actor = NumpyMLP(self.actor) if plain and NumpyMLP.supports(self.actor) else None
 
     @property

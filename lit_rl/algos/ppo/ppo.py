@@ -60,6 +60,7 @@ class PPO(RLModule):
         encoder: Network in front of actor and critic, by its ``class_path`` in YAML. None flattens.
         critic_encoder: Network in front of a central critic. None flattens the state.
         share_encoder: Whether actor and critic have one encoder together instead of one each.
+        initial_std: Deviation of continuous actions at the start, in their own units. More explores wider.
         gru: Hidden units of a recurrent core in actor and critic; None is a policy without memory.
         chunk_length: Steps of backpropagation through time; must divide the rollout's steps.
         compile: Compile the gradient of a minibatch. The start is slow (very slow with a GRU, whose chunk is
@@ -98,6 +99,7 @@ class PPO(RLModule):
         encoder: EncoderFactory | None = None,
         critic_encoder: EncoderFactory | None = None,
         share_encoder: bool = False,
+        initial_std: Positive = 1.0,
         gru: Count | None = None,
         chunk_length: Count = 16,
         compile: bool = False,
@@ -111,7 +113,7 @@ class PPO(RLModule):
             raise ValueError(f"PPO: {problem}")
         super().__init__(spec, threads, matmul_precision, gamma)
         self.save_hyperparameters(ignore=["spec"])
-        self.register_load_state_dict_pre_hook(_rename_parts)
+        self.accept_moved_parts("policy.", "network.", "observation_norm.", "return_scale.", "value_norm.")
         self.batch_size, self.central_critic, self.compile_update = batch_size, central_critic, compile
         self.agent_ids: AgentIds = agent_ids
         self.lag.is_accepted = True  # the clipped ratios may be those to an older policy
@@ -127,6 +129,7 @@ class PPO(RLModule):
             "critic_encoder": critic_encoder,
             "share_encoder": share_encoder,
             "gru": gru,
+            "initial_std": initial_std,
         }
         self._normalization = {
             "normalize_observation": normalize_observation,
@@ -192,11 +195,3 @@ def _contradictions(given: Mapping[str, Any]) -> Iterator[str]:
         yield "agent_ids = actor needs a central critic, but central_critic = false; give agent_ids = true"
     if given["normalize_advantage"] and given["batch_size"] == 1:
         yield "batch_size = 1 contradicts normalize_advantage = true: one sample has no spread"
-
-
-def _rename_parts(_: PPO, state_dict: dict[str, Any], prefix: str, *__: Any) -> None:
-    """Let older checkpoints load, which hold the parts of the policy as parts of the learner itself."""
-    for name in list(state_dict):
-        part = name.removeprefix(prefix)
-        if part.startswith(("network.", "observation_norm.", "return_scale.", "value_norm.")):
-            state_dict[f"{prefix}policy.{part}"] = state_dict.pop(name)

@@ -18,7 +18,7 @@ from lit_rl.algos.actor import Actor
 from lit_rl.algos.critics import Critics, target_of
 from lit_rl.algos.minibatches import Minibatch, minibatches
 from lit_rl.algos.module import MatmulPrecision, RLModule
-from lit_rl.algos.sac.tanh_normal import TanhNormal, mean_and_log_std
+from lit_rl.algos.sac.tanh_normal import TanhNormal, begin_with_std, mean_and_log_std
 from lit_rl.checks import Count, Positive, Share, check_arguments
 from lit_rl.flat import FlatParameters, Parameters, call_with
 from lit_rl.nets import EncoderFactory
@@ -46,6 +46,12 @@ class SAC(RLModule):
             the mean entropy of a joint, of which ``auto`` is -1.
         num_critics: Number of critics C, of which targets and policy use the minimum. More is more
             pessimistic, and slower.
+        critic_layer_norm: Normalise each hidden layer of the critics, which keeps values bounded on actions
+            that were never tried, at a tenth more compute.
+        critic_actor_ratio: Updates of critics and targets for each one of actor and temperature. More follows
+            a better informed critic; updates count those of the critics.
+        initial_std: Deviation of the normal before tanh at the start; None leaves it to the initial weights,
+            about 1. Robots start gently with 0.15 to 0.5.
         max_grad_norm: Largest norm of each gradient; None (as published) does not clip.
         encoder: Network in front of actor and critics (one each), given by its ``class_path`` in YAML. None
             flattens observations.
@@ -68,6 +74,9 @@ class SAC(RLModule):
         learn_temperature: bool = True,
         target_entropy: float | Literal["auto"] = "auto",
         num_critics: Count = 2,
+        critic_layer_norm: bool = False,
+        critic_actor_ratio: Count = 1,
+        initial_std: Positive | None = None,
         max_grad_norm: Positive | None = None,
         encoder: EncoderFactory | None = None,
         compile: bool = False,
@@ -81,6 +90,8 @@ class SAC(RLModule):
         self.hidden, self.learning_rate, self.tau = list(hidden), learning_rate, tau
         self.initial_temperature, self.learn_temperature = initial_temperature, learn_temperature
         self._target_entropy, self.num_critics = target_entropy, num_critics
+        self.critic_layer_norm, self.critic_actor_ratio = critic_layer_norm, critic_actor_ratio
+        self.initial_std = initial_std
         self.max_grad_norm, self.encoder, self.compile_update = max_grad_norm, encoder, compile
 
     # Acting
@@ -91,7 +102,9 @@ class SAC(RLModule):
         self.distribution = TanhNormal(spec.action.size)
         outputs = self.distribution.num_outputs
         self.actor = Actor(spec, self.hidden, self.encoder, outputs, mean_and_log_std)
-        self.critics = Critics(spec, self.hidden, self.encoder, self.num_critics)
+        if self.initial_std is not None:
+            begin_with_std(self.actor.last, self.initial_std)
+        self.critics = Critics(spec, self.hidden, self.encoder, self.num_critics, self.critic_layer_norm)
         self.targets = target_of(self.critics)
         self.log_temperature = nn.Parameter(torch.tensor([math.log(self.initial_temperature)]))
         given = self._target_entropy
@@ -123,36 +136,41 @@ class SAC(RLModule):
         num_updates, batch_size = batch["reward"].shape
         shape = (2, num_updates, batch_size, self.distribution.size)
         noise = torch.randn(shape, device=self.device, dtype=self.log_temperature.dtype)
-        logged = []
+        of_critics, of_actor = [], []
         for m, minibatch in enumerate(minibatches(batch, self.box)):
             minibatch["temperature"] = self.log_temperature.detach().exp()
             loss_of_critics, q_mean = critic_optimizer.minimize_fn(
                 self._critic_loss, minibatch, noise[0, m], fixed=(self._flat_actor, self._flat_targets)
             )
-            loss_of_actor, log_prob = actor_optimizer.minimize_fn(
-                self._actor_loss, minibatch, noise[1, m], fixed=(self._flat_critics,)
-            )
-            if self.learn_temperature:
-                gradient = temperature_gradient(self.log_temperature.detach(), log_prob, self.target_entropy)
-                self.log_temperature.grad = self.ranks.mean(gradient.view(1))
-                temperature_optimizer.step()
+            of_critics.append(torch.stack([loss_of_critics, q_mean]))
+            if (self.updates + m + 1) % self.critic_actor_ratio == 0:
+                loss_of_actor, log_prob = actor_optimizer.minimize_fn(
+                    self._actor_loss, minibatch, noise[1, m], fixed=(self._flat_critics,)
+                )
+                of_actor.append(torch.stack([loss_of_actor, log_prob]))
+                if self.learn_temperature:
+                    now = self.log_temperature.detach()
+                    gradient = temperature_gradient(now, log_prob, self.target_entropy)
+                    self.log_temperature.grad = self.ranks.mean(gradient.view(1))
+                    temperature_optimizer.step()
             self._flat_targets.blend_(self._flat_critics, self.tau)
-            logged.append(torch.stack([loss_of_critics, loss_of_actor, log_prob, q_mean]))
         self.updates += num_updates
-        self.finish_batch(self._values(torch.stack(logged).mean(0)), batch)
+        self.finish_batch(self._values(of_critics, of_actor), batch)
 
-    def _values(self, mean: Tensor) -> dict[str, Tensor | float]:
-        loss_of_critics, loss_of_actor, log_prob, q_mean = mean
+    def _values(self, of_critics: list[Tensor], of_actor: list[Tensor]) -> dict[str, Tensor | float]:
+        """Average what the updates of a batch tell; one without an update of the actor tells less."""
+        loss_of_critics, q_mean = torch.stack(of_critics).mean(0)
         temperature = self.log_temperature.detach().exp().squeeze()
         values: dict[str, Tensor | float] = {
             metrics.LOSS_CRITIC: loss_of_critics,
-            metrics.LOSS_POLICY: loss_of_actor,
-            metrics.ENTROPY: -log_prob,
             metrics.TEMPERATURE: temperature,
             metrics.Q_MEAN: q_mean,
         }
-        if self.learn_temperature:
-            values[metrics.LOSS_TEMPERATURE] = -temperature * (log_prob + self.target_entropy)
+        if of_actor:
+            loss_of_actor, log_prob = torch.stack(of_actor).mean(0)
+            values |= {metrics.LOSS_POLICY: loss_of_actor, metrics.ENTROPY: -log_prob}
+            if self.learn_temperature:
+                values[metrics.LOSS_TEMPERATURE] = -temperature * (log_prob + self.target_entropy)
         return values
 
     def _critic_loss(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_rl.distributions import HALF_LOG_2PI, precise
@@ -18,6 +18,17 @@ def mean_and_log_std(outputs: Tensor) -> tuple[Tensor, Tensor]:
     """Split the last layer of an actor (..., 2 * U) into means and bounded log standard deviations."""
     mean, log_std = outputs.chunk(2, -1)
     return mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+
+
+@torch.no_grad()
+def begin_with_std(last: nn.Linear, std: float) -> None:
+    """Let the last layer of an actor, with outputs (..., 2 * U), begin with one deviation for all actions.
+
+    The means begin a hundred times closer to 0, so that what is tried first is the middle of the actions.
+    """
+    last.weight.mul_(0.01)
+    last.bias.mul_(0.01)
+    last.bias.chunk(2)[1].fill_(math.log(std))
 
 
 @dataclass(frozen=True)

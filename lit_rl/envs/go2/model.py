@@ -100,9 +100,7 @@ _MODEL = """
 </mujoco>"""
 
 
-def make_model(
-    timestep_s: float, stiffness: float, damping: float
-) -> Any:
+def make_model(timestep_s: float, stiffness: float, damping: float) -> Any:
     """Compile the model, an ``MjModel``.
 
     Args:

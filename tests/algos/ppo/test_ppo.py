@@ -14,7 +14,7 @@ from lit_rl.collect.inline import InlineCollector
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.nets import Flatten
 from lit_rl.normalize import ObservationNorm
-from lit_rl.types import EnvSpec, Rollout
+from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, Rollout
 from tests.toys import Bandit, Episodes57, MatchingPair, Mixed, WatchedPPO, fit, parameters_of, samples_of
 
 
@@ -158,6 +158,20 @@ def test_observation_statistics_are_frozen_within_a_rollout_and_exact_after():
     np.testing.assert_allclose(norm.variance, everything.var(0), rtol=1e-6, atol=1e-12)
     assert (means[0] == 0).all()
     np.testing.assert_allclose(means[1], seen[0].mean(0), rtol=1e-6)
+
+
+def test_actions_begin_with_the_deviation_given():
+    box = ActionSpec("box", [2], low=[-1, -1], high=[1, 1])
+    module = PPO(initial_std=0.25, spec=EnvSpec("x", LeafSpec([3]), box))
+    module.configure_model()
+    torch.manual_seed(0)
+    action = module.act(torch.zeros(4000, 3), {}, torch.ones(4000, dtype=torch.bool)).action
+    torch.testing.assert_close(action.std(0), torch.full((2,), 0.25), rtol=0.05, atol=0)
+    module = PPO(initial_std=0.25, spec=EnvSpec("x", LeafSpec([3]), ActionSpec("discrete", categories=[2])))
+    with pytest.raises(
+        ValueError, match=r"initial_std = 0.25 needs continuous actions \(Box\), x has discrete"
+    ):
+        module.configure_model()
 
 
 def test_returns_are_scaled_by_the_spread_of_the_discounted_return():

@@ -28,7 +28,7 @@ class Twin:
         self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), learning_rate)
         self.critic_optimizer = torch.optim.Adam(critic_parameters, learning_rate)
         self.alpha_optimizer = torch.optim.Adam([self.log_alpha], learning_rate)
-        self.tau = tau
+        self.tau, self.ratio, self.updates = tau, module.critic_actor_ratio, 0
 
     def sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_std = self.actor(obs).chunk(2, -1)
@@ -49,14 +49,19 @@ class Twin:
         pair = torch.cat([obs, action], -1)
         critic_loss = sum(((critic(pair).squeeze(-1) - y) ** 2).mean() for critic in self.critics)
         self._step(self.critic_optimizer, critic_loss)
+        self.updates += 1
+        if self.updates % self.ratio == 0:
+            self.update_actor(obs, noise, alpha)
+        for critic, target in zip(self.critics, self.targets, strict=True):
+            for p, p_target in zip(critic.parameters(), target.parameters(), strict=True):
+                p_target.data.copy_((1 - self.tau) * p_target.data + self.tau * p.data)
+
+    def update_actor(self, obs: Tensor, noise: Tensor, alpha: Tensor) -> None:
         new_action, log_prob = self.sample(obs, noise[1])
         pair = torch.cat([obs, new_action], -1)
         q = torch.stack([critic(pair).squeeze(-1) for critic in self.critics]).min(0).values
         self._step(self.actor_optimizer, (alpha * log_prob - q).mean())
         self._step(self.alpha_optimizer, -(self.log_alpha.exp() * (log_prob.detach() - 2.0)).mean())
-        for critic, target in zip(self.critics, self.targets, strict=True):
-            for p, p_target in zip(critic.parameters(), target.parameters(), strict=True):
-                p_target.data.copy_((1 - self.tau) * p_target.data + self.tau * p.data)
 
     def _step(self, optimizer: torch.optim.Optimizer, loss: Any) -> None:
         optimizer.zero_grad()
@@ -91,6 +96,34 @@ def check_against_twin(num_updates: int, num_critics: int, **arguments: Any) -> 
 @pytest.mark.parametrize("num_critics", [2, 3])
 def test_updates_equal_those_of_a_slow_twin(num_updates: int, num_critics: int):
     check_against_twin(num_updates, num_critics)
+
+
+def test_updates_with_the_options_for_robots_equal_those_of_a_slow_twin():
+    check_against_twin(5, 3, critic_layer_norm=True, critic_actor_ratio=2, initial_std=0.3)
+
+
+def test_the_actor_is_updated_at_every_nth_update_also_across_batches():
+    module = SAC(hidden=(8,), critic_actor_ratio=4, spec=SPEC)
+    module.configure_model()
+    before = parameters_of(module.actor)
+    train(module, make_batch(3))
+    assert torch.equal(parameters_of(module.actor), before)
+    assert "loss/policy" not in module.progress_metrics  # it was not computed
+    assert "loss/critic" in module.progress_metrics
+    temperature = module.log_temperature.item()
+    train(module, make_batch(1))
+    assert not torch.equal(parameters_of(module.actor), before)
+    assert module.log_temperature.item() != temperature
+    assert "loss/policy" in module.progress_metrics
+
+
+def test_a_policy_begins_with_the_deviation_given():
+    module = SAC(hidden=(32, 32), initial_std=0.2, spec=SPEC)
+    module.configure_model()
+    obs = torch.randn(500, *SPEC.observation.shape)
+    mean, log_std = module.actor(obs)
+    torch.testing.assert_close(log_std.exp(), torch.full_like(log_std, 0.2), rtol=0.02, atol=0)
+    assert mean.abs().max() < 0.05
 
 
 @pytest.mark.slow
