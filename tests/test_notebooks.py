@@ -16,6 +16,7 @@ SHOWS = {
     "04_hmasd_skills": ["image/png"] * 5,
     "05_encoders": ["image/png"] * 2,
     "06_map_elites": ["image/png"] * 3,
+    "07_go2": ["image/png"] * 2,
 }
 """Pictures each notebook shows, in their order."""
 
