@@ -103,6 +103,8 @@ class Settings(NamedTuple):
     noise: float
     is_full: bool
     is_staggered: bool
+    weights: np.ndarray
+    """Weights of the reward's terms."""
     stance: np.ndarray
     low: np.ndarray
     high: np.ndarray
@@ -137,6 +139,7 @@ def numbers_of(task: Any) -> Settings:
         noise=float(task.noise),
         is_full=task.observation == "full",
         is_staggered=task.staggered,
+        weights=np.array(list(task.weights.values()), float),
         stance=STANCE_RAD,
         low=LOW_RAD,
         high=HIGH_RAD,
@@ -321,13 +324,15 @@ def _make_functions(stamp: str) -> tuple[Any, ...]:
                 continue
             _motion_of(e, qpos, qvel, velocity, gravity)
             turn, asked = qvel[e, 3:6], rows.command[e]
-            torque2 = 0.0
+            torque2 = bend2 = 0.0
             for i in range(NUM_JOINTS):
+                bend2 += (qpos[e, 7 + i] - task.stance[i]) ** 2
                 rows.torque[e, i] = torque[e, i]
                 torque2 += torque[e, i] * torque[e, i]
             has_fallen = gravity[2] > STEEPEST or qpos[e, 2] < LOWEST_M
-            reward[e] = write_terms(e, terms, task.is_joystick, velocity, turn, gravity, asked, torque2,
-                                    change2[e], has_fallen)  # fmt: skip
+            reward[e] = write_terms(
+                e, terms, task.weights, task.is_joystick, velocity, turn, gravity, asked, bend2, torque2,
+                change2[e], has_fallen)  # fmt: skip
             error = math.sqrt((velocity[0] - asked[0]) ** 2 + (velocity[1] - asked[1]) ** 2)
             rows.sums[e, 0] += 1
             rows.sums[e, 1] += velocity[0]

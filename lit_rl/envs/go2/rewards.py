@@ -13,48 +13,49 @@ import math
 import numpy as np
 from numba import njit
 
-TERMS = (
-    "tracking",
-    "turning",
-    "sideways",
-    "bouncing",
-    "rolling",
-    "tilt",
-    "torque",
-    "action_change",
-    "fall",
-)
-"""Names of the terms, in their order."""
-TRACKING, TURNING, TURNING_ERROR, SIDEWAYS = 1.5, 0.75, 0.3, 1.0
-BOUNCING, ROLLING, TILT, TORQUE, ACTION_CHANGE, FALL = 1.0, 0.05, 1.0, 2e-4, 0.01, 10.0
-"""Weights of the terms."""
+WEIGHTS: dict[str, float] = {
+    "tracking": 1.5,
+    "turning": 0.75,
+    "sideways": 1.0,
+    "bouncing": 1.0,
+    "rolling": 0.05,
+    "tilt": 1.0,
+    "posture": 0.0,
+    "torque": 2e-4,
+    "action_change": 0.01,
+    "fall": 10.0,
+}
+"""Weights of the terms, in their order; ``forward`` weighs ``turning`` by ``FORWARD_TURNING``."""
+TERMS = tuple(WEIGHTS)
+"""Names of the terms."""
+FORWARD_TURNING = 0.3
 SLOWEST_MPS, SLOWEST_RADPS = 0.4, 0.5
 """Commands below these count as these where an error is compared with its command."""
 _GRID = 2.0**20
 
 
 @njit(forceinline=True)
-def _on_grid(value):
-    return np.floor(value * _GRID + 0.5) / _GRID
-
-
-@njit(forceinline=True)
-def write_terms(e, terms, is_joystick, velocity, turn, gravity, command, torque2, change2, has_fallen):
+def write_terms(
+    e, terms, weights, is_joystick, velocity, turn, gravity, command, bend2, torque2, change2, has_fallen
+):  # fmt: skip
     """Write the terms of robot ``e`` into ``terms`` ``(N, terms)``, in the order of ``TERMS``.
 
-    ``forward`` pays ``1.5 clip(1 - |vx - cx| / cx, -1, 1) - 0.3 (wz - cz)^2 - (vy - cy)^2``, which is 0 for a
-    robot at rest. ``joystick`` pays ``1.5 clip(1 - |v - c| / max(|c|, 0.4), -1, 1)`` for the horizontal
-    velocity and ``0.75 clip(1 - |wz - cz| / max(|cz|, 0.5), -1, 1)`` for turning. Both pay
-    ``- vz^2 - 0.05 (wx^2 + wy^2) - (gx^2 + gy^2) - 2e-4 |torque|^2 - 0.01 |a - a_before|^2 - 10 [fall]``.
+    With the usual weights ``forward`` pays ``1.5 clip(1 - |vx - cx| / cx, -1, 1) - 0.3 (wz - cz)^2
+    - (vy - cy)^2``, which is 0 for a robot at rest. ``joystick`` pays ``1.5 clip(1 - |v - c| / max(|c|, 0.4),
+    -1, 1)`` for the horizontal velocity and ``0.75 clip(1 - |wz - cz| / max(|cz|, 0.5), -1, 1)`` for turning.
+    Both pay ``- vz^2 - 0.05 (wx^2 + wy^2) - (gx^2 + gy^2) - 2e-4 |torque|^2 - 0.01 |a - a_before|^2
+    - 10 [fall]``; the posture, ``- |q - q_stance|^2``, weighs nothing unless ``reward_weights`` says so.
 
     Args:
         e: Number of the robot.
         terms: Written to.
+        weights: Weights of the terms, in the order of ``TERMS``.
         is_joystick: Whether the task is ``joystick``.
         velocity: Velocity (x, y, z) of the trunk in its own frame, m/s.
         turn: Turning rates (x, y, z) in that frame, rad/s.
         gravity: Direction of gravity in that frame.
         command: Wanted x and y velocity and turning rate.
+        bend2: Sum of the squared differences between joint angles and those of the stance.
         torque2: Sum of the squared torques, Nm^2.
         change2: Sum of the squared changes of the action.
         has_fallen: Whether the robot fell at this step.
@@ -66,22 +67,23 @@ def write_terms(e, terms, is_joystick, velocity, turn, gravity, command, torque2
     if is_joystick:
         error = math.sqrt(error_x * error_x + error_y * error_y)
         size = math.sqrt(command[0] * command[0] + command[1] * command[1])
-        tracking = TRACKING * min(max(1 - error / max(size, SLOWEST_MPS), -1.0), 1.0)
+        tracking = min(max(1 - error / max(size, SLOWEST_MPS), -1.0), 1.0)
         share = abs(error_turn) / max(abs(command[2]), SLOWEST_RADPS)
-        turning = TURNING * min(max(1 - share, -1.0), 1.0)
+        turning = min(max(1 - share, -1.0), 1.0)
         sideways = 0.0
     else:
-        tracking = TRACKING * min(max(1 - abs(error_x) / command[0], -1.0), 1.0)
-        turning = -TURNING_ERROR * error_turn * error_turn
-        sideways = -SIDEWAYS * error_y * error_y
-    terms[e, 0], terms[e, 1], terms[e, 2] = _on_grid(tracking), _on_grid(turning), _on_grid(sideways)
-    terms[e, 3] = _on_grid(-BOUNCING * velocity[2] * velocity[2])
-    terms[e, 4] = _on_grid(-ROLLING * (turn[0] * turn[0] + turn[1] * turn[1]))
-    terms[e, 5] = _on_grid(-TILT * (gravity[0] * gravity[0] + gravity[1] * gravity[1]))
-    terms[e, 6] = _on_grid(-TORQUE * torque2)
-    terms[e, 7] = _on_grid(-ACTION_CHANGE * change2)
-    terms[e, 8] = -FALL if has_fallen else 0.0
+        tracking = min(max(1 - abs(error_x) / command[0], -1.0), 1.0)
+        turning = -error_turn * error_turn
+        sideways = -error_y * error_y
+    roll2 = turn[0] * turn[0] + turn[1] * turn[1]
+    tilt2 = gravity[0] * gravity[0] + gravity[1] * gravity[1]
+    fall = 1.0 if has_fallen else 0.0
+    values = (
+        tracking, turning, sideways, -velocity[2] * velocity[2],
+        -roll2, -tilt2, -bend2, -torque2, -change2, -fall,
+    )  # fmt: skip
     total = 0.0
-    for k in range(len(TERMS)):
+    for k in range(len(values)):
+        terms[e, k] = np.floor(weights[k] * values[k] * _GRID + 0.5) / _GRID
         total += terms[e, k]
     return total

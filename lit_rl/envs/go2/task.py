@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from lit_rl.checks import nearest
+from lit_rl.envs.go2.rewards import FORWARD_TURNING, TERMS, WEIGHTS
 from lit_rl.processes import allowed_cores
 
 NAME = "GO2-v0"
@@ -72,6 +73,8 @@ class Go2Task:
         critic: Whether observations have a further part, ``critic`` (60 numbers), of what only a simulator
             knows, for learners whose critic may see more than the actor.
         history: Number of newest observations that are seen together.
+        reward_weights: Weights of terms of the reward, by their names, where they shall differ from the usual
+            ones (``rewards.py``).
         staggered: Whether the first episodes begin at random ages, so that thousands of robots do not end
             theirs at the same step.
         threads: Threads that share the robots of a batch; ``auto`` takes all cores this process may use.
@@ -109,6 +112,7 @@ class Go2Task:
     observation: Observation = "full"
     critic: bool = False
     history: int = 1
+    reward_weights: Mapping[str, float] | None = None
     staggered: bool = False
     threads: int | Literal["auto"] = 1
 
@@ -143,6 +147,13 @@ class Go2Task:
             raise ValueError(
                 f"{NAME}: action_scale_rad must hold three numbers above 0 (hip, thigh, calf), got {scale!r}"
             )
+        for name, weight in (self.reward_weights or {}).items():
+            if name not in TERMS:
+                hint = nearest(name, TERMS)
+                raise ValueError(
+                    f"{NAME}: reward_weights has no term {name!r}.{hint} Known: {', '.join(TERMS)}"
+                )
+            _check_number(f"reward_weights[{name!r}]", weight)
         ratio = self.control_s / self.timestep_s
         if round(ratio) < 1 or abs(ratio - round(ratio)) > 1e-9:
             raise ValueError(
@@ -154,6 +165,12 @@ class Go2Task:
             raise ValueError(
                 f"{NAME}: threads must be auto or a whole number, at least 1, got {self.threads!r}"
             )
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights of all terms of the reward, in their order."""
+        usual = WEIGHTS | ({"turning": FORWARD_TURNING} if self.task == "forward" else {})
+        return usual | dict(self.reward_weights or {})
 
     @property
     def num_substeps(self) -> int:

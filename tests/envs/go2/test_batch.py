@@ -130,6 +130,20 @@ def test_gymnasiums_and_our_own_check_pass():
     assert isinstance(env, Go2Batch)
 
 
+def test_weights_of_terms_can_be_given():
+    names = ["reward_tilt", "reward_posture", "reward_fall"]
+    usual = Go2Batch(2, record=names)
+    strict = Go2Batch(2, record=names, reward_weights={"tilt": 3.0, "posture": 0.5})
+    given = actions(1, 2)[0]
+    for robots in (usual, strict):
+        robots.reset(0)
+    step, other = usual.step(given), strict.step(given)
+    np.testing.assert_allclose(other.metrics["reward_tilt"], 3 * step.metrics["reward_tilt"], atol=2e-6)
+    bend = simulations_of(strict).qpos[:, 7:] - STANCE_RAD
+    np.testing.assert_allclose(other.metrics["reward_posture"], -0.5 * (bend**2).sum(1), rtol=1e-4)
+    assert step.metrics["reward_posture"].tolist() == [0, 0]
+
+
 # What ends an episode
 
 
@@ -365,6 +379,8 @@ def test_an_action_that_is_no_number_is_found_and_named():
         ({"speed_mps": 0.0}, "speed_mps must be a number, above 0, got 0.0"),
         ({"action_smoothing": 1.0}, "action_smoothing must be from 0 to 0.99, got 1.0"),
         ({"threads": 0}, "threads must be auto or a whole number, at least 1, got 0"),
+        ({"reward_weights": {"tilf": 2}}, "reward_weights has no term 'tilf'. Did you mean tilt?"),
+        ({"reward_weights": {"tilt": -2}}, r"reward_weights\['tilt'\] must be a number, at least 0, got -2"),
         ({"frictoin": [1, 1]}, "GO2-v0 has no setting 'frictoin'. Did you mean friction?"),
         ({"record": ["x_velocty"]}, "record='x_velocty' is not reported by GO2-v0. Did you mean x_velocity?"),
         ({"num_envs": 0}, "num_envs must be at least 1, got 0"),
