@@ -192,6 +192,11 @@ class Environments:
         """Close the environments; training again continues where they stopped."""
         if self._collector is not None:
             self._left = self._collector.get_state()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close the environments where something failed; their state, which may be broken, is not kept."""
+        if self._collector is not None:
             self._collector.close()
             self._collector = None
 

@@ -110,6 +110,13 @@ class RLDataModule(LightningDataModule):
         self.environments.close()
         self.evaluation.close()
 
+    def on_exception(self, exception: BaseException) -> None:
+        """Close everything: Lightning calls ``teardown`` of neither data nor learner after an exception."""
+        self.environments.abandon()
+        self.evaluation.close()
+        if self.trainer is not None:
+            self.trainer.lightning_module.teardown("fit")
+
     def val_dataloader(self) -> Batches:
         """Return one batch of evaluation episodes."""
         return Batches(self._evaluations, 1)

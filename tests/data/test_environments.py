@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from lightning.pytorch import Callback
@@ -238,3 +240,22 @@ def test_another_learner_does_not_inherit_the_replay_ring():
     for learner in (module, module, SAC(hidden=(4,))):
         make_trainer(max_epochs=1, callbacks=[keep]).fit(learner, datamodule=data)
     assert [batch["new_steps"] for batch in keep.batches] == [20 + 16, 16, 20 + 16]
+
+
+def test_a_fit_that_fails_leaves_neither_processes_nor_a_frozen_collector_behind():
+    class Fails(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            raise RuntimeError("the disk is full")
+
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    workers = {"vectorization": "async", "num_workers": 1, "check": False}
+    data = RolloutDataModule("CartPole-v1", 2, 16, rollouts_per_epoch=2, **workers)
+    module = PPO(hidden=(4,), batch_size=16)
+    trainer = make_trainer(callbacks=[Fails()], max_epochs=1)
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        trainer.fit(module, data)
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+    assert gc.get_freeze_count() == 0
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(module, data)  # the same objects can be used again
+    assert module.policy_version == 3
