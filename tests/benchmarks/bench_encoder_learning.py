@@ -32,8 +32,8 @@ from lit_rl.callbacks import EnvStepBudget
 from lit_rl.report.statistics import mean_interval
 
 RESULTS = Path(__file__).parent / "results" / "encoder_learning"
-SEEDS, PROBE_SEED, ENV_STEPS, SECONDS = (1, 2, 3), 99, 400_000, 60.0
-BODIES, HELD_OUT_SEED, EPISODES, POINTS = 256, 10_000, 2048, 40
+SEEDS, PROBE_SEED, ENV_STEPS, SECONDS = (1, 2, 3), 99, 250_000, 30.0
+BODIES, HELD_OUT_SEED, EPISODES, POINTS = 256, 10_000, 1024, 40
 TRAINED, HELD_OUT_JOINTS = (3, 4, 6), (5,)
 VALUES = ("is_within_5cm", "is_success", "distance_per_reach")
 PLACES = {"seen": "bodies of training", "unseen_lengths": "unseen lengths", "five_joints": "five joints"}

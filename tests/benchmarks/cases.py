@@ -173,6 +173,19 @@ def _arm(name: str, title: str, metric: str, limit: float) -> Case:
     )
 
 
+def _go2(name: str, title: str, arguments: list[str], limit: float) -> Case:
+    return Case(
+        name=name,
+        title=title,
+        sides={"batch": ["bench_go2.py", "speed", *arguments]},
+        metric="control_steps_per_s",
+        unit="control steps/s",
+        checks=[Check("control steps per s", "batch", None, "at least", limit)],
+        quick=["--seconds", "1", "--rounds", "1"],
+        threads=2,
+    )
+
+
 CASES = [
     Case(
         name="startup",
@@ -311,6 +324,14 @@ CASES = [
     _watch("ppo_cartpole", 5, slow=False),
     _watch("sac_pendulum", 3, slow=True),
     _arm("arm_speed", "planar arms, 4,096 of 3 to 6 joints, 1 thread", "physics_steps_per_s", 4_000_000.0),
+    _go2("go2_coarse", "1,024 quadrupeds, 10 ms x 2, 2 threads", ["--timestep", "0.01"], 45_000.0),
+    _go2("go2_fine", "1,024 quadrupeds, 4 ms x 5, 2 threads", ["--timestep", "0.004"], 22_000.0),
+    _go2(
+        "go2_single",
+        "one quadruped by Gymnasium, 4 ms x 5, 1 thread",
+        ["--single", "--timestep", "0.004", "--threads", "1"],
+        6_000.0,
+    ),
     _arm("arm_ratio", "planar arms over a plain loop of `mj_step` in the same process", "ratio", 10.0),
     Case(
         name="memory",
