@@ -1,9 +1,9 @@
 """Do encoders that decide joint by joint learn better than a perceptron, and do they generalise better?
 
 ``python tests/benchmarks/bench_encoder_learning.py run`` trains one shared PPO with each of five encoders,
-whose numbers of parameters differ by 5 % at most, on 256 planar arms of 3, 4 and 6 joints: once with as many
-env steps for each (``equal_steps``), and once with as many seconds of the processor for each
-(``equal_time``). The seconds become env steps beforehand, by a short training with a seed that is not
+whose numbers of parameters differ by 9 % at most (widths are whole numbers), on 256 planar arms of 3, 4 and 6
+joints: once with as many env steps for each (``equal_steps``), and once with as many seconds of the processor
+for each (``equal_time``). The seconds become env steps beforehand, by a short training with a seed that is not
 reported, so that the learning rate falls to zero at the end of each training. Every policy then plays, as it
 is, the bodies of training, 256 others with the same joint counts (``unseen lengths``), and 256 with five
 joints, which no training has seen.
@@ -120,9 +120,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Train what is not in the file yet; the seeds come one after the other, so that each is whole early."""
     made = {name: of_size(name, arguments.parameters) for name in ENCODERS}
     sizes = {name: parameters(network) for name, (_, network) in made.items()}
-    if max(sizes.values()) > 1.05 * min(sizes.values()):
+    if max(sizes.values()) > 1.09 * min(sizes.values()):
         raise SystemExit(
-            f"the numbers of parameters must differ by 5 % at most, got {sizes}; give other --parameters"
+            f"the numbers of parameters must differ by 9 % at most, got {sizes}; give other --parameters"
         )
     widths = {name: made[name][0] for name in arguments.encoders}
     done = {(line["way"], line["encoder"], line["seed"]) for line in read(arguments.out)}
@@ -243,7 +243,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--env_steps", type=int, default=ENV_STEPS, help="of each training at equal steps")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each training at equal time")
-    parser.add_argument("--parameters", type=int, default=20_000, help="which networks come close to")
+    parser.add_argument("--parameters", type=int, default=22_000, help="which networks come close to")
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, without the ending")
     arguments = parser.parse_args()

@@ -162,6 +162,7 @@ def judge(run: Path, seed: int) -> dict[str, float]:
         "timestep_s": 0.004,
         "staggered": False,
         "threads": 2,
+        "push_mps": 0.0,
         "max_traj_length": round(SECONDS / STEP_S),
     }
     robots = Go2Batch(ROBOTS, record=record, **{**settings, **changed})
