@@ -8,7 +8,8 @@ control steps per second: 45,000 with two threads at 10 ms x 2, 22,000 at 4 ms x
 ``python tests/benchmarks/bench_go2.py train go2_ppo_joystick --seeds 1 2 3`` trains a shipped configuration
 with the command that a user types, once per seed, and judges the policy at the end on physics steps of 4 ms:
 512 robots, greedy, for 20 s; ``joystick`` with changing commands. It appends one line per seed to
-``results/go2.jsonl``, with a learning curve; a training that is there is not repeated.
+``results/go2.jsonl``, with a learning curve; a training that is there is not repeated. Further arguments are
+those of ``lit-rl fit``.
 ``... bench_go2.py table`` prints the table of all of them and writes ``results/go2.md`` and
 ``results/go2.png``.
 """
@@ -261,13 +262,14 @@ def main() -> None:
     trains = commands.add_parser("train")
     trains.add_argument("config")
     trains.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    trains.add_argument("overrides", nargs="*", help="further arguments of lit-rl fit, after --")
     commands.add_parser("table")
-    given = parser.parse_args()
+    given, overrides = parser.parse_known_args()
+    if overrides and given.what != "train":
+        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
     if given.what == "speed":
         print_speed(given)
     elif given.what == "train":
-        train_all(given.config, given.seeds, given.overrides)
+        train_all(given.config, given.seeds, overrides)
     else:
         text = table()
         TABLE.write_text(text)
