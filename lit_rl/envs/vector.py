@@ -64,7 +64,9 @@ def make_vector_env(
             as its attribute ``native``, a ``VectorEnv``), ``sync`` N copies in this process, ``envpool`` the
             pool of that name. ``async``, for slow environments, divides the copies, or the batch of a
             callable that takes ``num_envs``, over ``num_workers`` processes (``WorkerVectorEnv``). ``auto``
-            takes native where it exists, needs no JAX and knows the arguments given, else sync.
+            takes native where it exists, needs no JAX and knows the arguments given, else sync. HalfCheetah,
+            Hopper and Walker2d (v5) have native batches here, equal to Gymnasium's to the last bit of a
+            float32; Ant and Humanoid, which observe contact forces that a batch does not know, have none.
         env_kwargs: Arguments of the environment.
         wrappers: Wrappers of each single environment, the first one innermost.
         record: Keys of ``info`` to return in ``Step.metrics``.
@@ -114,7 +116,8 @@ def make_vector_env(
     try:
         how = vectorization if vectorization != "auto" else _choose(env, kwargs, is_plain)
         if how == "native" and isinstance(env, str) and is_plain and (batch := _native_of(env)):
-            return _make_own_batch(batch, num_envs, {**_registration(env).kwargs, **kwargs}, record)
+            with _without_deprecations_of_mujoco(env):
+                return _make_own_batch(batch, num_envs, {**_registration(env).kwargs, **kwargs}, record)
         if how in ("native", "envpool"):
             if not isinstance(env, str) or not is_plain:
                 raise ValueError(
@@ -283,6 +286,8 @@ def _choose(env: Source, kwargs: dict[str, Any], is_plain: bool) -> str:
     """Choose ``native`` where the id has a batched class that runs here with these arguments."""
     if not isinstance(env, str) or not is_plain:
         return "sync"
+    if (batch := _batch_of_mujoco(env)) is not None:
+        return "native" if _accepts(batch, {**_registration(env).kwargs, **kwargs}) else "sync"
     entry = _registration(env).vector_entry_point
     if entry is None or (isinstance(entry, str) and entry.startswith(_JAX_ONLY)):
         return "sync"
@@ -300,7 +305,26 @@ def _load(entry: str | Callable[..., Any]) -> Callable[..., Any]:
 def _native_of(env_id: str) -> Callable[..., Any] | None:
     """Return the ``VectorEnv`` that the batched class of an id names as its ``native``, if it has one."""
     entry = _registration(env_id).vector_entry_point
-    return None if entry is None else getattr(_load(entry), "native", None)
+    return _batch_of_mujoco(env_id) if entry is None else getattr(_load(entry), "native", None)
+
+
+def _batch_of_mujoco(env_id: str) -> Callable[..., Any] | None:
+    """Return the batch that plays what an id of Gymnasium's MuJoCo tasks plays, if there is one."""
+    registered = _registration(env_id)
+    entry = registered.entry_point
+    if (
+        not isinstance(entry, str)
+        or not entry.startswith("gymnasium.envs.mujoco.")
+        or registered.additional_wrappers
+    ):
+        return None
+    try:
+        from lit_rl.envs.gymnasium.runners import BATCHES
+    except ImportError:  # MuJoCo is not installed
+        return None
+    if entry not in BATCHES:
+        return None
+    return partial(BATCHES[entry], name=env_id, max_episode_steps=registered.max_episode_steps)
 
 
 def _make_native(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> gymnasium.vector.VectorEnv:

@@ -3,10 +3,10 @@
 ``python tests/benchmarks/bench_encoder_learning.py run`` trains one shared PPO with each of five encoders,
 whose numbers of parameters differ by 9 % at most (widths are whole numbers), on 256 planar arms of 3, 4 and
 6 joints: once with as many env steps for each (``equal_steps``), and once with as many seconds of the
-processor for each (``equal_time``). The seconds become env steps beforehand, by a short training with a seed that is not
-reported, so that the learning rate falls to zero at the end of each training. Every policy then plays, as it
-is, the bodies of training, 256 others with the same joint counts (``unseen lengths``), and 256 with five
-joints, which no training has seen.
+processor for each (``equal_time``). The seconds become env steps beforehand, by a short training with a seed
+that is not reported, so that the learning rate falls to zero at the end of each training. Every policy then
+plays, as it is, the bodies of training, 256 others with the same joint counts (``unseen lengths``), and 256
+with five joints, which no training has seen.
 
 Each training appends a line to ``results/encoder_learning.jsonl``; one that is there already is not repeated.
 ``... table`` writes ``results/encoder_learning.md``, ``.csv`` (curves) and ``.png``.

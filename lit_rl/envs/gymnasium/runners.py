@@ -1,0 +1,324 @@
+"""HalfCheetah, Hopper and Walker2d of Gymnasium as native batches: equal numbers, without a loop in Python.
+
+Rewards, ends and observations are those of Gymnasium's classes ``HalfCheetahEnv``, ``HopperEnv`` and
+``Walker2dEnv`` (version 5), and random numbers come from its generators, so that environment i plays what
+Gymnasium's environment with the seed ``seed + i`` plays.
+
+Axes: N environments, E chosen environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import mujoco
+import numpy as np
+from gymnasium.envs.mujoco.mujoco_env import expand_model_path
+from gymnasium.spaces import Box
+from gymnasium.utils import seeding
+
+from lit_rl.envs.gymnasium.spec import action_caster, env_spec, observation_caster
+from lit_rl.envs.mujoco_batch import Simulations, check_record
+from lit_rl.envs.packed import pack, unpack
+from lit_rl.types import NestedArray, Step
+
+Between = Sequence[float]
+"""A lowest and a highest value, which are themselves outside."""
+
+
+class Runners:
+    """Robots in a vertical plane that shall run ahead. Its subclasses name model and rules.
+
+    Args:
+        num_envs: Number N of environments.
+        name: Id of the environment.
+        max_episode_steps: Steps until an episode is truncated; None never truncates.
+        record: Names of ``reported`` to return in ``Step.metrics``.
+        threads: Threads that share the environments; numbers are the same with any.
+        forward_reward_weight: Weight of the velocity ahead.
+        ctrl_cost_weight: Weight of the squared actions.
+        reset_noise_scale: Size of the noise with which an episode begins.
+        exclude_current_positions_from_observation: Whether the place along the way is not observed.
+
+    Raises:
+        ValueError: ``record`` names what is not reported, or an argument is out of its range.
+    """
+
+    xml: ClassVar[str]
+    frame_skip: ClassVar[int]
+    reported: ClassVar[tuple[str, ...]]
+    velocity_limit: ClassVar[float] = np.inf
+    """Observed velocities are clipped to plus and minus this."""
+
+    def __init__(
+        self,
+        num_envs: int,
+        name: str,
+        max_episode_steps: int | None,
+        record: Sequence[str],
+        threads: int,
+        forward_reward_weight: float,
+        ctrl_cost_weight: float,
+        reset_noise_scale: float,
+        exclude_current_positions_from_observation: bool,
+    ) -> None:
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise ValueError(f"{name}: threads must be a whole number, at least 1, got {threads!r}")
+        self.num_envs, self.name, self._record = num_envs, name, check_record(record, self.reported, name)
+        self._forward_weight, self._ctrl_weight = forward_reward_weight, ctrl_cost_weight
+        self._noise, self._max_steps = reset_noise_scale, max_episode_steps
+        self._skipped = int(exclude_current_positions_from_observation)
+        model = mujoco.MjModel.from_xml_path(  # pyright: ignore[reportAttributeAccessIssue]
+            expand_model_path(self.xml)
+        )
+        self._simulations = sims = Simulations(model, num_envs, min(threads, num_envs), name)
+        self._step_s = model.opt.timestep * self.frame_skip
+        self._init_qpos, self._init_qvel = sims.qpos[0].copy(), sims.qvel[0].copy()
+        low, high = model.actuator_ctrlrange.copy().astype(np.float32).T
+        seen = Box(-np.inf, np.inf, (model.nq + model.nv - self._skipped,), np.float64)
+        acts = Box(low, high, dtype=np.float32)
+        self.spec = env_spec(name, seen, acts)
+        self._to_obs, self._to_action = observation_caster(seen), action_caster(acts)
+        self._random = [seeding.np_random(env)[0] for env in range(num_envs)]
+        self._age = np.zeros(num_envs, np.int64)
+        self._last = self._see()
+
+    def _velocities(self, random: np.random.Generator, size: int) -> np.ndarray:
+        """Draw the noise of the velocities with which an episode begins."""
+        return random.uniform(low=-self._noise, high=self._noise, size=size)
+
+    def _is_healthy(self) -> np.ndarray:
+        """Tell which robots are healthy, bool ``(N,)``."""
+        return np.ones(self.num_envs, bool)
+
+    def _survival(self, healthy: np.ndarray) -> np.ndarray | float:  # those that run on pay
+        """Return what being healthy pays, ``(N,)``."""
+        return 0.0
+
+    def _ends(self, healthy: np.ndarray) -> np.ndarray:
+        """Tell whose episode terminates, bool ``(N,)``."""
+        return ~healthy
+
+    def reset(self, seed: int) -> NestedArray:
+        """Start new episodes; environment i is seeded with ``seed + i``."""
+        self._random = [seeding.np_random(int(seed) + env)[0] for env in range(self.num_envs)]
+        self._begin(np.arange(self.num_envs))
+        return self._to_obs(self._see())
+
+    def _begin(self, rows: np.ndarray) -> None:
+        """Begin episodes in ``rows`` ``(E,)``."""
+        sims = self._simulations
+        sims.clear(rows)
+        for row in rows:
+            random = self._random[row]
+            shift = random.uniform(low=-self._noise, high=self._noise, size=len(self._init_qpos))
+            sims.qpos[row] = self._init_qpos + shift
+            sims.qvel[row] = self._init_qvel + self._velocities(random, len(self._init_qvel))
+        self._age[rows] = 0
+
+    def _see(self) -> np.ndarray:
+        """Observe all environments, ``(N, ...)`` float64."""
+        sims, limit = self._simulations, self.velocity_limit
+        return np.concatenate([sims.qpos[:, self._skipped :], sims.qvel.clip(-limit, limit)], 1)
+
+    def step(self, action: np.ndarray) -> Step:
+        """Apply ``action`` ``(N, ...)``; ``Step`` says what comes back.
+
+        Raises:
+            ValueError: ``action`` has another shape than the action space.
+            FloatingPointError: The simulations of all environments diverged at once.
+        """
+        if action.shape != self._simulations.ctrl.shape:
+            expected = f"action must have shape {self._simulations.ctrl.shape} (num_envs first)"
+            raise ValueError(f"{self.name}: {expected}, got {action.shape}")
+        given, sims = self._to_action(action), self._simulations
+        before = sims.qpos[:, 0].copy()
+        sims.ctrl[:] = given
+        diverged = sims.advance(self.frame_skip)
+        self._age += 1
+        velocity = (sims.qpos[:, 0] - before) / self._step_s
+        healthy, seen = self._is_healthy(), self._see()
+        forward, cost = self._forward_weight * velocity, self._ctrl_weight * np.square(given).sum(1)
+        survival = self._survival(healthy)
+        reward = (forward + survival - cost).astype(np.float32)
+        terminated = self._ends(healthy)
+        if len(diverged):
+            terminated[diverged], reward[diverged], seen[diverged] = True, 0.0, self._last[diverged]
+        late = self._age >= self._max_steps if self._max_steps is not None else np.zeros(self.num_envs, bool)
+        truncated = late
+        values = {
+            "x_position": sims.qpos[:, 0],
+            "x_velocity": velocity,
+            "z_distance_from_origin": sims.qpos[:, 1] - self._init_qpos[1],
+            "reward_forward": forward,
+            "reward_ctrl": -cost,
+            "reward_survive": survival,
+        }
+        metrics = {key: np.full(self.num_envs, values[key], np.float32) for key in self._record}
+        rows, final_obs = np.flatnonzero(terminated | truncated), None
+        if len(rows):
+            final_obs = self._to_obs(seen[rows])
+            self._begin(rows)
+            seen = self._see()
+        self._last = seen
+        return Step(self._to_obs(seen), reward, terminated, truncated, final_obs, None, metrics)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return simulations, ages of episodes and random streams, as tensors and plain types."""
+        streams = [random.bit_generator.state for random in self._random]
+        own = {"age": self._age, "last": self._last, "streams": streams}
+        return {"runners": pack(_plain(own)), "simulations": self._simulations.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from a state that :meth:`get_state` returned, bit for bit.
+
+        Raises:
+            ValueError: The state is of another number of environments, or of copies of Gymnasium's.
+        """
+        if not isinstance(state, dict) or "runners" not in state:
+            raise ValueError(f"the state is of another vectorization than {self.name}; make them alike")
+        own = unpack(state["runners"])
+        self._simulations.set_state(state["simulations"])
+        self._age, self._last = own["age"], own["last"]
+        for random, stream in zip(self._random, own["streams"], strict=True):
+            random.bit_generator.state = _counted(stream)
+
+    def close(self) -> None:
+        """Release the simulations; further calls do nothing."""
+        self._simulations.close()
+
+
+def _plain(value: Any) -> Any:
+    """Write the 128 bits of a stream's numbers as text, which every checkpoint can hold."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, int) else value
+
+
+def _counted(stream: dict[str, Any]) -> dict[str, Any]:
+    """Turn the text of a stream's numbers back."""
+    return {
+        "bit_generator": stream["bit_generator"],
+        "state": {key: int(number) for key, number in stream["state"].items()},
+        "has_uint32": int(stream["has_uint32"]),
+        "uinteger": int(stream["uinteger"]),
+    }
+
+
+class HalfCheetahs(Runners):
+    """``HalfCheetah-v5``; arguments as of Gymnasium's environment, and ``threads``."""
+
+    xml, frame_skip = "half_cheetah.xml", 5
+    reported = ("x_position", "x_velocity", "reward_forward", "reward_ctrl")
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        name: str = "HalfCheetah-v5",
+        max_episode_steps: int | None = 1000,
+        record: Sequence[str] = (),
+        threads: int = 1,
+        forward_reward_weight: float = 1.0,
+        ctrl_cost_weight: float = 0.1,
+        reset_noise_scale: float = 0.1,
+        exclude_current_positions_from_observation: bool = True,
+    ) -> None:
+        super().__init__(
+            num_envs, name, max_episode_steps, record, threads, forward_reward_weight, ctrl_cost_weight,
+            reset_noise_scale, exclude_current_positions_from_observation,
+        )  # fmt: skip
+
+    def _velocities(self, random: np.random.Generator, size: int) -> np.ndarray:
+        return self._noise * random.standard_normal(size)
+
+
+class Hoppers(Runners):
+    """``Hopper-v5``; arguments as of Gymnasium's environment, and ``threads``."""
+
+    xml, frame_skip, velocity_limit = "hopper.xml", 4, 10.0
+    reported = (*HalfCheetahs.reported, "z_distance_from_origin", "reward_survive")
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        name: str = "Hopper-v5",
+        max_episode_steps: int | None = 1000,
+        record: Sequence[str] = (),
+        threads: int = 1,
+        forward_reward_weight: float = 1.0,
+        ctrl_cost_weight: float = 1e-3,
+        healthy_reward: float = 1.0,
+        terminate_when_unhealthy: bool = True,
+        healthy_state_range: Between = (-100.0, 100.0),
+        healthy_z_range: Between = (0.7, float("inf")),
+        healthy_angle_range: Between = (-0.2, 0.2),
+        reset_noise_scale: float = 5e-3,
+        exclude_current_positions_from_observation: bool = True,
+    ) -> None:
+        self._healthy_reward, self._may_end = healthy_reward, terminate_when_unhealthy
+        self._state, self._height, self._angle = healthy_state_range, healthy_z_range, healthy_angle_range
+        super().__init__(
+            num_envs, name, max_episode_steps, record, threads, forward_reward_weight, ctrl_cost_weight,
+            reset_noise_scale, exclude_current_positions_from_observation,
+        )  # fmt: skip
+
+    def _is_healthy(self) -> np.ndarray:
+        sims = self._simulations
+        height, angle = sims.qpos[:, 1], sims.qpos[:, 2]
+        rest = _inside(sims.qpos[:, 2:], self._state).all(1) & _inside(sims.qvel, self._state).all(1)
+        return rest & _inside(height, self._height) & _inside(angle, self._angle)
+
+    def _survival(self, healthy: np.ndarray) -> np.ndarray:
+        return healthy * self._healthy_reward
+
+    def _ends(self, healthy: np.ndarray) -> np.ndarray:
+        return ~healthy if self._may_end else np.zeros(self.num_envs, bool)
+
+
+class Walkers(Hoppers):
+    """``Walker2d-v5``; arguments as of Gymnasium's environment, and ``threads``."""
+
+    xml, frame_skip = "walker2d_v5.xml", 4
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        name: str = "Walker2d-v5",
+        max_episode_steps: int | None = 1000,
+        record: Sequence[str] = (),
+        threads: int = 1,
+        forward_reward_weight: float = 1.0,
+        ctrl_cost_weight: float = 1e-3,
+        healthy_reward: float = 1.0,
+        terminate_when_unhealthy: bool = True,
+        healthy_z_range: Between = (0.8, 2.0),
+        healthy_angle_range: Between = (-1.0, 1.0),
+        reset_noise_scale: float = 5e-3,
+        exclude_current_positions_from_observation: bool = True,
+    ) -> None:
+        super().__init__(
+            num_envs, name=name, max_episode_steps=max_episode_steps, record=record, threads=threads,
+            forward_reward_weight=forward_reward_weight, ctrl_cost_weight=ctrl_cost_weight,
+            healthy_reward=healthy_reward, terminate_when_unhealthy=terminate_when_unhealthy,
+            healthy_state_range=(-np.inf, np.inf), healthy_z_range=healthy_z_range,
+            healthy_angle_range=healthy_angle_range, reset_noise_scale=reset_noise_scale,
+            exclude_current_positions_from_observation=exclude_current_positions_from_observation,
+        )  # fmt: skip
+
+
+def _inside(values: np.ndarray, low_high: Between) -> np.ndarray:
+    return (low_high[0] < values) & (values < low_high[1])
+
+
+BATCHES = {
+    "gymnasium.envs.mujoco.half_cheetah_v5:HalfCheetahEnv": HalfCheetahs,
+    "gymnasium.envs.mujoco.hopper_v5:HopperEnv": Hoppers,
+    "gymnasium.envs.mujoco.walker2d_v5:Walker2dEnv": Walkers,
+}
+"""Entry points of Gymnasium's registrations, and the batches that play the same."""
