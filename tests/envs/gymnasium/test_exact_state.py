@@ -100,7 +100,7 @@ def test_all_autoreset_modes_continue_around_an_episode_end(autoreset: Any, num_
 def test_mujoco_continues_for_200_steps(task: str) -> None:
     record = {"Ant": ["x_velocity", "reward_contact"], "Humanoid": ["x_velocity"]}.get(task, [])
     arguments: dict[str, Any] = {"record": record, "env_kwargs": {"max_episode_steps": 130}}
-    assert_continues(40, 200, f"{task}-v5", **arguments)
+    assert_continues(40, 200, f"{task}-v5", vectorization="sync", **arguments)
 
 
 def test_mujoco_forward_alone_would_not_continue() -> None:
