@@ -10,7 +10,7 @@ _OTHER_SIDE = {"FL": "FR", "FR": "FL", "RL": "RR", "RR": "RL"}
 _PART_SIGN = {"hip": -1.0, "thigh": 1.0, "calf": 1.0}  # only hips move sideways
 
 Mirror = tuple[np.ndarray, np.ndarray]
-"""Where each number of the mirror image comes from, and its sign, 1 or -1."""
+"""Two arrays: the place from which each number of the mirror image comes, and its sign, 1 or -1."""
 
 
 def mirror_joints() -> Mirror:
