@@ -59,11 +59,8 @@ def draw_quadruped(frames: Sequence[dict[str, Any]], kept: Sequence[int], animat
             "feet on the ground": [", ".join(_on_ground(f)) or "none" for f in shown],
         },
         legend=[
-            (
-                Markup(f'<path d="M2 6h22" stroke="{_COLORS[leg]}" stroke-width="5"/>'),
-                _LEG_NAMES.get(name, str(name)),
-            )
-            for leg, name in enumerate(legs)
+            *((_line(_COLORS[leg], 5), _LEG_NAMES.get(name, name)) for leg, name in enumerate(legs)),
+            (_line("var(--c1)", 1), "thin, in the curves: the velocity asked for"),
         ],
         curves=[
             _against("ahead (m/s)", frames, 0),
@@ -72,6 +69,10 @@ def draw_quadruped(frames: Sequence[dict[str, Any]], kept: Sequence[int], animat
         ],
         bands=[_stance(frames, leg, name) for leg, name in enumerate(legs)],
     )
+
+
+def _line(color: str, width: int) -> Markup:
+    return Markup(f'<path d="M2 6h22" stroke="{color}" stroke-width="{width}"/>')
 
 
 def _path(frame: dict[str, Any], points: Sequence[Sequence[float]]) -> str:
