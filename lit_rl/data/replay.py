@@ -159,6 +159,7 @@ class ReplayDataModule(RLDataModule):
         sizes = [rollout["terminated"].numel() for rollout in played]
         batch: Any = {
             **sampled,
+            "new_obs": _seen(played),
             "new_steps": sum(sizes),
             "num_envs": self.num_envs,
             "random_steps": sum(sizes[:-1]),
@@ -242,3 +243,16 @@ def transitions(rollout: Rollout) -> dict[str, Nested]:
 
 def _after_first(leaf: Tensor) -> Tensor:
     return leaf[1:]
+
+
+def _seen(rollouts: list[Rollout]) -> Nested:
+    """Return what was seen before each transition of successive rollouts, step after step."""
+    parts = []
+    for rollout in rollouts:
+        obs = map_nested(lambda leaf: leaf[:-1].flatten(0, 1), rollout["obs"])
+        valid = rollout["valid"]
+        if valid is not None:
+            kept = valid.flatten().nonzero().squeeze(1)
+            obs = map_nested(lambda leaf, kept=kept: leaf.index_select(0, kept), obs)
+        parts.append(obs)
+    return parts[0] if len(parts) == 1 else map_nested(lambda *leaves: torch.cat(leaves), *parts)

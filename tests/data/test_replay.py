@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lit_rl import SAC, ReplayDataModule
+from lit_rl.data.replay import _seen
 from lit_rl.types import ReplayBatch
 from tests.toys import ContinuousEpisodes57, fit, make_trainer
 
@@ -98,6 +99,33 @@ def test_transitions_end_in_the_true_last_observation(n_step: int):
             discount = 0.0 if terminated else 0.5**used
             expected.add((k, t, round(reward, 4), k, t + used, discount))
     assert found == expected
+
+
+def test_new_observations_are_those_before_each_transition():
+    module = Keep()
+    fit(module, replay(warmup_steps=4))
+    first, second = (batch["new_obs"] for batch in module.batches)
+    assert first.shape == (16, 3)  # 2 steps at random and 6 of the policy, of 2 environments
+    assert (first[:, 1] * 8).tolist()[::2] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        0,
+        1,
+        2,
+    ]  # never the last of an episode
+    assert (second[:, 1] * 8).tolist()[1::2] == [1, 2, 3, 4, 0, 1]
+    assert second.shape == (12, 3)
+
+
+def test_rows_in_which_environments_only_reset_themselves_are_not_new():
+    obs = torch.arange(8.0).view(4, 2, 1)
+    valid = torch.tensor([[True, True], [False, True], [True, False]])
+    rollout: Any = {"obs": {"x": obs}, "valid": valid}
+    assert _seen([rollout])["x"].flatten().tolist() == [0, 1, 3, 4]
+    assert _seen([rollout, rollout])["x"].flatten().tolist() == [0, 1, 3, 4] * 2
 
 
 def test_a_full_ring_forgets_the_oldest():
