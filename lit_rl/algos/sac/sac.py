@@ -50,7 +50,8 @@ class SAC(RLModule):
         critic_layer_norm: Normalise each hidden layer of the critics, which keeps values bounded on actions
             that were never tried, at a tenth more compute.
         critic_actor_ratio: Updates of critics and targets for each one of actor and temperature. More follows
-            a better informed critic; updates count those of the critics.
+            a better informed critic; updates count those of the critics, as ``updates_per_step`` does. The
+            actor takes the newest of these minibatches.
         initial_std: Deviation of the normal before tanh at the start; None leaves it to the initial weights,
             about 1. Robots start gently with 0.15 to 0.5.
         normalize_observation: Normalise observations by running mean and deviation, in which each env step
