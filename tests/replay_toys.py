@@ -28,6 +28,7 @@ def make_batch(num_updates: int = 1, batch_size: int = 16) -> ReplayBatch:
         "reward": torch.randn(shape),
         "next_obs": torch.randn(*shape, 3),
         "discount": torch.where(torch.rand(shape) < 0.3, 0.0, 0.9),
+        "new_obs": torch.randn(8, 3),
         "new_steps": 8,
         "num_envs": 1,
         "random_steps": 0,

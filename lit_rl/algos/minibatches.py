@@ -11,22 +11,27 @@ from typing import Any, TypeAlias
 
 from lit_rl.algos.action_box import ActionBox
 from lit_rl.nested import map_nested
+from lit_rl.normalize import ObservationNorm
 from lit_rl.types import ReplayBatch
 
 Minibatch: TypeAlias = dict[str, Any]
 """``obs`` and ``next_obs`` (B, ...), ``action`` (B, U) in [-1, 1], ``reward`` and ``discount`` (B,)."""
 
 
-def minibatches(batch: ReplayBatch, box: ActionBox) -> Iterator[Minibatch]:
+def minibatches(
+    batch: ReplayBatch, box: ActionBox, norm: ObservationNorm | None = None
+) -> Iterator[Minibatch]:
     """Yield the M minibatches of ``batch`` one after the other, with actions scaled to [-1, 1].
 
     Args:
         batch: What ``training_step`` was given.
         box: Bounds of the actions.
+        norm: Normalises observations; None leaves them as they are.
     """
+    see = (lambda obs: obs) if norm is None else norm
     transitions = {
-        "obs": batch["obs"],
-        "next_obs": batch["next_obs"],
+        "obs": see(batch["obs"]),
+        "next_obs": see(batch["next_obs"]),
         "action": box.from_env(batch["action"]),
         "reward": batch["reward"],
         "discount": batch["discount"],

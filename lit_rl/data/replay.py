@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ from lit_rl.data.loaders import Batches
 from lit_rl.data.module import RLDataModule
 from lit_rl.envs.vector import Vectorization
 from lit_rl.nested import map_nested
-from lit_rl.types import Episodes, Nested, ReplayBatch, Rollout
+from lit_rl.types import Episodes, Nested, Policy, ReplayBatch, Rollout
 
 
 class ReplayDataModule(RLDataModule):
@@ -36,11 +37,14 @@ class ReplayDataModule(RLDataModule):
         num_envs: Environments of each rank.
         steps_per_batch: Steps per environment between two batches. More amortises Lightning's loop; the
             policy that collects is up to so many steps old.
-        updates_per_step: Minibatches per env step (replay ratio). More learns from fewer env steps, at more
-            compute.
+        updates_per_step: Minibatches per env step (replay ratio; ``utd_ratio`` elsewhere), also below 1 where
+            that makes whole minibatches of a batch. More learns from fewer env steps, at more compute.
         batch_size: Transitions B per minibatch.
         capacity: Transitions the ring keeps, per rank; the oldest are overwritten.
-        warmup_steps: Env steps of uniformly random actions before the first batch, per rank.
+        warmup_steps: Env steps of uniformly random actions before the first batch, per rank
+            (``random_steps`` elsewhere).
+        training_starts: Env steps before the first batch, per rank: ``warmup_steps`` at random, then the
+            policy plays. None starts after the warm-up. More fills the ring before anything is learned.
         n_step: Steps of reward summed before the bootstrap. More propagates rewards faster, with off-policy
             bias.
         batches_per_epoch: Length of an epoch, equal on all ranks. Evaluation follows every epoch.
@@ -85,12 +89,14 @@ class ReplayDataModule(RLDataModule):
         playback: bool = False,
         num_workers: Count | None = None,
         step_timeout_s: Positive | None = None,
+        training_starts: Annotated[int, Range(at_least=0)] | None = None,
     ) -> None:
         given = dict(locals())
         check_arguments(ReplayDataModule, given)
         super().__init__(EnvironmentArguments.among(given), given)
         self.steps_per_batch, self.batch_size = steps_per_batch, batch_size
         self.capacity, self.warmup_steps, self.n_step = capacity, warmup_steps, n_step
+        self.training_starts = warmup_steps if training_starts is None else training_starts
         self.batches_per_epoch, self.memmap = batches_per_epoch, memmap
         self.save_replay = True
         self._check_sizes(updates_per_step)
@@ -103,12 +109,18 @@ class ReplayDataModule(RLDataModule):
         if exact < 1 or abs(exact - round(exact)) > 1e-9:
             raise ValueError(
                 "ReplayDataModule: steps_per_batch * num_envs * updates_per_step must be whole minibatches, "
-                f"got {self.steps_per_batch} * {self.num_envs} * {updates_per_step} = {exact:g}"
+                f"got {self.steps_per_batch} * {self.num_envs} * {updates_per_step} = {exact:g}; "
+                f"updates_per_step = {max(1, round(exact))} / {self.steps_per_batch * self.num_envs} would be"
             )
         if self.capacity < self.steps_per_batch * self.num_envs or self.warmup_steps > self.capacity:
             raise ValueError(
                 f"ReplayDataModule: capacity = {self.capacity} must hold steps_per_batch * num_envs = "
                 f"{self.steps_per_batch * self.num_envs} and warmup_steps = {self.warmup_steps}; raise it"
+            )
+        if not self.warmup_steps <= self.training_starts <= self.capacity:
+            raise ValueError(
+                f"ReplayDataModule: training_starts = {self.training_starts} must be between warmup_steps = "
+                f"{self.warmup_steps}, which are part of it, and capacity = {self.capacity}"
             )
 
     @property
@@ -117,12 +129,14 @@ class ReplayDataModule(RLDataModule):
         return self.steps_per_batch
 
     def env_steps_after(self, batches: int) -> int:
-        """Return the env steps of this rank after so many batches of a new run, with its warm-up."""
-        return super().env_steps_after(batches) + self._warmup_per_env * self.num_envs
+        """Return the env steps of this rank after so many batches of a new run, and what is played before."""
+        return super().env_steps_after(batches) + sum(self._before_updates) * self.num_envs
 
     @property
-    def _warmup_per_env(self) -> int:
-        return -(-self.warmup_steps // self.num_envs)
+    def _before_updates(self) -> tuple[int, int]:
+        """Steps of each environment before the first batch, at random and by the policy."""
+        at_random, all_steps = (-(-n // self.num_envs) for n in (self.warmup_steps, self.training_starts))
+        return at_random, all_steps - at_random
 
     @property
     def ring(self) -> ReplayRing:
@@ -146,22 +160,27 @@ class ReplayDataModule(RLDataModule):
             yield self._block(self.environments.learner.gamma)
 
     def _block(self, gamma: float) -> ReplayBatch:
-        """Play, store, sample. The first block of a run plays the warm-up before."""
-        environments, played = self.environments, []
-        if len(self.ring) == 0 and self.warmup_steps:
-            played.append(environments.collect(UniformPolicy(self.spec), self._warmup_per_env))
-            self.ring.add(transitions(played[-1]))
-        played.append(environments.collect(environments.learner, self.steps_per_batch))
-        self.ring.add(transitions(played[-1]))
+        """Play, store, sample. The first block of a run plays before it what ``training_starts`` asks for."""
+        learner = self.environments.learner
+        at_random, by_policy = self._before_updates if len(self.ring) == 0 else (0, 0)
+        parts: list[tuple[Policy, int]] = [(learner, by_policy), (learner, self.steps_per_batch)]
+        if at_random:
+            parts.insert(0, (UniformPolicy(self.spec), at_random))
+        played = []
+        for policy, num_steps in parts:
+            if num_steps:
+                played.append(self.environments.collect(policy, num_steps))
+                self.ring.add(transitions(played[-1]))
         start = time.perf_counter()
         sampled = self.ring.sample(self.minibatches, self.batch_size, gamma, self.n_step)
         sample_s = time.perf_counter() - start
         sizes = [rollout["terminated"].numel() for rollout in played]
         batch: Any = {
             **sampled,
+            "new_obs": _seen(played),
             "new_steps": sum(sizes),
             "num_envs": self.num_envs,
-            "random_steps": sum(sizes[:-1]),
+            "random_steps": at_random * self.num_envs,
             "replay_size": len(self.ring),
             "metrics": played[-1]["metrics"],
             "episodes": _joined([rollout["episodes"] for rollout in played], sizes),
@@ -209,12 +228,14 @@ def _lost(ring: ReplayRing, saved: dict[str, Any] | None) -> str:
 
 
 def _joined(parts: list[Episodes], sizes: list[int]) -> Episodes:
-    """Join the episodes of two successive rollouts of ``sizes`` env steps into those of one batch."""
-    if len(parts) > 1:
-        first, second = parts
-        shifted: Any = {**second, "end_step": second["end_step"] + sizes[0]}
-        return map_nested(lambda *leaves: torch.cat(leaves), first, shifted)
-    return parts[0]
+    """Join the episodes of successive rollouts of ``sizes`` env steps into those of one batch."""
+    if len(parts) == 1:
+        return parts[0]
+    before = [0, *accumulate(sizes)]  # env steps of earlier rollouts
+    shifted: list[Any] = [
+        {**part, "end_step": part["end_step"] + steps} for part, steps in zip(parts, before, strict=False)
+    ]
+    return map_nested(lambda *leaves: torch.cat(leaves), *shifted)
 
 
 def transitions(rollout: Rollout) -> dict[str, Nested]:
@@ -242,3 +263,16 @@ def transitions(rollout: Rollout) -> dict[str, Nested]:
 
 def _after_first(leaf: Tensor) -> Tensor:
     return leaf[1:]
+
+
+def _seen(rollouts: list[Rollout]) -> Nested:
+    """Return what was seen before each transition of successive rollouts, step after step."""
+    parts = []
+    for rollout in rollouts:
+        obs = map_nested(lambda leaf: leaf[:-1].flatten(0, 1), rollout["obs"])
+        valid = rollout["valid"]
+        if valid is not None:
+            kept = valid.flatten().nonzero().squeeze(1)
+            obs = map_nested(lambda leaf, kept=kept: leaf.index_select(0, kept), obs)
+        parts.append(obs)
+    return parts[0] if len(parts) == 1 else map_nested(lambda *leaves: torch.cat(leaves), *parts)

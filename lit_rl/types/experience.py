@@ -154,6 +154,9 @@ class ReplayBatch(Batch):
     """``(M, B, ...)``: the observation n steps later (the last one of the episode if it ended before)."""
     discount: Tensor
     """``(M, B)``: factor of the value of ``next_obs``; gamma^steps, or 0 where the episode terminated."""
+    new_obs: Nested
+    """``(new_steps, ...)``: what was seen before each transition since the last batch; rows where an
+    environment only reset itself are left out."""
     random_steps: int
     """How many of ``new_steps``, the first ones, were played with uniformly random actions (warm-up)."""
     replay_size: int

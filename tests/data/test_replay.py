@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lit_rl import SAC, ReplayDataModule
+from lit_rl.data.replay import _seen
 from lit_rl.types import ReplayBatch
 from tests.toys import ContinuousEpisodes57, fit, make_trainer
 
@@ -51,6 +52,27 @@ def test_the_warm_up_is_played_once_and_counted():
     assert module.num_episodes == sum(len(batch["episodes"]["episode_return"]) for batch in module.batches)
     lengths = torch.cat([batch["episodes"]["episode_length"] for batch in module.batches]).tolist()
     assert set(lengths) == {5, 7}
+
+
+def test_the_policy_plays_on_before_the_first_update_where_training_starts_later():
+    """6 steps at random (3 per environment), 10 by the policy, then batches of 6 per environment."""
+    module, data = Keep(), replay(warmup_steps=6, training_starts=15, batches_per_epoch=2)
+    fit(module, data)
+    assert [batch["new_steps"] for batch in module.batches] == [28, 12]
+    assert [batch["random_steps"] for batch in module.batches] == [6, 0]
+    assert [len(batch["reward"]) for batch in module.batches] == [12, 12]  # no update is caught up with
+    assert module.env_steps == data.env_steps_after(2) == 40
+    ends = module.batches[0]["episodes"]["end_step"].tolist()
+    lengths = module.batches[0]["episodes"]["episode_length"].tolist()
+    assert list(zip(ends, lengths, strict=True)) == [(10, 5), (14, 7), (24, 7), (24, 5)]
+
+
+@pytest.mark.parametrize(("num_envs", "steps", "per_step"), [(16, 16, 0.25), (16, 1, 0.25), (3, 10, 0.1)])
+def test_several_environments_share_an_update(num_envs: int, steps: int, per_step: float):
+    module = Keep()
+    fit(module, replay(num_envs, steps, updates_per_step=per_step, batches_per_epoch=3))
+    assert module.updates == round(3 * num_envs * steps * per_step)
+    assert module.env_steps == 3 * num_envs * steps
 
 
 def test_the_warm_up_acts_at_random_over_the_whole_range():
@@ -100,6 +122,33 @@ def test_transitions_end_in_the_true_last_observation(n_step: int):
     assert found == expected
 
 
+def test_new_observations_are_those_before_each_transition():
+    module = Keep()
+    fit(module, replay(warmup_steps=4))
+    first, second = (batch["new_obs"] for batch in module.batches)
+    assert first.shape == (16, 3)  # 2 steps at random and 6 of the policy, of 2 environments
+    assert (first[:, 1] * 8).tolist()[::2] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        0,
+        1,
+        2,
+    ]  # never the last of an episode
+    assert (second[:, 1] * 8).tolist()[1::2] == [1, 2, 3, 4, 0, 1]
+    assert second.shape == (12, 3)
+
+
+def test_rows_in_which_environments_only_reset_themselves_are_not_new():
+    obs = torch.arange(8.0).view(4, 2, 1)
+    valid = torch.tensor([[True, True], [False, True], [True, False]])
+    rollout: Any = {"obs": {"x": obs}, "valid": valid}
+    assert _seen([rollout])["x"].flatten().tolist() == [0, 1, 3, 4]
+    assert _seen([rollout, rollout])["x"].flatten().tolist() == [0, 1, 3, 4] * 2
+
+
 def test_a_full_ring_forgets_the_oldest():
     module = Keep()
     data = replay(capacity=12, batches_per_epoch=4, batch_size=64)
@@ -145,6 +194,16 @@ def test_prediction_is_a_rollout_of_the_greedy_policy():
             {"updates_per_step": 0.3},
             r"updates_per_step must be .*whole.* minibatches, got 6 \* 2 \* 0\.3 = 3\.6",
         ),
+        (
+            {"updates_per_step": 0.05},
+            r"steps_per_batch \* num_envs \* updates_per_step must be whole minibatches, got 6 .* = 0\.6; "
+            r"updates_per_step = 1 / 12 would be",
+        ),
+        (
+            {"warmup_steps": 50, "training_starts": 10},
+            "training_starts = 10 must be between warmup_steps = 50, which are part of it, and capacity = 100",
+        ),
+        ({"training_starts": 2000}, "training_starts = 2000 must be between warmup_steps = 0, .* = 1000"),
         ({"updates_per_step": 0.0}, "updates_per_step = 0.0, expected updates_per_step > 0"),
         ({"capacity": 11}, "capacity = 11 must hold steps_per_batch"),
         ({"warmup_steps": 2000}, "warmup_steps = 2000; raise"),

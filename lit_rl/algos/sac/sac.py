@@ -22,6 +22,7 @@ from lit_rl.algos.sac.tanh_normal import TanhNormal, begin_with_std, mean_and_lo
 from lit_rl.checks import Count, Positive, Share, check_arguments
 from lit_rl.flat import FlatParameters, Parameters, call_with
 from lit_rl.nets import EncoderFactory
+from lit_rl.normalize import ObservationNorm
 from lit_rl.q_losses import critic_loss, soft_policy_loss, soft_target, temperature_gradient
 from lit_rl.types import Decision, EnvSpec, Nested, ReplayBatch
 
@@ -49,9 +50,12 @@ class SAC(RLModule):
         critic_layer_norm: Normalise each hidden layer of the critics, which keeps values bounded on actions
             that were never tried, at a tenth more compute.
         critic_actor_ratio: Updates of critics and targets for each one of actor and temperature. More follows
-            a better informed critic; updates count those of the critics.
+            a better informed critic; updates count those of the critics, as ``updates_per_step`` does. The
+            actor takes the newest of these minibatches.
         initial_std: Deviation of the normal before tanh at the start; None leaves it to the initial weights,
             about 1. Robots start gently with 0.15 to 0.5.
+        normalize_observation: Normalise observations by running mean and deviation, in which each env step
+            counts once, warm-up included. The replay ring keeps observations as they were.
         max_grad_norm: Largest norm of each gradient; None (as published) does not clip.
         encoder: Network in front of actor and critics (one each), given by its ``class_path`` in YAML. None
             flattens observations.
@@ -77,6 +81,7 @@ class SAC(RLModule):
         critic_layer_norm: bool = False,
         critic_actor_ratio: Count = 1,
         initial_std: Positive | None = None,
+        normalize_observation: bool = False,
         max_grad_norm: Positive | None = None,
         encoder: EncoderFactory | None = None,
         compile: bool = False,
@@ -91,7 +96,7 @@ class SAC(RLModule):
         self.initial_temperature, self.learn_temperature = initial_temperature, learn_temperature
         self._target_entropy, self.num_critics = target_entropy, num_critics
         self.critic_layer_norm, self.critic_actor_ratio = critic_layer_norm, critic_actor_ratio
-        self.initial_std = initial_std
+        self.initial_std, self.normalize_observation = initial_std, normalize_observation
         self.max_grad_norm, self.encoder, self.compile_update = max_grad_norm, encoder, compile
 
     # Acting
@@ -99,6 +104,7 @@ class SAC(RLModule):
     def build(self, spec: EnvSpec) -> None:
         """Create actor, critics, their targets and the temperature for ``spec``."""
         self.box = ActionBox(spec, "SAC")
+        self.observation_norm = ObservationNorm(spec.observation) if self.normalize_observation else None
         self.distribution = TanhNormal(spec.action.size)
         outputs = self.distribution.num_outputs
         self.actor = Actor(spec, self.hidden, self.encoder, outputs, mean_and_log_std)
@@ -113,7 +119,8 @@ class SAC(RLModule):
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
         """Sample the squashed normal, or take the squashed mean, in the units of the environment."""
-        mean, log_std = self.actor.fast(obs)
+        seen = obs if self.observation_norm is None else self.observation_norm(obs)
+        mean, log_std = self.actor.fast(seen)
         raw = mean if greedy else torch.addcmul(mean, log_std.exp_(), torch.randn_like(mean))
         return Decision(self.box.to_env(self.box.existing(raw.tanh(), obs)), carry, {})
 
@@ -137,7 +144,9 @@ class SAC(RLModule):
         shape = (2, num_updates, batch_size, self.distribution.size)
         noise = torch.randn(shape, device=self.device, dtype=self.log_temperature.dtype)
         of_critics, of_actor = [], []
-        for m, minibatch in enumerate(minibatches(batch, self.box)):
+        if self.observation_norm is not None:  # once per env step, and fixed during the updates of a batch
+            self.observation_norm.update(batch["new_obs"], sum_over_ranks=self.ranks.sum)
+        for m, minibatch in enumerate(minibatches(batch, self.box, self.observation_norm)):
             minibatch["temperature"] = self.log_temperature.detach().exp()
             loss_of_critics, q_mean = critic_optimizer.minimize_fn(
                 self._critic_loss, minibatch, noise[0, m], fixed=(self._flat_actor, self._flat_targets)

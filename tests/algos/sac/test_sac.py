@@ -126,6 +126,51 @@ def test_a_policy_begins_with_the_deviation_given():
     assert mean.abs().max() < 0.05
 
 
+def test_normalised_observations_are_those_that_another_learner_is_given():
+    torch.manual_seed(3)
+    normalising = SAC((16, 16), 0.01, normalize_observation=True, spec=SPEC)
+    normalising.configure_model()
+    plain = SAC((16, 16), 0.01, spec=SPEC)
+    plain.configure_model()
+    plain.load_state_dict(normalising.state_dict(), strict=False)
+    batch = make_batch(4)
+    batch["new_obs"] = torch.randn(50, 3) * torch.tensor([0.1, 1.0, 10.0]) + 3
+    deviation, mean = torch.std_mean(batch["new_obs"], 0, correction=0)
+    normalised = copy.deepcopy(batch)
+    for name in ("obs", "next_obs"):
+        normalised[name] = ((batch[name] - mean) / deviation).clamp(-10, 10)
+    train(normalising, batch)
+    train(plain, normalised)
+    for ours, theirs in ((normalising.actor, plain.actor), (normalising.targets, plain.targets)):
+        torch.testing.assert_close(parameters_of(ours), parameters_of(theirs), rtol=0, atol=1e-5)
+    obs, reset = batch["obs"][0], torch.zeros(16, dtype=torch.bool)
+    acted = normalising.act(obs, {}, reset, greedy=True).action
+    torch.testing.assert_close(acted, plain.act(normalised["obs"][0], {}, reset, greedy=True).action)
+
+
+def test_each_env_step_counts_once_in_the_statistics_however_often_it_is_replayed():
+    """Two environments play 4 steps at random, then 6 for each of two batches with 24 updates."""
+    data = ReplayDataModule(
+        ContinuousEpisodes57, 2, steps_per_batch=6, updates_per_step=2, batch_size=8, warmup_steps=8,
+        batches_per_epoch=2,
+    )  # fmt: skip
+    module = SAC(hidden=(4,), normalize_observation=True)
+    fit(module, data)
+    steps = [
+        [k / 8, t / 8, 1.0]
+        for start in range(2)
+        for k, t in [(k, t) for k in range(start, start + 4) for t in range(7 if k % 2 else 5)][:16]
+    ]
+    seen = torch.tensor(steps, dtype=torch.float64)
+    statistics: Any = module.observation_norm.norms["leaf:obs"]  # type: ignore[union-attr]
+    assert statistics.count == 32
+    torch.testing.assert_close(statistics.mean, seen.mean(0))
+    torch.testing.assert_close(statistics.variance, seen.var(0, correction=0))
+    ring = data.ring.get_state()["fields"]
+    assert (ring["obs"][..., 2] == 1).all()  # as it was seen
+    assert module.updates == 48
+
+
 @pytest.mark.slow
 def test_compiled_updates_equal_those_of_a_slow_twin():
     check_against_twin(2, 2, compile=True)
