@@ -244,7 +244,9 @@ def test_another_learner_does_not_inherit_the_replay_ring():
 
 def test_a_fit_that_fails_leaves_neither_processes_nor_a_frozen_collector_behind():
     class Fails(Callback):
-        def on_train_batch_end(self, *_: Any) -> None:
+        def on_train_batch_end(
+            self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
             raise RuntimeError("the disk is full")
 
     before = {child.pid for child in psutil.Process().children(recursive=True)}
