@@ -174,6 +174,21 @@ def sac_pendulum(batches: int) -> tuple[RLModule, LightningDataModule]:
     )  # fmt: skip
 
 
+def sac_legged(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Every option for robots, and fewer updates than env steps, which batches of 3 updates part unevenly."""
+    return (
+        SAC(
+            hidden=(16, 16), learning_rate=1e-3, critic_layer_norm=True, critic_actor_ratio=2,
+            initial_std=0.3, normalize_observation=True, action_low=(-1.5,), action_high=(1.0,),
+        ),
+        ReplayDataModule(
+            "Pendulum-v1", 3, steps_per_batch=4, updates_per_step=0.25, batch_size=16, warmup_steps=30,
+            training_starts=45, capacity=150, n_step=3, batches_per_epoch=batches, eval_episodes=3, seed=14,
+            check=False,
+        ),
+    )  # fmt: skip
+
+
 def td3_pendulum(batches: int) -> tuple[RLModule, LightningDataModule]:
     """A policy that moves at every third update, which batches of 16 updates do not divide."""
     return (
@@ -265,6 +280,7 @@ CASES: dict[str, Make] = {
         ppo_workers,
         mappo,
         sac_pendulum,
+        sac_legged,
         td3_pendulum,
         ppo_joints,
         sac_joints,
@@ -277,6 +293,7 @@ CASES: dict[str, Make] = {
 
 NOT_GOLDEN = (
     "ppo_annealed", "ppo_halfcheetah", "ppo_arm", "ppo_bodies", "ppo_workers", "ppo_joints", "sac_joints",
+    "sac_legged",
 )  # fmt: skip
 """Cases without numbers in ``tests/golden/``: their seed is that of the run, the version of MuJoCo or of the
 compiler matters, or their learner has other numbers there."""

@@ -30,7 +30,11 @@ class FromCheckpoint(LightningModule):
         updates: Number of gradient steps so far.
         num_episodes: Episodes of all ranks that ended so far.
         recent_episodes: The latest of them, of this rank.
+        action_bounds: Lower and upper bounds of actions that belong to the policy, in place of those of the
+            environment; None where it takes the environment's.
     """
+
+    action_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     def __init__(self) -> None:
         super().__init__()

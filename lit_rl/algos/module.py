@@ -392,7 +392,10 @@ class RLModule(FromCheckpoint):
         if not self._built:
             self.spec = self.spec or spec
             self.configure_model()
-        spec.check_same(self.spec)
+        if self.action_bounds is None or self.spec is None:
+            spec.check_same(self.spec)
+        else:  # the environment's bounds are not those that the policy was trained with anyway
+            spec.within(*self.action_bounds).check_same(self.spec.within(*self.action_bounds))
         self._resumed_settings = saved["settings"]
         self._optimizer_settings.before = saved.get("optimizers")
         if self.global_rank < len(saved["ranks"]):

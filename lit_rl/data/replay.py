@@ -165,7 +165,9 @@ class ReplayDataModule(RLDataModule):
         at_random, by_policy = self._before_updates if len(self.ring) == 0 else (0, 0)
         parts: list[tuple[Policy, int]] = [(learner, by_policy), (learner, self.steps_per_batch)]
         if at_random:
-            parts.insert(0, (UniformPolicy(self.spec), at_random))
+            bounds = getattr(learner, "action_bounds", None)  # of learners of lit_rl, when they have own ones
+            spec = self.spec if bounds is None else self.spec.within(*bounds)
+            parts.insert(0, (UniformPolicy(spec), at_random))
         played = []
         for policy, num_steps in parts:
             if num_steps:

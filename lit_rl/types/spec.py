@@ -6,8 +6,8 @@ Axes: N environments, A agents, S state features, J tokens, W token features.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -147,6 +147,10 @@ class EnvSpec:
                 f"shape [{self.action.size}]; its shape is {seen[JOINT_MASK].shape}"
             )
         return True
+
+    def within(self, low: Sequence[float], high: Sequence[float]) -> EnvSpec:
+        """Return this spec with other bounds of its box action, one number for each entry."""
+        return replace(self, action=replace(self.action, low=list(low), high=list(high)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain nested dict, which ``torch.load(weights_only=True)`` accepts."""

@@ -201,7 +201,7 @@ def test_prediction_is_a_rollout_of_the_greedy_policy():
         ),
         (
             {"warmup_steps": 50, "training_starts": 10},
-            "training_starts = 10 must be between warmup_steps = 50, which are part of it, and capacity",
+            "training_starts = 10 must be between warmup_steps = 50, which are part of it, and capacity = 10",
         ),
         ({"training_starts": 2000}, "training_starts = 2000 must be between warmup_steps = 0, .* = 1000"),
         ({"updates_per_step": 0.0}, "updates_per_step = 0.0, expected updates_per_step > 0"),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_rl import metrics
-from lit_rl.algos.action_box import ActionBox
+from lit_rl.algos.action_box import ActionBox, own_bounds
 from lit_rl.algos.actor import Actor
 from lit_rl.algos.critics import Critics, target_of
 from lit_rl.algos.minibatches import Minibatch, minibatches
@@ -56,6 +56,10 @@ class SAC(RLModule):
             about 1. Robots start gently with 0.15 to 0.5.
         normalize_observation: Normalise observations by running mean and deviation, in which each env step
             counts once, warm-up included. The replay ring keeps observations as they were.
+        action_low: Lowest action of each entry, in the units of the environment, such as a limit of a joint;
+            None takes the environment's bounds. Own bounds are kept in checkpoints and hold in any
+            environment, which clips what its own bounds do not allow. Narrower ones explore less widely.
+        action_high: Highest action of each entry; both bounds are given together.
         max_grad_norm: Largest norm of each gradient; None (as published) does not clip.
         encoder: Network in front of actor and critics (one each), given by its ``class_path`` in YAML. None
             flattens observations.
@@ -66,6 +70,7 @@ class SAC(RLModule):
 
     Raises:
         ValueError: An argument is outside its range, or the actions are not continuous with finite bounds.
+        RuntimeError: A checkpoint that is loaded was trained with other own bounds.
     """
 
     def __init__(
@@ -82,6 +87,8 @@ class SAC(RLModule):
         critic_actor_ratio: Count = 1,
         initial_std: Positive | None = None,
         normalize_observation: bool = False,
+        action_low: tuple[float, ...] | None = None,
+        action_high: tuple[float, ...] | None = None,
         max_grad_norm: Positive | None = None,
         encoder: EncoderFactory | None = None,
         compile: bool = False,
@@ -97,13 +104,14 @@ class SAC(RLModule):
         self._target_entropy, self.num_critics = target_entropy, num_critics
         self.critic_layer_norm, self.critic_actor_ratio = critic_layer_norm, critic_actor_ratio
         self.initial_std, self.normalize_observation = initial_std, normalize_observation
+        self.action_bounds = own_bounds("SAC", action_low, action_high)
         self.max_grad_norm, self.encoder, self.compile_update = max_grad_norm, encoder, compile
 
     # Acting
 
     def build(self, spec: EnvSpec) -> None:
         """Create actor, critics, their targets and the temperature for ``spec``."""
-        self.box = ActionBox(spec, "SAC")
+        self.box = ActionBox(spec, "SAC", self.action_bounds)
         self.observation_norm = ObservationNorm(spec.observation) if self.normalize_observation else None
         self.distribution = TanhNormal(spec.action.size)
         outputs = self.distribution.num_outputs

@@ -365,7 +365,10 @@ def test_an_action_that_is_no_number_is_found_and_named():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"task": "joystik"}, "task must be one of forward, joystick, got 'joystik'. Did you mean joystick?"),
+        (
+            {"task": "forwards"},
+            "task must be one of forward, joystick, got 'forwards'. Did you mean forward?",
+        ),
         (
             {"command_x_mps": [1.0, -1.0]},
             r"command_x_mps must be \[lowest, highest\], got .*; it is reversed",
