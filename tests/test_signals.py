@@ -142,7 +142,7 @@ def test_a_first_rank_that_ends_before_the_ranks_met_leaves_no_other(fit: Fit, t
     os.kill(run.pid, signal.SIGTERM)
     assert run.exit_code(STOP_S) == 143, run.output()
     assert "lit-rl: error: stopped by SIGTERM" in run.output()
-    assert not (tmp_path / "run").exists()  # nothing was trained
+    assert not list(tmp_path.glob("run/checkpoints/*"))  # nothing was trained
     wait_until(lambda: not is_group_alive(run.pid), START_S, run.output)
 
 
@@ -254,4 +254,4 @@ def test_second_ctrl_c_does_not_wait_for_the_batch(fit: Fit, tmp_path: Path):
     assert "lit-rl: error: interrupted" in run.output()
     assert "Traceback" not in run.output()
     assert not is_group_alive(run.pid)
-    assert not (tmp_path / "run").exists()  # nothing was trained
+    assert not list(tmp_path.glob("run/checkpoints/*"))  # nothing was trained

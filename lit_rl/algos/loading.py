@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -134,14 +135,7 @@ class FromCheckpoint(LightningModule):
             into: What the names of these parts begin with now, such as ``policy.``.
             *parts: What they began with before.
         """
-
-        def rename(_: object, state_dict: dict[str, Any], prefix: str, *__: object) -> None:
-            for name in list(state_dict):
-                part = name.removeprefix(prefix)
-                if part.startswith(parts):
-                    state_dict[f"{prefix}{into}{part}"] = state_dict.pop(name)
-
-        self.register_load_state_dict_pre_hook(rename)
+        self.register_load_state_dict_pre_hook(partial(_move_parts, into, parts))
 
 
 def read(
@@ -172,6 +166,15 @@ def read(
             f"{checkpoint} is not a checkpoint of lit_rl: it has no state_dict, or no entry 'lit_rl'"
         )
     return content
+
+
+def _move_parts(
+    into: str, parts: tuple[str, ...], _: object, state_dict: dict[str, Any], prefix: str, *__: object
+) -> None:
+    for name in list(state_dict):
+        part = name.removeprefix(prefix)
+        if part.startswith(parts):
+            state_dict[f"{prefix}{into}{part}"] = state_dict.pop(name)
 
 
 def is_checkpoint(content: object) -> bool:

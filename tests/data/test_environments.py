@@ -249,6 +249,7 @@ def test_a_fit_that_fails_leaves_neither_processes_nor_a_frozen_collector_behind
         ) -> None:
             raise RuntimeError("the disk is full")
 
+    gc.unfreeze()  # other tests of this process may have left it frozen
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     workers = {"vectorization": "async", "num_workers": 1, "check": False}
     data = RolloutDataModule("CartPole-v1", 2, 16, rollouts_per_epoch=2, **workers)
