@@ -28,7 +28,11 @@ _RANGES = {
     "latency_ms": (0.0, 40.0),
     "push_every_s": (0.0, math.inf),
 }
-MAX_LATENCY_S = 0.040
+_ONLY_WITH = {
+    "forward": ("speed_mps",),
+    "joystick": ("command_x_mps", "command_y_mps", "command_turn_radps", "standing_share", "resample_s"),
+}
+"""Settings that only one of the tasks reads."""
 
 
 @dataclass(frozen=True)
@@ -192,13 +196,21 @@ def make_task(settings: Mapping[str, Any]) -> Go2Task:
     """Make a task of the settings given by name; the others have their defaults.
 
     Raises:
-        ValueError: There is no such setting, or a value is out of its range.
+        ValueError: There is no such setting, a value is out of its range, or the task does not read it.
     """
     known = [field.name for field in fields(Go2Task)]
     for name in settings:
         if name not in known:
             raise ValueError(f"{NAME} has no setting {name!r}.{nearest(name, known)}")
-    return Go2Task(**settings)
+    task = Go2Task(**settings)
+    for other, names in _ONLY_WITH.items():
+        idle = [name for name in names if name in settings and other != task.task]
+        if idle:
+            raise ValueError(
+                f"{NAME}: {idle[0]} = {settings[idle[0]]!r} is for task = {other}, got task = {task.task}; "
+                "leave it out or change the task"
+            )
+    return task
 
 
 def _are_numbers(values: object, count: int) -> bool:

@@ -387,6 +387,11 @@ def test_an_action_that_is_no_number_is_found_and_named():
         ({"frictoin": [1, 1]}, "GO2-v0 has no setting 'frictoin'. Did you mean friction?"),
         ({"record": ["x_velocty"]}, "record='x_velocty' is not reported by GO2-v0. Did you mean x_velocity?"),
         ({"num_envs": 0}, "num_envs must be at least 1, got 0"),
+        (
+            {"task": "joystick", "speed_mps": 1.0},
+            "speed_mps = 1.0 is for task = forward, got task = joystick; leave it out or change the task",
+        ),
+        ({"standing_share": 0.2}, "standing_share = 0.2 is for task = joystick, got task = forward"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(settings: dict[str, Any], message: str):
