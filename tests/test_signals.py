@@ -174,12 +174,18 @@ def test_a_rank_that_ends_first_does_not_keep_the_first_one_from_cleaning_up(
     wait_until(lambda: not is_group_alive(run.pid), START_S, run.output)
 
 
-ASYNC = ("--data.vectorization", "async", "--data.num_workers", "2")
+WORKERS = ("--data.num_workers", "2")
+ASYNC = (*WORKERS, "--data.vectorization", "async")
+COLLECT = (*WORKERS, "--data.collector", "workers")
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_group_with_worker_processes_stops_and_goes_on(fit: Fit, tmp_path: Path, signum: signal.Signals):
-    run, directory = start(fit, *ASYNC), tmp_path / "run"
+@pytest.mark.parametrize(
+    ("how", "signum"), [(ASYNC, signal.SIGTERM), (ASYNC, signal.SIGINT), (COLLECT, signal.SIGTERM)]
+)
+def test_a_group_with_worker_processes_stops_and_goes_on(
+    fit: Fit, tmp_path: Path, how: tuple[str, ...], signum: signal.Signals
+):
+    run, directory = start(fit, *how), tmp_path / "run"
     wait_for_training(run, directory)
     assert len(workers_of(run.pid)) == 2
     os.killpg(run.pid, signum)
@@ -192,13 +198,23 @@ def test_a_group_with_worker_processes_stops_and_goes_on(fit: Fit, tmp_path: Pat
     check_steps(directory, 64)
 
 
+def test_workers_that_collect_end_with_a_run_that_is_killed(fit: Fit, tmp_path: Path):
+    run = start(fit, *COLLECT)
+    wait_for_training(run, tmp_path / "run")
+    workers = workers_of(run.pid)
+    assert len(workers) == 2
+    os.kill(run.pid, signal.SIGKILL)
+    wait_until(lambda: not any(worker.is_running() for worker in workers), STOP_S, run.output)
+
+
 def workers_of(pid: int) -> list[psutil.Process]:
-    """Processes that step the environments of ``pid``, which they name as their trainer."""
+    """Processes that step the environments of ``pid``, or collect there; they name it as their trainer."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             command = process.cmdline()
-            if "lit_rl.envs.workers.process" in command and str(pid) in command:
+            is_worker = not {"lit_rl.envs.workers.process", "lit_rl.collect.workers.process"}.isdisjoint(command)
+            if is_worker and str(pid) in command:
                 found.append(process)
     return found
 

@@ -214,6 +214,14 @@ class ReplayDataModule(RLDataModule):
     def teardown(self, stage: str) -> None:
         """Close the environments, and a memory-mapped ring; a ring in memory stays for further training."""
         super().teardown(stage)
+        self._close_memory_map()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Close everything, a memory-mapped ring included: no file of it stays behind."""
+        super().on_exception(exception)
+        self._close_memory_map()
+
+    def _close_memory_map(self) -> None:
         if self._ring is not None and self.memmap is not None:
             self._ring.close()
             self._ring = None

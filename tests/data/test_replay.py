@@ -171,6 +171,17 @@ def test_the_ring_may_lie_in_files(tmp_path: Path):
     assert not any(path.exists() for path in kept)  # removed with the run
 
 
+def test_a_failed_fit_leaves_no_file_of_the_ring(tmp_path: Path):
+    class Fails(Keep):
+        def on_train_batch_end(self, *arguments: Any) -> None:
+            assert list((tmp_path / "ring" / "rank0").rglob("*.bin"))
+            raise ZeroDivisionError("a learner that fails")
+
+    with pytest.raises(ZeroDivisionError, match="a learner that fails"):
+        fit(Fails(), replay(memmap=str(tmp_path / "ring")))
+    assert not list(tmp_path.rglob("*.bin"))
+
+
 def test_prediction_is_a_rollout_of_the_greedy_policy():
     module = Keep()
     (rollout,) = make_trainer().predict(module, datamodule=replay())  # type: ignore[misc]
