@@ -177,6 +177,7 @@ def test_a_rank_that_ends_first_does_not_keep_the_first_one_from_cleaning_up(
 WORKERS = ("--data.num_workers", "2")
 ASYNC = (*WORKERS, "--data.vectorization", "async")
 COLLECT = (*WORKERS, "--data.collector", "workers")
+WORKER_MODULES = ("lit_rl.envs.workers.process", "lit_rl.collect.workers.process")
 
 
 @pytest.mark.parametrize(
@@ -213,8 +214,7 @@ def workers_of(pid: int) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             command = process.cmdline()
-            is_worker = not {"lit_rl.envs.workers.process", "lit_rl.collect.workers.process"}.isdisjoint(command)
-            if is_worker and str(pid) in command:
+            if set(WORKER_MODULES) & set(command) and str(pid) in command:
                 found.append(process)
     return found
 

@@ -231,6 +231,7 @@ class Go2Batch:
             ValueError: The state is of another number of robots, or of another task.
         """
         saved = {name: value.numpy() for name, value in state["rows"].items()}
+        saved.setdefault("air", np.zeros_like(self._rows.air))  # states of earlier versions lack it
         for name, old in self._rows._asdict().items():
             if saved[name].shape != old.shape:
                 raise ValueError(

@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit
 
 from lit_rl.envs.compiled import compiled, digest_of_sources
-from lit_rl.envs.go2.model import HIGH_RAD, LOW_RAD, NUM_JOINTS, STANCE_M, STANCE_RAD
+from lit_rl.envs.go2.model import HIGH_RAD, LEGS, LOW_RAD, NUM_JOINTS, STANCE_M, STANCE_RAD
 from lit_rl.envs.go2.observations import push_frame, write_critic, write_frame
-from lit_rl.envs.go2.rewards import write_terms
+from lit_rl.envs.go2.rewards import SHORT_STEP_S, write_terms
 from lit_rl.envs.streams import uniform
 
 MEASURES = (
@@ -56,6 +56,7 @@ class Rows(NamedTuple):
         bias: Constant errors of the measured angles, (N, 12).
         drawn: Friction, added mass, gain factor and shifts (x, y, z) of the trunk's centre, (N, 6).
         torque: Torques of the last substep, (N, 12).
+        air: Steps for which each foot has been in the air, (N, 4).
         sums: Steps taken in the episode, and sums of x velocity and velocity error over them, (N, 3).
         frames: Observations of the history, (N, history, O) float32.
         critic: What only a simulator knows, (N, 60) float32; (N, 0) where it is not asked for.
@@ -74,6 +75,7 @@ class Rows(NamedTuple):
     bias: np.ndarray
     drawn: np.ndarray
     torque: np.ndarray
+    air: np.ndarray
     sums: np.ndarray
     frames: np.ndarray
     critic: np.ndarray
@@ -91,6 +93,7 @@ class Settings(NamedTuple):
     push_steps: np.ndarray
     push: float
     num_steps: int
+    step_s: float
     num_substeps: int
     scale: np.ndarray
     smoothing: float
@@ -128,6 +131,7 @@ def numbers_of(task: Any) -> Settings:
         push_steps=steps(task.push_every_s),
         push=float(task.push_mps) if task.randomize else 0.0,
         num_steps=task.max_traj_length,
+        step_s=float(task.control_s),
         num_substeps=task.num_substeps,
         scale=np.tile(np.array(task.action_scale_rad, float), 4),
         smoothing=float(task.action_smoothing),
@@ -165,6 +169,7 @@ def make_rows(num: int, task: Any) -> Rows:
         bias=np.zeros((num, NUM_JOINTS)),
         drawn=np.zeros((num, 6)),
         torque=np.zeros((num, NUM_JOINTS)),
+        air=np.zeros((num, len(LEGS))),
         sums=np.zeros((num, 3)),
         frames=np.zeros((num, task.history, task.num_features), np.float32),
         critic=np.zeros((num, critic), np.float32),
@@ -258,6 +263,8 @@ def _make_functions(stamp: str) -> tuple[Any, ...]:
                 rows.action[e, i] = rows.smooth[e, i] = rows.torque[e, i] = 0.0
                 for d in range(rows.targets.shape[1]):
                     rows.targets[e, d, i] = task.stance[i]
+            for i in range(rows.air.shape[1]):
+                rows.air[e, i] = 0.0
             rows.sums[e, 0] = rows.sums[e, 1] = rows.sums[e, 2] = 0.0
             _draw_command(e, rows, task)
             _see(e, qpos, qvel, rows, task, True)
@@ -330,9 +337,20 @@ def _make_functions(stamp: str) -> tuple[Any, ...]:
                 rows.torque[e, i] = torque[e, i]
                 torque2 += torque[e, i] * torque[e, i]
             has_fallen = gravity[2] > STEEPEST or qpos[e, 2] < LOWEST_M
+            on_ground, lifted = 0, 0.0
+            for i in range(rows.air.shape[1]):
+                if force[e, i] <= 0:
+                    rows.air[e, i] += 1
+                    continue
+                on_ground += 1
+                if rows.air[e, i] > 0:
+                    lifted += task.step_s * rows.air[e, i] - SHORT_STEP_S
+                rows.air[e, i] = 0.0
+            if asked[0] == 0 and asked[1] == 0 and asked[2] == 0:
+                lifted = 0.0
             reward[e] = write_terms(
                 e, terms, task.weights, task.is_joystick, velocity, turn, gravity, asked, bend2, torque2,
-                change2[e], has_fallen)  # fmt: skip
+                change2[e], has_fallen, lifted)  # fmt: skip
             error = math.sqrt((velocity[0] - asked[0]) ** 2 + (velocity[1] - asked[1]) ** 2)
             rows.sums[e, 0] += 1
             rows.sums[e, 1] += velocity[0]
@@ -343,9 +361,6 @@ def _make_functions(stamp: str) -> tuple[Any, ...]:
                 is_good = rows.sums[e, 2] <= _SUCCESS_MPS * rows.sums[e, 0]
             else:
                 is_good = rows.sums[e, 1] >= 0.5 * task.speed * rows.sums[e, 0]
-            on_ground = 0
-            for i in range(4):
-                on_ground += 1 if force[e, i] > 0 else 0
             measures[e, 0], measures[e, 1], measures[e, 2] = velocity[0], velocity[1], turn[2]
             measures[e, 3], measures[e, 4] = error, abs(turn[2] - asked[2])
             measures[e, 5], measures[e, 6] = qpos[e, 2], on_ground

@@ -24,6 +24,7 @@ WEIGHTS: dict[str, float] = {
     "torque": 2e-4,
     "action_change": 0.01,
     "fall": 10.0,
+    "steps": 0.0,
 }
 """Weights of the terms, in their order; ``forward`` weighs ``turning`` by ``FORWARD_TURNING``."""
 TERMS = tuple(WEIGHTS)
@@ -31,12 +32,15 @@ TERMS = tuple(WEIGHTS)
 FORWARD_TURNING = 0.3
 SLOWEST_MPS, SLOWEST_RADPS = 0.4, 0.5
 """Commands below these count as these where an error is compared with its command."""
+SHORT_STEP_S = 0.1
+"""Feet that were in the air for less time than this are shuffled, not lifted."""
 _GRID = 2.0**20
 
 
 @njit(forceinline=True)
 def write_terms(
-    e, terms, weights, is_joystick, velocity, turn, gravity, command, bend2, torque2, change2, has_fallen
+    e, terms, weights, is_joystick, velocity, turn, gravity, command, bend2, torque2, change2, has_fallen,
+    lifted
 ):  # fmt: skip
     """Write the terms of robot ``e`` into ``terms`` ``(N, terms)``, in the order of ``TERMS``.
 
@@ -44,7 +48,9 @@ def write_terms(
     - (vy - cy)^2``, which is 0 for a robot at rest. ``joystick`` pays ``1.5 clip(1 - |v - c| / max(|c|, 0.4),
     -1, 1)`` for the horizontal velocity and ``0.75 clip(1 - |wz - cz| / max(|cz|, 0.5), -1, 1)`` for turning.
     Both pay ``- vz^2 - 0.05 (wx^2 + wy^2) - (gx^2 + gy^2) - 2e-4 |torque|^2 - 0.01 |a - a_before|^2
-    - 10 [fall]``; the posture, ``- |q - q_stance|^2``, weighs nothing unless ``reward_weights`` says so.
+    - 10 [fall]``. Two terms weigh nothing unless ``reward_weights`` says so: the posture, ``- |q -
+    q_stance|^2``, and the steps, ``sum of t - 0.1`` over the feet that touch the ground again after t
+    seconds in the air, while the robot is asked to move (Rudin 2021, arXiv:2109.11978, with 0.5).
 
     Args:
         e: Number of the robot.
@@ -59,6 +65,8 @@ def write_terms(
         torque2: Sum of the squared torques, Nm^2.
         change2: Sum of the squared changes of the action.
         has_fallen: Whether the robot fell at this step.
+        lifted: Sum, over the feet that touched the ground again at this step, of the seconds they were in
+            the air beyond ``SHORT_STEP_S``; negative where they were shuffled.
 
     Returns:
         The reward.
@@ -80,7 +88,7 @@ def write_terms(
     fall = 1.0 if has_fallen else 0.0
     values = (
         tracking, turning, sideways, -velocity[2] * velocity[2],
-        -roll2, -tilt2, -bend2, -torque2, -change2, -fall,
+        -roll2, -tilt2, -bend2, -torque2, -change2, -fall, lifted,
     )  # fmt: skip
     total = 0.0
     for k in range(len(values)):

@@ -144,6 +144,25 @@ def test_weights_of_terms_can_be_given():
     assert step.metrics["reward_posture"].tolist() == [0, 0]
 
 
+def test_feet_that_were_in_the_air_are_paid_when_they_touch_the_ground_again():
+    stands = {"task": "joystick", "standing_share": 1.0}
+    for settings, is_paid in (({}, True), (stands, False)):
+        robots = Go2Batch(4, record=["reward_steps"], reward_weights={"steps": 2.0}, **settings)
+        robots.reset(0)
+        in_air, paid = np.zeros((4, 4)), []
+        for given in actions(60, 4):
+            step = robots.step(given)
+            if (step.terminated | step.truncated).any():
+                break
+            touches = robots._force > 0
+            lands = touches & (in_air > 0)
+            paid.append(2.0 * np.where(lands, 0.02 * in_air - 0.1, 0).sum(1) * is_paid)
+            in_air = np.where(touches, 0, in_air + 1)
+            np.testing.assert_allclose(step.metrics["reward_steps"], paid[-1], atol=2e-6)
+        assert np.any(np.array(paid) > 0) == is_paid
+        assert np.any(np.array(paid) < 0) == is_paid
+
+
 # What ends an episode
 
 
@@ -408,6 +427,13 @@ def test_bad_actions_and_states_are_refused():
         robots.step(np.zeros((3, 12), np.float32))
     with pytest.raises(ValueError, match=r"the state has .*make as many environments, with"):
         robots.set_state(Go2Batch(3).get_state())
+
+
+def test_states_of_before_feet_in_the_air_were_counted_still_load():
+    robots = Go2Batch(2)
+    state = robots.get_state()
+    del state["rows"]["air"]
+    robots.set_state(state)
 
 
 def test_figures_of_the_model():
