@@ -191,7 +191,7 @@ def _get_layer(layer: Any) -> dict[str, Any]:
     else:
         state["attributes"] = {key: pack(getattr(layer, key, None)) for key in _attributes(layer)}
     if not isinstance(layer, gymnasium.Wrapper):
-        state["random"] = _get_random(layer)
+        state["random"] = get_random(layer)
     return state
 
 
@@ -206,7 +206,7 @@ def _set_layer(layer: Any, state: dict[str, Any]) -> None:
         for key in _attributes(layer):
             setattr(layer, key, _like(getattr(layer, key, None), unpack(state["attributes"][key])))
     if "random" in state:
-        _set_random(layer, state["random"])
+        set_random(layer, state["random"])
 
 
 def _attributes(layer: Any) -> tuple[str, ...]:
@@ -217,7 +217,7 @@ def _like(old: Any, new: Any) -> Any:
     return deque(new, maxlen=old.maxlen) if isinstance(old, deque) else new
 
 
-def _get_random(env: Any) -> dict[str, Any] | None:
+def get_random(env: Any) -> dict[str, Any] | None:
     """Return the state of a generator; its 128 bit integers survive ``weights_only=True`` (tested)."""
     generator = getattr(env, "_np_random", None)
     if generator is None:
@@ -225,7 +225,12 @@ def _get_random(env: Any) -> dict[str, Any] | None:
     return {"generator": pack(generator.bit_generator.state), "seed": getattr(env, "_np_random_seed", None)}
 
 
-def _set_random(env: Any, state: dict[str, Any] | None) -> None:
+def set_random(env: Any, state: dict[str, Any] | None) -> None:
+    """Give a generator the state that :func:`get_random` returned.
+
+    Raises:
+        ValueError: The state names no bit generator of numpy.
+    """
     if state is None:
         env._np_random = env._np_random_seed = None
         return

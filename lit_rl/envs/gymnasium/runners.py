@@ -2,7 +2,8 @@
 
 Rewards, ends and observations are those of Gymnasium's classes ``HalfCheetahEnv``, ``HopperEnv`` and
 ``Walker2dEnv`` (version 5), and random numbers come from its generators, so that environment i plays what
-Gymnasium's environment with the seed ``seed + i`` plays.
+Gymnasium's environment with the seed ``seed + i`` plays. States, too, are those of Gymnasium's copies, so
+that a run goes on with either.
 
 Axes: N environments, E chosen environments.
 """
@@ -18,13 +19,32 @@ from gymnasium.envs.mujoco.mujoco_env import expand_model_path
 from gymnasium.spaces import Box
 from gymnasium.utils import seeding
 
+from lit_rl.envs.gymnasium.exact_state import get_random, set_random
 from lit_rl.envs.gymnasium.spec import action_caster, env_spec, observation_caster
+from lit_rl.envs.gymnasium.vector import states_of_copies
 from lit_rl.envs.mujoco_batch import Simulations, check_record
 from lit_rl.envs.packed import pack, unpack
 from lit_rl.types import NestedArray, Step
 
 Between = Sequence[float]
 """A lowest and a highest value, which are themselves outside."""
+_TIME_LIMIT, _ORDER = (f"gymnasium.wrappers.common.{name}" for name in ("TimeLimit", "OrderEnforcing"))
+
+
+class Stream:
+    """The random numbers of one environment, named as Gymnasium's environments name theirs.
+
+    Args:
+        seed: Seed of the generator.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._np_random, self._np_random_seed = seeding.np_random(seed)
+
+    @property
+    def generator(self) -> np.random.Generator:
+        """The generator itself."""
+        return self._np_random
 
 
 class Runners:
@@ -45,6 +65,8 @@ class Runners:
         ValueError: ``record`` names what is not reported, or an argument is out of its range.
     """
 
+    copy: ClassVar[str]
+    """Class of Gymnasium that plays the same, with its module."""
     xml: ClassVar[str]
     frame_skip: ClassVar[int]
     reported: ClassVar[tuple[str, ...]]
@@ -80,7 +102,7 @@ class Runners:
         acts = Box(low, high, dtype=np.float32)
         self.spec = env_spec(name, seen, acts)
         self._to_obs, self._to_action = observation_caster(seen), action_caster(acts)
-        self._random = [seeding.np_random(env)[0] for env in range(num_envs)]
+        self._streams = [Stream(env) for env in range(num_envs)]
         self._age = np.zeros(num_envs, np.int64)
         self._last = self._see()
 
@@ -102,7 +124,7 @@ class Runners:
 
     def reset(self, seed: int) -> NestedArray:
         """Start new episodes; environment i is seeded with ``seed + i``."""
-        self._random = [seeding.np_random(int(seed) + env)[0] for env in range(self.num_envs)]
+        self._streams = [Stream(int(seed) + env) for env in range(self.num_envs)]
         self._begin(np.arange(self.num_envs))
         return self._to_obs(self._see())
 
@@ -111,7 +133,7 @@ class Runners:
         sims = self._simulations
         sims.clear(rows)
         for row in rows:
-            random = self._random[row]
+            random = self._streams[row].generator
             shift = random.uniform(low=-self._noise, high=self._noise, size=len(self._init_qpos))
             sims.qpos[row] = self._init_qpos + shift
             sims.qvel[row] = self._init_qvel + self._velocities(random, len(self._init_qvel))
@@ -165,41 +187,65 @@ class Runners:
         return Step(self._to_obs(seen), reward, terminated, truncated, final_obs, None, metrics)
 
     def get_state(self) -> dict[str, Any]:
-        """Return simulations, ages of episodes and random streams, as tensors and plain types."""
-        streams = [random.bit_generator.state for random in self._random]
-        own = {"age": self._age, "last": self._last, "streams": streams}
-        return {"runners": pack(_plain(own)), "simulations": self._simulations.get_state()}
+        """Return what copies of Gymnasium's environment would return, as tensors and plain types."""
+        integration = self._simulations.get_state()["state"].numpy()
+        return {"envs": [self._state_of(row, integration[row]) for row in range(self.num_envs)]}
+
+    def _state_of(self, row: int, integration: np.ndarray) -> dict[str, Any]:
+        """Return the state of one copy with the wrappers that Gymnasium puts around it."""
+        age = {"class": _TIME_LIMIT, "attributes": {"_elapsed_steps": int(self._age[row])}}
+        order = {"class": _ORDER, "attributes": {"_has_reset": True}}
+        copy = {
+            "class": self.copy,
+            "mujoco": {"integration": pack(integration), "derived": {}, "attributes": {}},
+            "random": get_random(self._streams[row]),
+        }
+        layers = [order, copy] if self._max_steps is None else [age, order, copy]
+        return {"layers": layers, "autoreset": False, "valid": True}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from a state that :meth:`get_state` returned, bit for bit.
+        """Continue from a state that :meth:`get_state` returned, or copies of Gymnasium's, bit for bit.
 
         Raises:
-            ValueError: The state is of another number of environments, or of copies of Gymnasium's.
+            ValueError: The state is of another number of environments, or of others.
         """
-        if not isinstance(state, dict) or "runners" not in state:
-            raise ValueError(f"the state is of another vectorization than {self.name}; make them alike")
-        own = unpack(state["runners"])
-        self._simulations.set_state(state["simulations"])
-        self._age, self._last = own["age"], own["last"]
-        for random, stream in zip(self._random, own["streams"], strict=True):
-            random.bit_generator.state = _counted(stream)
+        import torch
+
+        if "runners" in state:  # which the first version of this batch returned
+            own = unpack(state["runners"])
+            streams = [{"generator": _counted(stream), "seed": None} for stream in own["streams"]]
+            integration, ages = state["simulations"]["state"], own["age"].tolist()
+        else:
+            layers = [env["layers"] for env in states_of_copies(state)]
+            self._check_layers(layers)
+            vectors = [unpack(own[-1]["mujoco"]["integration"]) for own in layers]
+            streams, integration = [own[-1]["random"] for own in layers], torch.from_numpy(np.stack(vectors))
+            ages = [unpack(own[0].get("attributes", {}).get("_elapsed_steps", 0)) for own in layers]
+        self._simulations.set_state({"state": integration})
+        for stream, saved in zip(self._streams, streams, strict=True):
+            set_random(stream, saved)
+        self._age[:], self._last = ages, self._see()
+
+    def _check_layers(self, layers: list[list[dict[str, Any]]]) -> None:
+        """Check that a state is of as many copies of this environment, with the wrappers it has."""
+        if len(layers) != self.num_envs:
+            raise ValueError(f"the state is of num_envs={len(layers)}, there are num_envs={self.num_envs}")
+        expected = [_ORDER, self.copy] if self._max_steps is None else [_TIME_LIMIT, _ORDER, self.copy]
+        for own in layers:
+            found = [layer["class"] for layer in own]
+            if found != expected:
+                raise ValueError(
+                    f"{self.name}: the state is of {', '.join(found)}, expected {', '.join(expected)}; "
+                    "continue with the environment and wrappers that it was saved with"
+                )
 
     def close(self) -> None:
         """Release the simulations; further calls do nothing."""
         self._simulations.close()
 
 
-def _plain(value: Any) -> Any:
-    """Write the 128 bits of a stream's numbers as text, which every checkpoint can hold."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, int) else value
-
-
 def _counted(stream: dict[str, Any]) -> dict[str, Any]:
-    """Turn the text of a stream's numbers back."""
+    """Turn the numbers of a stream, which the first version wrote as text, into numbers."""
     return {
         "bit_generator": stream["bit_generator"],
         "state": {key: int(number) for key, number in stream["state"].items()},
@@ -211,6 +257,7 @@ def _counted(stream: dict[str, Any]) -> dict[str, Any]:
 class HalfCheetahs(Runners):
     """``HalfCheetah-v5``; arguments as of Gymnasium's environment, and ``threads``."""
 
+    copy = "gymnasium.envs.mujoco.half_cheetah_v5.HalfCheetahEnv"
     xml, frame_skip = "half_cheetah.xml", 5
     reported = ("x_position", "x_velocity", "reward_forward", "reward_ctrl")
 
@@ -239,6 +286,7 @@ class HalfCheetahs(Runners):
 class Hoppers(Runners):
     """``Hopper-v5``; arguments as of Gymnasium's environment, and ``threads``."""
 
+    copy = "gymnasium.envs.mujoco.hopper_v5.HopperEnv"
     xml, frame_skip, velocity_limit = "hopper.xml", 4, 10.0
     reported = (*HalfCheetahs.reported, "z_distance_from_origin", "reward_survive")
 
@@ -283,6 +331,7 @@ class Hoppers(Runners):
 class Walkers(Hoppers):
     """``Walker2d-v5``; arguments as of Gymnasium's environment, and ``threads``."""
 
+    copy = "gymnasium.envs.mujoco.walker2d_v5.Walker2dEnv"
     xml, frame_skip = "walker2d_v5.xml", 4
 
     def __init__(
@@ -316,9 +365,5 @@ def _inside(values: np.ndarray, low_high: Between) -> np.ndarray:
     return (low_high[0] < values) & (values < low_high[1])
 
 
-BATCHES = {
-    "gymnasium.envs.mujoco.half_cheetah_v5:HalfCheetahEnv": HalfCheetahs,
-    "gymnasium.envs.mujoco.hopper_v5:HopperEnv": Hoppers,
-    "gymnasium.envs.mujoco.walker2d_v5:Walker2dEnv": Walkers,
-}
+BATCHES = {":".join(batch.copy.rsplit(".", 1)): batch for batch in (HalfCheetahs, Hoppers, Walkers)}
 """Entry points of Gymnasium's registrations, and the batches that play the same."""

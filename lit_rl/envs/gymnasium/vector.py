@@ -131,7 +131,7 @@ class GymnasiumVectorEnv:
         Raises:
             ValueError: The state is of other environments or another number of them.
         """
-        envs = _of_copies(state) if "rows" in state["envs"] else state["envs"]
+        envs = states_of_copies(state) if "rows" in state["envs"] else state["envs"]
         exact_state.set_state(self.envs, envs)
         valid = [copy["valid"] for copy in envs] if isinstance(envs, list) else state["valid"]
         self._valid = np.array(valid, bool)
@@ -156,9 +156,17 @@ class GymnasiumVectorEnv:
         self.envs.close()
 
 
-def _of_copies(state: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the state of each copy, from one that was saved before copies were divided over processes."""
-    envs = state["envs"]
+def states_of_copies(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the state of each copy, also from one saved before copies were divided over processes.
+
+    Raises:
+        ValueError: The state is not of copies, but of a batch.
+    """
+    envs = state.get("envs") if isinstance(state, dict) else None
+    if isinstance(envs, list):
+        return envs
+    if not isinstance(envs, dict) or "rows" not in envs:
+        raise ValueError("the state is of another vectorization than copies of one environment")
     restarts, valid = unpack(envs["autoreset"]).tolist(), state["valid"]
     return [
         {"layers": layers, "autoreset": restart, "valid": is_valid}

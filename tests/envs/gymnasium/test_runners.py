@@ -10,6 +10,7 @@ import pytest
 
 from lit_rl.envs.gymnasium.runners import BATCHES, Runners
 from lit_rl.envs.gymnasium.vector import GymnasiumVectorEnv
+from lit_rl.envs.packed import pack
 from lit_rl.envs.vector import make_vector_env
 
 IDS = ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5"]
@@ -96,11 +97,63 @@ def test_any_number_of_threads_gives_the_same_bits():
         np.testing.assert_array_equal(one.step(action).obs, two.step(action).obs)
 
 
-def test_states_of_another_vectorization_are_refused():
-    native, copies = pair("HalfCheetah-v5", 2, [])
-    copies.reset(0)
-    with pytest.raises(ValueError, match="the state is of another vectorization than HalfCheetah-v5"):
-        native.set_state(copies.get_state())
+@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("is_native_first", [True, False])
+def test_a_run_goes_on_with_the_other_vectorization(env_id: str, is_native_first: bool):
+    name = "ShortRunner-v0"
+    gymnasium.register(name, entry_point=gymnasium.spec(env_id).entry_point, max_episode_steps=30)
+    try:
+        native, copies = pair(name, 2, [])
+        first, second = (native, copies) if is_native_first else (copies, native)
+        actions = (
+            np.random.default_rng(2).uniform(-1, 1, (90, 2, *native.spec.action.shape)).astype(np.float32)
+        )
+        first.reset(3)
+        for action in actions[:40]:
+            first.step(action)
+        second.reset(0)
+        second.set_state(first.get_state())
+        assert second.get_state().keys() == first.get_state().keys()
+        for action in actions[40:]:  # over the ends of episodes, whose successors are drawn
+            ours, theirs = first.step(action), second.step(action)
+            np.testing.assert_array_equal(ours.obs, theirs.obs)
+            np.testing.assert_allclose(ours.reward, theirs.reward, rtol=0, atol=1e-6)
+            np.testing.assert_array_equal(ours.truncated, theirs.truncated)
+        copies.close()
+    finally:
+        del gymnasium.registry[name]
+
+
+def test_states_of_the_first_version_load():
+    env, same = (make_vector_env("Hopper-v5", 2) for _ in range(2))
+    env.reset(4)
+    env.step(np.full((2, 3), 0.5, np.float32))
+    streams = [stream.generator.bit_generator.state for stream in env._streams]  # type: ignore[attr-defined]
+    texts = [
+        {
+            "bit_generator": stream["bit_generator"],
+            "state": {key: str(number) for key, number in stream["state"].items()},
+            "has_uint32": str(stream["has_uint32"]),
+            "uinteger": str(stream["uinteger"]),
+        }
+        for stream in streams
+    ]
+    own = pack({"age": np.ones(2, np.int64), "last": np.zeros((2, 11)), "streams": texts})
+    same.set_state({"runners": own, "simulations": env._simulations.get_state()})  # type: ignore[attr-defined]
+    for _ in range(60):
+        action = np.full((2, 3), 0.5, np.float32)
+        np.testing.assert_array_equal(env.step(action).obs, same.step(action).obs)
+
+
+def test_states_of_others_are_refused():
+    native, hopper = make_vector_env("HalfCheetah-v5", 2), make_vector_env("Hopper-v5", 2)
+    with pytest.raises(
+        ValueError, match=r"HalfCheetah-v5: the state is of .*HopperEnv, expected .*TimeLimit"
+    ):
+        native.set_state(hopper.get_state())
+    with pytest.raises(ValueError, match="the state is of num_envs=2, there are num_envs=3"):
+        make_vector_env("HalfCheetah-v5", 3).set_state(native.get_state())
+    with pytest.raises(ValueError, match="the state is of another vectorization than copies"):
+        native.set_state({"envs": {"num_envs": 2}})
     with pytest.raises(ValueError, match="threads must be a whole number, at least 1, got 0"):
         make_vector_env("HalfCheetah-v5", 2, env_kwargs={"threads": 0})
-    copies.close()
