@@ -2,9 +2,10 @@
 
 ``python -m tests.benchmarks.bench_body_scaling run`` trains on 1, 4, 16, 64, 256 and 1,024 bodies, with as
 many env steps each, and plays each policy, as it is, on 256 other bodies;
-``... run --bodies 1024 --env_steps 20000000`` trains longer on one number of bodies. Each training appends a
-line to ``results/body_scaling.jsonl``; one that is there already is not repeated. ``... table`` prints the
-table, and writes ``results/body_scaling.md`` and ``results/body_scaling.png``.
+``... run --bodies 1024 --env_steps 1000000 --encoder graph_attention`` trains on one number of bodies, with a
+policy that sees joints and links as a graph instead of one vector. Each training appends a line to
+``results/body_scaling.jsonl``; one that is there already is not repeated. ``... table`` prints the table, and
+writes ``results/body_scaling.md`` and ``results/body_scaling.png``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from matplotlib.figure import Figure
 
 from lit_rl import PPO, RolloutDataModule
 from lit_rl.callbacks import EnvStepBudget
+from lit_rl.encoders.graph_attention import GraphAttentionEncoder
 from lit_rl.report.statistics import mean_interval
 
 RESULTS = Path(__file__).parent / "results"
@@ -33,6 +36,15 @@ VALUES = {
     "is_success": "success within 2 cm",
     "distance_per_reach": "final distance / reach",
 }
+ENCODERS: dict[str, dict[str, Any]] = {
+    "perceptron": {"hidden": (128, 128)},
+    "graph_attention": {
+        "hidden": (64,),
+        "encoder": partial(GraphAttentionEncoder, width=28, feedforward=56),
+        "share_encoder": True,
+    },
+}
+"""Networks of the policy: 50,000 parameters in two perceptrons, or 22,000 with one encoder for both."""
 POINTS = 40
 """So many points of a learning curve are kept."""
 
@@ -50,21 +62,22 @@ class Curve(lightning.Callback):
             self.points.append((pl_module.env_steps, round(float(distance.mean()), 4)))
 
 
-def make_data(num_bodies: int, body_seed: int, seed: int) -> RolloutDataModule:
+def make_data(encoder: str, num_bodies: int, body_seed: int, seed: int) -> RolloutDataModule:
     """Arms of 3 to 6 joints, ``num_bodies`` of them, whose bodies the policy is told."""
-    arms = {"joints": [3, 4, 5, 6], "num_bodies": num_bodies, "body_seed": body_seed, "morph": True}
+    arms: dict[str, Any] = {"joints": [3, 4, 5, 6], "num_bodies": num_bodies, "body_seed": body_seed}
+    arms |= {"morph": True} if encoder == "perceptron" else {"layout": "tokens"}
     return RolloutDataModule(
         "PlanarArm-v0", num_envs=256, rollout_steps=40, rollouts_per_epoch=30, env_kwargs=arms,
         record=list(VALUES), eval_episodes=EPISODES, seed=seed,
     )  # fmt: skip
 
 
-def train(num_bodies: int, seed: int, env_steps: int) -> dict[str, Any]:
+def train(encoder: str, num_bodies: int, seed: int, env_steps: int) -> dict[str, Any]:
     """Train on some bodies, and play on them and on others."""
     lightning.seed_everything(seed, verbose=False)
     model = PPO(
-        hidden=(128, 128), learning_rate=2e-3, anneal_env_steps=env_steps, batch_size=2048, update_epochs=5,
-        gamma=0.95, gae_lambda=0.95, value_norm=True, threads=1,
+        learning_rate=2e-3, anneal_env_steps=env_steps, batch_size=2048, update_epochs=5, gamma=0.95,
+        gae_lambda=0.95, value_norm=True, threads=1, **ENCODERS[encoder],
     )  # fmt: skip
     curve = Curve()
     trainer = lightning.Trainer(
@@ -72,30 +85,33 @@ def train(num_bodies: int, seed: int, env_steps: int) -> dict[str, Any]:
         enable_model_summary=False, limit_val_batches=0, max_epochs=-1,
         callbacks=[EnvStepBudget(env_steps), curve],
     )  # fmt: skip
-    data = make_data(num_bodies, seed, seed)
+    data = make_data(encoder, num_bodies, seed, seed)
     start = time.perf_counter()
     trainer.fit(model, datamodule=data)
     seconds = time.perf_counter() - start
     line: dict[str, Any] = {
-        "bodies": num_bodies, "seed": seed, "env_steps": env_steps,
+        "encoder": encoder, "bodies": num_bodies, "seed": seed, "env_steps": env_steps,
         "env_steps_per_s": round(env_steps / seconds),
     }  # fmt: skip
-    for where, played in (("seen", data), ("unseen", make_data(HELD_OUT, HELD_OUT_SEED, HELD_OUT_SEED))):
+    for where, played in (
+        ("seen", data),
+        ("unseen", make_data(encoder, HELD_OUT, HELD_OUT_SEED, HELD_OUT_SEED)),
+    ):
         (found,) = trainer.test(model, datamodule=played, verbose=False)
         line[where] = {name: round(found[f"eval/env/{name}"], 4) for name in VALUES}
-    stride = math.ceil(len(curve.points) / POINTS)
+    stride = max(1, math.ceil(len(curve.points) / POINTS))
     line["curve"] = curve.points[::stride]
     return line
 
 
-def run(bodies: list[int], seeds: list[int], env_steps: int) -> None:
+def run(encoder: str, bodies: list[int], seeds: list[int], env_steps: int) -> None:
     """Train what is not in the file yet; the seeds come one after the other, so that each is whole early."""
-    done = {(line["bodies"], line["seed"], line["env_steps"]) for line in read()}
+    done = {(line["encoder"], line["bodies"], line["seed"], line["env_steps"]) for line in read()}
     for seed in seeds:
         for num_bodies in bodies:
-            if (num_bodies, seed, env_steps) in done:
+            if (encoder, num_bodies, seed, env_steps) in done:
                 continue
-            line = train(num_bodies, seed, env_steps)
+            line = train(encoder, num_bodies, seed, env_steps)
             with LINES.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             print(json.dumps({name: value for name, value in line.items() if name != "curve"}), flush=True)
@@ -103,7 +119,8 @@ def run(bodies: list[int], seeds: list[int], env_steps: int) -> None:
 
 def read() -> list[dict[str, Any]]:
     """Read all trainings so far."""
-    return [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.exists() else []
+    lines = LINES.read_text().splitlines() if LINES.exists() else []
+    return [{"encoder": "perceptron", **json.loads(line)} for line in lines]  # the first lines did not say it
 
 
 def _interval(values: np.ndarray) -> str:
@@ -120,10 +137,10 @@ def table() -> str:
         f"3 to 6 joints; every policy plays {EPISODES:,} greedy episodes on {HELD_OUT} bodies that no "
         "training has seen. Intervals are 95 % (Student's t over seeds).\n",
     ]
-    for env_steps in sorted({line["env_steps"] for line in lines}):
-        of_length = [line for line in lines if line["env_steps"] == env_steps]
+    for encoder, env_steps in sorted({(line["encoder"], line["env_steps"]) for line in lines}, reverse=True):
+        of_length = [line for line in lines if (line["encoder"], line["env_steps"]) == (encoder, env_steps)]
         numbers = sorted({line["bodies"] for line in of_length})
-        text += [f"## {env_steps:,} env steps\n"]
+        text += [f"## {env_steps:,} env steps, {encoder.replace('_', ' ')}\n"]
         text += [
             f"| bodies | seeds | {' | '.join(VALUES.values())} | success within 5 cm, seen | env steps/s |"
         ]
@@ -146,7 +163,7 @@ def table() -> str:
 
 def draw() -> None:
     """Draw success on unseen and on seen bodies over the number of bodies, with the interval over seeds."""
-    lines = [line for line in read() if line["env_steps"] == ENV_STEPS]
+    lines = [line for line in read() if (line["encoder"], line["env_steps"]) == ("perceptron", ENV_STEPS)]
     figure = Figure(figsize=(5.2, 3.4), layout="constrained")
     axes = figure.subplots()
     numbers = sorted({line["bodies"] for line in lines})
@@ -176,10 +193,11 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "table"))
     parser.add_argument("--bodies", type=int, nargs="+", default=list(BODIES), help="numbers of bodies")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="random seeds")
+    parser.add_argument("--encoder", choices=list(ENCODERS), default="perceptron", help="of the policy")
     parser.add_argument("--env_steps", type=int, default=ENV_STEPS, help="env steps of each training")
     args = parser.parse_args()
     if args.what == "run":
-        run(args.bodies, args.seeds, args.env_steps)
+        run(args.encoder, args.bodies, args.seeds, args.env_steps)
         return
     text = table()
     TABLE.write_text(text)
