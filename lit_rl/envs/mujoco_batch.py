@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import mujoco
@@ -40,12 +41,14 @@ class Simulations:
         num: Number N of simulations.
         threads: Threads that share the simulations.
         name: Name of the environment, for messages.
+        is_whole: Whether each simulation keeps all of its ``MjData``, also what only a later call computes,
+            such as contact forces.
     """
 
-    def __init__(self, model: Any, num: int, threads: int, name: str) -> None:
+    def __init__(self, model: Any, num: int, threads: int, name: str, is_whole: bool = False) -> None:
         model.vis.global_.bvactive = 0  # volumes that only a viewer draws; computing them costs time
         self.model, self.num, self.name = model, num, name
-        self._batch = Batch(model, num, threads)
+        self._batch = Batch(model, num, threads, is_whole)
         self.qpos, self.qvel, self.ctrl = map(self._batch.bind, ("qpos", "qvel", "ctrl"))
         self._fresh = self._batch.state[0].copy()
         self._renderer: Any = None
@@ -57,6 +60,22 @@ class Simulations:
         After :meth:`advance` it describes the state before the last substep, as after ``mj_step``.
         """
         return self._batch.bind(field)
+
+    def contact_forces(self) -> np.ndarray:
+        """Compute forces and torques of contacts on each body (N, bodies, 6), as of the last substep.
+
+        MuJoCo computes them on request only (``mj_rnePostConstraint``); the simulations must be whole.
+        """
+        forces = np.empty((self.num, self.model.nbody, 6))
+        for row in range(self.num):
+            data = self._batch.get_data(row, self._data)
+            mujoco.mj_rnePostConstraint(self.model, data)  # pyright: ignore[reportAttributeAccessIssue]
+            forces[row] = data.cfrc_ext
+        return forces
+
+    @cached_property
+    def _data(self) -> Any:
+        return mujoco.MjData(self.model)  # pyright: ignore[reportAttributeAccessIssue]
 
     def vary(self, field: str) -> np.ndarray:
         """Give each simulation its own values of a field of the model, and return them, (N, ...)."""

@@ -65,8 +65,8 @@ def make_vector_env(
             pool of that name. ``async``, for slow environments, divides the copies, or the batch of a
             callable that takes ``num_envs``, over ``num_workers`` processes (``WorkerVectorEnv``). ``auto``
             takes native where it exists, needs no JAX and knows the arguments given, else sync. HalfCheetah,
-            Hopper and Walker2d (v5) have native batches here, equal to Gymnasium's to the last bit of a
-            float32; Ant and Humanoid, which observe contact forces that a batch does not know, have none.
+            Hopper, Walker2d, Ant and Humanoid (v5) have native batches here, equal to Gymnasium's to the last
+            bit of a float32; the other tasks of MuJoCo stay with Gymnasium.
         env_kwargs: Arguments of the environment.
         wrappers: Wrappers of each single environment, the first one innermost.
         record: Keys of ``info`` to return in ``Step.metrics``.
@@ -319,7 +319,7 @@ def _batch_of_mujoco(env_id: str) -> Callable[..., Any] | None:
     ):
         return None
     try:
-        from lit_rl.envs.gymnasium.runners import BATCHES
+        from lit_rl.envs.gymnasium.batches import BATCHES
     except ImportError:  # MuJoCo is not installed
         return None
     if entry not in BATCHES:

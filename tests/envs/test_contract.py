@@ -17,7 +17,7 @@ from lit_rl import check_vector_env
 from lit_rl.envs.alice_bob import AliceAndBob, AliceAndBobParallel
 from lit_rl.envs.arm import PlanarArm, PlanarArms, PlanarArmVector
 from lit_rl.envs.go2 import Go2, Go2Batch, Go2Vector
-from lit_rl.envs.gymnasium.runners import HalfCheetahs, Hoppers, Walkers
+from lit_rl.envs.gymnasium.batches import BATCHES
 from lit_rl.envs.gymnasium.vector import GymnasiumVectorEnv
 from lit_rl.envs.pettingzoo import ParallelVectorEnv
 from lit_rl.envs.uav.network import UAVNetwork
@@ -87,7 +87,7 @@ CASES: dict[str, tuple[type, Callable[[int], VectorEnv], dict[str, Any]]] = {
     "gymnasium, box": (GymnasiumVectorEnv, partial(make_vector_env, "Pendulum-v1"), {"num_steps": 210}),
     **{
         f"mujoco, {kind.__name__}": (kind, partial(kind, max_episode_steps=40), {"num_steps": 90})
-        for kind in (HalfCheetahs, Hoppers, Walkers)
+        for kind in BATCHES.values()
     },
     "gymnasium, nested and masked": (
         GymnasiumVectorEnv,
@@ -137,7 +137,7 @@ def shipped() -> Iterator[type]:
         for name, found in inspect.getmembers(module, inspect.isclass):
             if found.__module__ != info.name or name.startswith("_") or info.name.endswith(".process"):
                 continue  # what runs inside a worker process is a part of ``WorkerVectorEnv``
-            if info.name == "lit_rl.envs.native" or name == "Runners":
+            if info.name == "lit_rl.envs.native" or name in ("Runners", "ContactRunners"):
                 continue  # base classes, which have no environment of their own
             methods = ("reset", "step", "get_state", "set_state", "close")
             if issubclass(found, ParallelEnv) or all(hasattr(found, method) for method in methods):

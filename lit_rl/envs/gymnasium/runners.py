@@ -1,4 +1,4 @@
-"""HalfCheetah, Hopper and Walker2d of Gymnasium as native batches: equal numbers, without a loop in Python.
+"""HalfCheetah, Hopper and Walker2d of Gymnasium as native batches: equal numbers in one call.
 
 Rewards, ends and observations are those of Gymnasium's classes ``HalfCheetahEnv``, ``HopperEnv`` and
 ``Walker2dEnv`` (version 5), and random numbers come from its generators, so that environment i plays what
@@ -48,7 +48,7 @@ class Stream:
 
 
 class Runners:
-    """Robots in a vertical plane that shall run ahead. Its subclasses name model and rules.
+    """Robots that shall run ahead. Subclasses name model and rules; those here move in a vertical plane.
 
     Args:
         num_envs: Number N of environments.
@@ -72,6 +72,10 @@ class Runners:
     reported: ClassVar[tuple[str, ...]]
     velocity_limit: ClassVar[float] = np.inf
     """Observed velocities are clipped to plus and minus this."""
+    derived: ClassVar[tuple[str, ...]] = ()
+    """Fields of ``MjData``, beside positions and velocities, that observations or rewards depend on."""
+    num_places: ClassVar[int] = 1
+    """Number of positions that say where a robot is, which ``exclude_current_positions`` leaves out."""
 
     def __init__(
         self,
@@ -90,21 +94,26 @@ class Runners:
         self.num_envs, self.name, self._record = num_envs, name, check_record(record, self.reported, name)
         self._forward_weight, self._ctrl_weight = forward_reward_weight, ctrl_cost_weight
         self._noise, self._max_steps = reset_noise_scale, max_episode_steps
-        self._skipped = int(exclude_current_positions_from_observation)
+        self._skipped = self.num_places * bool(exclude_current_positions_from_observation)
         model = mujoco.MjModel.from_xml_path(  # pyright: ignore[reportAttributeAccessIssue]
             expand_model_path(self.xml)
         )
-        self._simulations = sims = Simulations(model, num_envs, min(threads, num_envs), name)
+        is_whole = bool(self.derived)
+        self._simulations = sims = Simulations(model, num_envs, min(threads, num_envs), name, is_whole)
+        self._bound = {field: sims.bind(field) for field in self.derived}
+        if is_whole:
+            sims.forward()
+        self._derived = {field: values.copy() for field, values in self._bound.items()}
         self._step_s = model.opt.timestep * self.frame_skip
         self._init_qpos, self._init_qvel = sims.qpos[0].copy(), sims.qvel[0].copy()
         low, high = model.actuator_ctrlrange.copy().astype(np.float32).T
-        seen = Box(-np.inf, np.inf, (model.nq + model.nv - self._skipped,), np.float64)
+        seen = Box(-np.inf, np.inf, (self._see().shape[1],), np.float64)
         acts = Box(low, high, dtype=np.float32)
         self.spec = env_spec(name, seen, acts)
         self._to_obs, self._to_action = observation_caster(seen), action_caster(acts)
         self._streams = [Stream(env) for env in range(num_envs)]
         self._age = np.zeros(num_envs, np.int64)
-        self._last = self._see()
+        self._last, self._at = self._see(), self._where()
 
     def _velocities(self, random: np.random.Generator, size: int) -> np.ndarray:
         """Draw the noise of the velocities with which an episode begins."""
@@ -114,9 +123,29 @@ class Runners:
         """Tell which robots are healthy, bool ``(N,)``."""
         return np.ones(self.num_envs, bool)
 
-    def _survival(self, healthy: np.ndarray) -> np.ndarray | float:  # those that run on pay
-        """Return what being healthy pays, ``(N,)``."""
-        return 0.0
+    def _where(self) -> np.ndarray:
+        """Return where the robots are, as far as their velocity is judged by it, ``(N, 1 or 2)``."""
+        return self._simulations.qpos[:, :1].copy()
+
+    def _terms(self, given: np.ndarray, velocity: np.ndarray, healthy: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the terms of the reward, each ``(N,)``.
+
+        Args:
+            given: Actions, ``(N, ...)``.
+            velocity: Velocities from the last place to the present one, ``(N, 1 or 2)``.
+            healthy: Which robots are healthy, bool ``(N,)``.
+        """
+        cost = self._ctrl_weight * np.square(given).sum(1)
+        return {"reward_forward": self._forward_weight * velocity[:, 0], "reward_ctrl": -cost}
+
+    def _values(self, velocity: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what is reported beside the terms of the reward, each ``(N,)``."""
+        qpos = self._simulations.qpos
+        return {
+            "x_position": qpos[:, 0],
+            "x_velocity": velocity[:, 0],
+            "z_distance_from_origin": qpos[:, 1] - self._init_qpos[1],
+        }
 
     def _ends(self, healthy: np.ndarray) -> np.ndarray:
         """Tell whose episode terminates, bool ``(N,)``."""
@@ -137,7 +166,15 @@ class Runners:
             shift = random.uniform(low=-self._noise, high=self._noise, size=len(self._init_qpos))
             sims.qpos[row] = self._init_qpos + shift
             sims.qvel[row] = self._init_qvel + self._velocities(random, len(self._init_qvel))
-        self._age[rows] = 0
+        if self._derived:
+            sims.forward(rows)
+            self._derive(rows)
+        self._age[rows], self._at[rows] = 0, self._where()[rows]
+
+    def _derive(self, rows: np.ndarray | slice) -> None:
+        """Keep the derived fields of ``rows`` as a step, or the beginning of an episode, left them."""
+        for field, values in self._bound.items():
+            self._derived[field][rows] = values[rows]
 
     def _see(self) -> np.ndarray:
         """Observe all environments, ``(N, ...)`` float64."""
@@ -154,30 +191,22 @@ class Runners:
         if action.shape != self._simulations.ctrl.shape:
             expected = f"action must have shape {self._simulations.ctrl.shape} (num_envs first)"
             raise ValueError(f"{self.name}: {expected}, got {action.shape}")
-        given, sims = self._to_action(action), self._simulations
-        before = sims.qpos[:, 0].copy()
+        given, sims, before = self._to_action(action), self._simulations, self._at
         sims.ctrl[:] = given
         diverged = sims.advance(self.frame_skip)
         self._age += 1
-        velocity = (sims.qpos[:, 0] - before) / self._step_s
-        healthy, seen = self._is_healthy(), self._see()
-        forward, cost = self._forward_weight * velocity, self._ctrl_weight * np.square(given).sum(1)
-        survival = self._survival(healthy)
-        reward = (forward + survival - cost).astype(np.float32)
+        self._derive(slice(None))
+        self._at = self._where()
+        velocity, healthy, seen = (self._at - before) / self._step_s, self._is_healthy(), self._see()
+        terms = self._terms(given, velocity, healthy)
+        reward = np.sum(list(terms.values()), 0).astype(np.float32)
         terminated = self._ends(healthy)
         if len(diverged):
             terminated[diverged], reward[diverged], seen[diverged] = True, 0.0, self._last[diverged]
         late = self._age >= self._max_steps if self._max_steps is not None else np.zeros(self.num_envs, bool)
         truncated = late
-        values = {
-            "x_position": sims.qpos[:, 0],
-            "x_velocity": velocity,
-            "z_distance_from_origin": sims.qpos[:, 1] - self._init_qpos[1],
-            "reward_forward": forward,
-            "reward_ctrl": -cost,
-            "reward_survive": survival,
-        }
-        metrics = {key: np.full(self.num_envs, values[key], np.float32) for key in self._record}
+        values = (terms | self._values(velocity)) if self._record else {}
+        metrics = {key: values[key].astype(np.float32) for key in self._record}
         rows, final_obs = np.flatnonzero(terminated | truncated), None
         if len(rows):
             final_obs = self._to_obs(seen[rows])
@@ -195,9 +224,10 @@ class Runners:
         """Return the state of one copy with the wrappers that Gymnasium puts around it."""
         age = {"class": _TIME_LIMIT, "attributes": {"_elapsed_steps": int(self._age[row])}}
         order = {"class": _ORDER, "attributes": {"_has_reset": True}}
+        derived = {field: values[row] for field, values in self._derived.items()}
         copy = {
             "class": self.copy,
-            "mujoco": {"integration": pack(integration), "derived": {}, "attributes": {}},
+            "mujoco": {"integration": pack(integration), "derived": pack(derived), "attributes": {}},
             "random": get_random(self._streams[row]),
         }
         layers = [order, copy] if self._max_steps is None else [age, order, copy]
@@ -221,10 +251,13 @@ class Runners:
             vectors = [unpack(own[-1]["mujoco"]["integration"]) for own in layers]
             streams, integration = [own[-1]["random"] for own in layers], torch.from_numpy(np.stack(vectors))
             ages = [unpack(own[0].get("attributes", {}).get("_elapsed_steps", 0)) for own in layers]
+            for field, values in self._derived.items():
+                values[:] = [unpack(own[-1]["mujoco"]["derived"][field]) for own in layers]
         self._simulations.set_state({"state": integration})
         for stream, saved in zip(self._streams, streams, strict=True):
             set_random(stream, saved)
-        self._age[:], self._last = ages, self._see()
+        self._age[:] = ages
+        self._last, self._at = self._see(), self._where()
 
     def _check_layers(self, layers: list[list[dict[str, Any]]]) -> None:
         """Check that a state is of as many copies of this environment, with the wrappers it has."""
@@ -321,8 +354,8 @@ class Hoppers(Runners):
         rest = _inside(sims.qpos[:, 2:], self._state).all(1) & _inside(sims.qvel, self._state).all(1)
         return rest & _inside(height, self._height) & _inside(angle, self._angle)
 
-    def _survival(self, healthy: np.ndarray) -> np.ndarray:
-        return healthy * self._healthy_reward
+    def _terms(self, given: np.ndarray, velocity: np.ndarray, healthy: np.ndarray) -> dict[str, np.ndarray]:
+        return super()._terms(given, velocity, healthy) | {"reward_survive": healthy * self._healthy_reward}
 
     def _ends(self, healthy: np.ndarray) -> np.ndarray:
         return ~healthy if self._may_end else np.zeros(self.num_envs, bool)
@@ -363,7 +396,3 @@ class Walkers(Hoppers):
 
 def _inside(values: np.ndarray, low_high: Between) -> np.ndarray:
     return (low_high[0] < values) & (values < low_high[1])
-
-
-BATCHES = {":".join(batch.copy.rsplit(".", 1)): batch for batch in (HalfCheetahs, Hoppers, Walkers)}
-"""Entry points of Gymnasium's registrations, and the batches that play the same."""

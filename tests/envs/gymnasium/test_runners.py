@@ -8,12 +8,13 @@ import gymnasium
 import numpy as np
 import pytest
 
-from lit_rl.envs.gymnasium.runners import BATCHES, Runners
+from lit_rl.envs.gymnasium.batches import BATCHES
+from lit_rl.envs.gymnasium.runners import Runners
 from lit_rl.envs.gymnasium.vector import GymnasiumVectorEnv
 from lit_rl.envs.packed import pack
 from lit_rl.envs.vector import make_vector_env
 
-IDS = ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5"]
+IDS = [f"{entry.rpartition(':')[2].removesuffix('Env')}-v5" for entry in BATCHES]
 
 
 def pair(env_id: str, num_envs: int, record: list[str], **kwargs: Any) -> tuple[Any, Any]:
@@ -31,6 +32,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "HalfCheetah-v5": {"forward_reward_weight": 2.0, "ctrl_cost_weight": 0.5, "reset_noise_scale": 0.3},
     "Hopper-v5": {"healthy_reward": 2.0, "healthy_angle_range": (-0.1, 0.1), "healthy_state_range": (-5, 5)},
     "Walker2d-v5": {"terminate_when_unhealthy": False, "exclude_current_positions_from_observation": False},
+    "Ant-v5": {"main_body": "front_left_leg", "contact_force_range": (-0.2, 0.3), "contact_cost_weight": 0.1},
+    "Humanoid-v5": {"include_cinert_in_observation": False, "contact_cost_range": (-1.0, 0.01)},
 }
 
 
@@ -55,8 +58,8 @@ def test_a_batch_plays_what_gymnasium_plays(env_id: str, has_options: bool):
             np.testing.assert_allclose(ours.final_obs, theirs.final_obs, rtol=0, atol=1e-8)
         for key in record:
             np.testing.assert_allclose(ours.metrics[key], theirs.metrics[key], rtol=0, atol=1e-5)
-    may_end = env_id != "HalfCheetah-v5" and OPTIONS[env_id].get("terminate_when_unhealthy", True)
-    assert (ends > 0) == bool(may_end or (env_id == "Walker2d-v5" and not has_options))
+    may_end = not has_options or OPTIONS[env_id].get("terminate_when_unhealthy", True)
+    assert (ends > 0) == (may_end and env_id != "HalfCheetah-v5")
     copies.close()
 
 
@@ -80,7 +83,11 @@ def test_episodes_are_truncated_as_they_are_registered():
 
 @pytest.mark.parametrize(
     ("env_id", "kwargs"),
-    [("Ant-v5", {}), ("HalfCheetah-v5", {"frame_skip": 3}), ("HalfCheetah-v5", {"render_mode": "rgb_array"})],
+    [
+        ("Swimmer-v5", {}),
+        ("HalfCheetah-v5", {"frame_skip": 3}),
+        ("HalfCheetah-v5", {"render_mode": "rgb_array"}),
+    ],
 )
 def test_what_a_batch_does_not_know_stays_with_gymnasium(env_id: str, kwargs: dict[str, Any]):
     env = make_vector_env(env_id, 1, env_kwargs=kwargs)
