@@ -102,6 +102,16 @@ def approximate_kl(log_ratio_B: Tensor, weight_B: Tensor | None = None) -> Tenso
     return weighted_mean(torch.expm1(log_ratio_B) - log_ratio_B, weight_B)
 
 
+def adapted_rate(rate: float, kl: float, wanted: float) -> float:
+    """Return the next learning rate: less where KL is above twice ``wanted``, more below half of it.
+
+    It changes by a factor of 1.5 and stays between 1e-5 and 1e-2 (Rudin 2021, arXiv:2109.11978, table 5).
+    """
+    if kl > 2 * wanted:
+        return max(1e-5, rate / 1.5)
+    return min(1e-2, rate * 1.5) if kl < wanted / 2 else rate
+
+
 def clip_fraction(log_ratio_B: Tensor, clip: float, weight_B: Tensor | None = None) -> Tensor:
     """Return the share of samples whose probability ratio left the interval [1 - clip, 1 + clip]."""
     return weighted_mean((torch.expm1(log_ratio_B).abs() > clip).to(log_ratio_B.dtype), weight_B)

@@ -189,6 +189,31 @@ def sac_legged(batches: int) -> tuple[RLModule, LightningDataModule]:
     )  # fmt: skip
 
 
+GO2 = {"critic": True, "max_traj_length": 15, "timestep_s": 0.01}
+
+
+def ppo_legs(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """A critic that sees what only a simulator knows, mirror images, and a rate that follows KL."""
+    return (
+        PPO(
+            hidden=(8,), batch_size=32, update_epochs=2, central_critic=True, normalize_observation=True,
+            initial_std=0.3, adaptive_kl=0.001, symmetry_augmentation=True,
+        ),
+        RolloutDataModule("GO2-v0", 4, 16, batches, env_kwargs=GO2, eval_episodes=2, seed=15),
+    )  # fmt: skip
+
+
+def sac_central_critic(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Critics that see what only a simulator knows."""
+    return (
+        SAC(hidden=(16, 16), learning_rate=1e-3, central_critic=True, normalize_observation=True),
+        ReplayDataModule(
+            "GO2-v0", 3, steps_per_batch=6, updates_per_step=0.5, batch_size=16, warmup_steps=30,
+            capacity=150, n_step=2, batches_per_epoch=batches, env_kwargs=GO2, eval_episodes=2, seed=16,
+        ),
+    )  # fmt: skip
+
+
 def td3_pendulum(batches: int) -> tuple[RLModule, LightningDataModule]:
     """A policy that moves at every third update, which batches of 16 updates do not divide."""
     return (
@@ -278,9 +303,11 @@ CASES: dict[str, Make] = {
         ppo_bodies,
         population,
         ppo_workers,
+        ppo_legs,
         mappo,
         sac_pendulum,
         sac_legged,
+        sac_central_critic,
         td3_pendulum,
         ppo_joints,
         sac_joints,
@@ -293,7 +320,7 @@ CASES: dict[str, Make] = {
 
 NOT_GOLDEN = (
     "ppo_annealed", "ppo_halfcheetah", "ppo_arm", "ppo_bodies", "ppo_workers", "ppo_joints", "sac_joints",
-    "sac_legged",
+    "sac_legged", "ppo_legs", "sac_central_critic",
 )  # fmt: skip
 """Cases without numbers in ``tests/golden/``: their seed is that of the run, the version of MuJoCo or of the
 compiler matters, or their learner has other numbers there."""

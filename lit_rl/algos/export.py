@@ -7,7 +7,8 @@ Axes: N environments. The exported file is loaded by plain PyTorch::
 
 It takes what the environment returns, real numbers as float32 and integers (images, choices) in the dtype of
 their space, and returns what the environment receives: boxes clipped, choices counted from the ``start`` of
-the space, in its dtype. Observations of several agents are arranged as ``ParallelVectorEnv`` does it.
+the space, in its dtype. A part ``critic`` of observations, which only critics see, is left out. Observations
+of several agents are arranged as ``ParallelVectorEnv`` does it.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def export_policy(
     if out.suffix != ".pt2":
         raise ValueError(f"out must end in .pt2 (the format of torch.export), got {out}")
     learner = load_policy(checkpoint, classes, **arguments)
-    spec = cast("EnvSpec", learner.spec)  # a loaded learner knows it
+    spec = cast("EnvSpec", learner.spec).of_actor()  # a loaded learner knows it
     obs = example_observation(spec, 2)
     carry = learner.initial_carry(2)
     batch = torch.export.Dim("batch", min=1)

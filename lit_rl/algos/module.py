@@ -37,7 +37,7 @@ from lit_rl.checks import is_plain
 from lit_rl.compute import MatmulPrecision, ProcessSettings, choose_settings
 from lit_rl.flat import FlatAdam, descend
 from lit_rl.ranks import Ranks
-from lit_rl.types import Batch, Decision, EnvSpec, EvalEpisodes, Nested
+from lit_rl.types import CRITIC, Batch, Decision, EnvSpec, EvalEpisodes, Nested
 
 log = logging.getLogger("lit_rl")
 
@@ -63,7 +63,12 @@ class RLModule(FromCheckpoint):
             whether ``medium`` is faster on this CPU and still as exact as float32, for networks of width 256
             and above.
         gamma: Discount per env step. Data modules ask the learner for it.
+
+    Attributes:
+        central_critic: Whether a critic sees what the actor does not, which a learner has to say.
     """
+
+    central_critic = False
 
     def __init__(
         self,
@@ -153,6 +158,12 @@ class RLModule(FromCheckpoint):
                 raise ValueError(
                     f"{type(self).__name__} must know the environment: give trainer.fit a data module with a "
                     "spec, or pass spec=..."
+                )
+            if self.spec.has_critic_part and (self.spec.agents or not self.central_critic):
+                raise ValueError(
+                    f"{type(self).__name__}: observations of {self.spec.name} have a part {CRITIC!r}, which "
+                    "only critics may see; set central_critic = true, which PPO and SAC have for a single "
+                    "agent, or make the environment without it"
                 )
             self.build(self.spec)
             self._built = True

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor
 
 from lit_rl.nested import named_leaves
-from lit_rl.types import ALIVE, OBSERVATION, STATE, EnvSpec, LeafSpec, Nested, Rollout
+from lit_rl.types import ALIVE, CRITIC, OBSERVATION, STATE, EnvSpec, LeafSpec, Nested, Rollout, without_critic
 
 AGENT_ID = "agent_id"
 """Key of the agent's number, a discrete leaf: encoders append it as a one-hot vector."""
@@ -49,16 +49,19 @@ class Rows(NamedTuple):
 class Views:
     """Picks what the actor and the critic see out of an observation of the environment.
 
-    A single agent sees everything. Each of several agents sees its own observation, but neither the global
-    state nor who is alive. A dict in which only ``observation`` is left is replaced by that entry.
+    A single agent sees everything but the part ``critic``. Each of several agents sees its own observation,
+    but neither the global state nor who is alive. A dict in which only ``observation`` is left is replaced by
+    that entry.
 
     Args:
         spec: Observation and action of the environment.
         agent_ids: Whether the number of the agent is appended to what networks see.
         central_critic: Whether the critic sees the global state instead. Each state has one value, which all
-            agents share; with ``agent_ids`` true it has one for each agent, whose number the critic sees.
+            agents share; with ``agent_ids`` true it has one for each agent, whose number the critic sees. Of
+            a single agent, the critic sees the part ``critic`` of the observation instead.
 
     Attributes:
+        spec: Observation and action of the environment.
         num_agents: Number of agents A; 0 when there is no agent axis.
         may_leave: Whether agents may leave an episode early.
         actor: Spec of what the actor sees.
@@ -75,12 +78,13 @@ class Views:
                 f"agent_ids = {str(agent_ids).lower()} needs an environment of several agents, "
                 f"{spec.name} has no agent axis; leave it false"
             )
-        if central_critic and not spec.state:
+        self._is_alone = central_critic and spec.has_critic_part and not spec.agents
+        if central_critic and not (spec.state or self._is_alone):
             raise ValueError(
-                f"central_critic = true needs an environment with a global state, {spec.name} has none; "
-                "leave it false"
+                "central_critic = true needs an environment with a global state of several agents, or with a "
+                f"part {CRITIC!r} in the observation of one, {spec.name} has neither; leave it false"
             )
-        self.num_agents = len(spec.agents)
+        self.spec, self.num_agents = spec, len(spec.agents)
         self._agent_ids = bool(agent_ids)
         identity = LeafSpec([], "int64", [self.num_agents])
         self.may_leave = (
@@ -90,8 +94,11 @@ class Views:
         self._leaf, first = next(named_leaves(own))  # any leaf will do, to tell the leading axes
         self._axes = len(first.shape)
         self.actor = replace(spec, observation=own | {AGENT_ID: identity} if agent_ids else own)
-        self.shared_value = central_critic and agent_ids is not True
-        seen = state if self.shared_value else {STATE: state, AGENT_ID: identity}
+        self.shared_value = central_critic and agent_ids is not True and not self._is_alone
+        if self._is_alone:
+            seen = cast("dict[str, Any]", spec.observation)[CRITIC]
+        else:
+            seen = state if self.shared_value else {STATE: state, AGENT_ID: identity}
         self.critic = replace(spec, observation=seen) if central_critic else None
 
     @property
@@ -113,12 +120,14 @@ class Views:
             own |= {AGENT_ID: self._numbers(leaf.shape[: leaf.ndim - self._axes], leaf.device)}
         if self.critic is None:
             return own
-        return {"actor": own} | ({"critic": self._central(obs[STATE])} if with_critic else {})
+        if not with_critic:
+            return {"actor": own}
+        return {"actor": own, "critic": obs[CRITIC] if self._is_alone else self._central(obs[STATE])}
 
     def _own(self, tree: Any) -> Any:
         """Remove what an agent does not see from an observation or a spec; with agent numbers keep a dict."""
         if not self.num_agents:
-            return tree
+            return without_critic(tree)
         tree = tree if isinstance(tree, dict) else {OBSERVATION: tree}
         own = {key: value for key, value in tree.items() if key not in (STATE, ALIVE)}
         return own[OBSERVATION] if own.keys() == {OBSERVATION} and not self._agent_ids else own

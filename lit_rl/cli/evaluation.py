@@ -29,7 +29,7 @@ def summary(result: Mapping[str, float], checkpoint: Path, policy: str | None = 
 
     Args:
         result: Statistics of the episodes.
-        checkpoint: Where the policy is from.
+        checkpoint: Name of the file that the policy was loaded from.
         policy: What was played, ``greedy`` or ``sample``; None where the data module does not say.
     """
     mean, count = result["return_mean"], int(result["episodes"])

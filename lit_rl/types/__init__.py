@@ -38,6 +38,8 @@ from lit_rl.types.spec import (
     ActionSpec,
     EnvSpec,
     LeafSpec,
+    Mirror,
+    without_critic,
 )
 
 __all__ = [
@@ -64,6 +66,7 @@ __all__ = [
     "ExactState",
     "LeafSpec",
     "Learner",
+    "Mirror",
     "Nested",
     "NestedArray",
     "Policy",
@@ -72,4 +75,5 @@ __all__ = [
     "Step",
     "VectorEnv",
     "as_learner",
+    "without_critic",
 ]

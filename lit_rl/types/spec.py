@@ -109,6 +109,19 @@ class ActionSpec:
 
 
 @dataclass(frozen=True)
+class Mirror:
+    """How the last axis of an array looks in a mirror: places, and signs there.
+
+    Args:
+        source: Place from which each number of the mirror image comes.
+        sign: Its sign there, 1 or -1.
+    """
+
+    source: list[int]
+    sign: list[float]
+
+
+@dataclass(frozen=True)
 class EnvSpec:
     """What a policy must know of an environment to build its networks; plain types, for checkpoints.
 
@@ -118,6 +131,8 @@ class EnvSpec:
         action: The action of one agent.
         agents: Names of the agents in the order of the agent axis; empty means that there is no agent axis.
         state: Number of features of the global state of a multi-agent environment; 0 when it has none.
+        mirror: What tells how the environment looks in a mirror: a ``Mirror`` of the action at the key
+            ``action``, and at ``observation`` one for each leaf. None where it differs there, or nobody knows.
     """
 
     name: str
@@ -125,11 +140,17 @@ class EnvSpec:
     action: ActionSpec
     agents: list[str] = field(default_factory=list)
     state: int = 0
+    mirror: dict[str, Any] | None = field(default=None, compare=False)  # weights fit whatever it is
 
     @property
     def has_action_mask(self) -> bool:
         """Whether observations carry the key ``action_mask``."""
         return isinstance(self.observation, dict) and ACTION_MASK in self.observation
+
+    @property
+    def has_critic_part(self) -> bool:
+        """Whether observations carry the key ``critic``, with what only critics may see."""
+        return isinstance(self.observation, dict) and CRITIC in self.observation
 
     @property
     def has_joints(self) -> bool:
@@ -147,6 +168,10 @@ class EnvSpec:
                 f"shape [{self.action.size}]; its shape is {seen[JOINT_MASK].shape}"
             )
         return True
+
+    def of_actor(self) -> EnvSpec:
+        """Return this spec without the part of observations that only critics may see."""
+        return replace(self, observation=without_critic(self.observation))
 
     def within(self, low: Sequence[float], high: Sequence[float]) -> EnvSpec:
         """Return this spec with other bounds of its box action, one number for each entry."""
@@ -224,6 +249,7 @@ class EnvSpec:
                 action=ActionSpec(**plain["action"]),
                 agents=list(plain["agents"]),
                 state=plain["state"],
+                mirror=_mirror_from_dict(plain.get("mirror")),  # specs of earlier versions lack it
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(
@@ -236,3 +262,19 @@ def _leaf_from_dict(plain: Mapping[str, Any]) -> LeafSpec | dict[str, Any]:
     if isinstance(plain.get("shape"), list):
         return LeafSpec(**plain)
     return {key: _leaf_from_dict(value) for key, value in plain.items()}
+
+
+def _mirror_from_dict(plain: Any) -> Any:
+    if plain is None:
+        return None
+    if isinstance(plain.get("source"), list):
+        return Mirror(**plain)
+    return {key: _mirror_from_dict(value) for key, value in plain.items()}
+
+
+def without_critic(tree: Any) -> Any:
+    """Remove, from an observation or a spec of one, the part ``critic``; ``observation`` alone is no dict."""
+    if not isinstance(tree, dict) or CRITIC not in tree:
+        return tree
+    own = {key: value for key, value in tree.items() if key != CRITIC}
+    return own[OBSERVATION] if own.keys() == {OBSERVATION} else own

@@ -104,7 +104,7 @@ def test_a_central_critic_sees_the_state_with_each_number():
     [
         (spec_of(LeafSpec([1]), ()), {"agent_ids": True}, "agent_ids = true needs .* Toy has no agent axis"),
         (spec_of(LeafSpec([1]), ()), {"agent_ids": "actor"}, "agent_ids = actor needs .* Toy has no"),
-        (spec_of(LeafSpec([1])), {"central_critic": True}, "central_critic = true needs .* Toy has none"),
+        (spec_of(LeafSpec([1])), {"central_critic": True}, "central_critic = true needs .* Toy has neither"),
     ],
 )
 def test_arguments_that_do_not_fit_the_environment(spec: EnvSpec, arguments: dict[str, Any], message: str):

@@ -173,7 +173,7 @@ def test_the_ring_may_lie_in_files(tmp_path: Path):
 
 def test_a_failed_fit_leaves_no_file_of_the_ring(tmp_path: Path):
     class Fails(Keep):
-        def on_train_batch_end(self, *arguments: Any) -> None:
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
             assert list((tmp_path / "ring" / "rank0").rglob("*.bin"))
             raise ZeroDivisionError("a learner that fails")
 

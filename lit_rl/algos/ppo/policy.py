@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from lit_rl.algos.ppo.samples import (
     samples_per_minibatch,
     shuffled_epochs,
 )
+from lit_rl.algos.ppo.symmetry import reflect, with_mirror_images
 from lit_rl.nested import map_nested
 from lit_rl.normalize import ObservationNorm, ReturnScale, ValueNorm
 from lit_rl.returns import zero_where
@@ -57,6 +58,8 @@ class UpdateSettings:
     target_kl: float | None = None
     normalize_advantage: bool = True
     chunk_length: int = 16
+    adaptive_kl: float | None = None
+    symmetry_augmentation: bool = False
 
 
 class Replayed(NamedTuple):
@@ -192,6 +195,11 @@ class ProximalPolicy(nn.Module):
             samples["value"] = output[:-1]
         if self.views.may_leave or self.network.gru is not None:
             samples["weight"] = _weight(rows.acted, target_TN)
+        if settings.symmetry_augmentation:
+            spec = self.views.spec
+            image = self.views(reflect(rollout["obs"], cast("Any", spec.mirror)["observation"]))
+            image = map_nested(lambda leaf: leaf[:-1], self._normalized(image))
+            samples = with_mirror_images(samples, image, spec)
         if self.network.gru is None:
             return map_nested(lambda leaf: leaf.flatten(0, 1), samples), logged  # (T*N, ...)
         samples["reset"] = rollout["reset"][:-1]
@@ -222,9 +230,10 @@ class ProximalPolicy(nn.Module):
         Returns:
             Number of gradient steps, and values to log.
         """
-        settings = self.settings
+        settings, group = self.settings, optimizer.param_groups[0]
         clip = settings.clip * factor
-        optimizer.param_groups[0]["lr"] = settings.learning_rate * factor
+        if settings.adaptive_kl is None:  # else it is kept where checkpoints of optimizers have it
+            group["lr"] = settings.learning_rate * factor
         # a tensor where the loss is compiled: another number would compile it again
         bound = torch.tensor(clip, device=samples["log_prob"].device) if optimizer.is_compiled else clip
         steps: list[StepLog] = []
@@ -236,9 +245,11 @@ class ProximalPolicy(nn.Module):
             log_ratio_B = torch.cat([step.log_ratio.flatten() for step in epoch])
             if "weight" in minibatches[0]:
                 weight_B = torch.cat([minibatch["weight"].flatten() for minibatch in minibatches])
-            if settings.target_kl is not None:
-                kl = ranks.mean(losses.approximate_kl(log_ratio_B, weight_B))
-                if kl.item() > 1.5 * settings.target_kl:
+            if settings.target_kl is not None or settings.adaptive_kl is not None:
+                kl = ranks.mean(losses.approximate_kl(log_ratio_B, weight_B)).item()
+                if settings.adaptive_kl is not None:
+                    group["lr"] = losses.adapted_rate(group["lr"], kl, settings.adaptive_kl)
+                if settings.target_kl is not None and kl > 1.5 * settings.target_kl:
                     break
         return len(steps), {
             metrics.LOSS_POLICY: torch.stack([step.policy for step in steps]).mean(),
@@ -247,7 +258,7 @@ class ProximalPolicy(nn.Module):
             metrics.KL: losses.approximate_kl(log_ratio_B, weight_B),
             metrics.CLIP_FRACTION: losses.clip_fraction(log_ratio_B, clip, weight_B),
             metrics.EPOCHS: float(epochs_done),
-            metrics.LEARNING_RATE: settings.learning_rate * factor,
+            metrics.LEARNING_RATE: group["lr"],
         }
 
     def minibatches(
@@ -257,6 +268,8 @@ class ProximalPolicy(nn.Module):
         is_recurrent, settings = self.network.gru is not None, self.settings
         per_sample = (self.views.num_agents or 1) * (settings.chunk_length if is_recurrent else 1)
         per_batch = samples_per_minibatch(batch_size, per_sample, samples["log_prob"])
+        if valid is not None and settings.symmetry_augmentation:
+            valid = torch.cat([valid, valid], 1)
         # chunks of a recurrent policy keep steps that are no transitions, with weight 0
         usable = None if valid is None or is_recurrent else valid.flatten().nonzero().squeeze(-1)
         epochs = shuffled_epochs(samples, usable, per_batch, settings.update_epochs)

@@ -17,6 +17,7 @@ from lit_rl.algos.module import MatmulPrecision, RLModule, linear_schedule
 from lit_rl.algos.multi_agent import AgentIds, Views
 from lit_rl.algos.ppo.actor_critic import ActorCritic
 from lit_rl.algos.ppo.policy import ProximalPolicy, UpdateSettings
+from lit_rl.algos.ppo.symmetry import check_mirror
 from lit_rl.checks import Count, NonNegative, Positive, Range, Share, check_arguments
 from lit_rl.nets import Activation, EncoderFactory
 from lit_rl.types import Decision, EnvSpec, Nested, Rollout
@@ -50,11 +51,16 @@ class PPO(RLModule):
         entropy_coef: Weight of the entropy bonus. More explores longer.
         max_grad_norm: Largest norm of the gradient over all parameters; None does not clip.
         target_kl: Stop the epochs of an update once KL exceeds 1.5 times this; decided together by all ranks.
+        adaptive_kl: After each epoch, divide the learning rate by 1.5 where KL exceeds twice this, multiply
+            it by 1.5 below half of this (0.01 in Rudin 2021, arXiv:2109.11978); None leaves it alone.
+        symmetry_augmentation: Learn from the mirror image of each sample, too, in environments that know
+            theirs (``EnvSpec.mirror``), which doubles the gradient steps.
         normalize_advantage: Give the advantages of each minibatch mean 0 and deviation 1, over all ranks.
         normalize_observation: Normalise observations by their running mean and deviation, which are frozen
             within a rollout and its update.
         normalize_return: Divide rewards by the running deviation of the discounted return (Engstrom 2020).
-        central_critic: The critic sees the global state of several agents (MAPPO), or not (IPPO).
+        central_critic: The critic sees the global state of several agents (MAPPO) or, of one agent, the part
+            ``critic`` of its observation, which the actor does not see.
         agent_ids: Append the number of the agent, as a one-hot vector, to what the shared networks see.
             ``actor`` leaves a central critic with one value of a state for all agents, which costs less.
         encoder: Network in front of actor and critic, by its ``class_path`` in YAML. None flattens.
@@ -91,6 +97,8 @@ class PPO(RLModule):
         value_norm: bool = False,
         max_grad_norm: Positive | None = 0.5,
         target_kl: Positive | None = None,
+        adaptive_kl: Positive | None = None,
+        symmetry_augmentation: bool = False,
         normalize_advantage: bool = True,
         normalize_observation: bool = False,
         normalize_return: bool = False,
@@ -120,7 +128,7 @@ class PPO(RLModule):
         self.gru, self.max_grad_norm, self.anneal_env_steps = gru, max_grad_norm, anneal_env_steps
         self.settings = UpdateSettings(
             learning_rate, update_epochs, gamma, gae_lambda, clip, clip_value, value_coef, entropy_coef,
-            huber_delta, target_kl, normalize_advantage, chunk_length,
+            huber_delta, target_kl, normalize_advantage, chunk_length, adaptive_kl, symmetry_augmentation,
         )  # fmt: skip
         self._network_arguments: dict[str, Any] = {
             "hidden": list(hidden),
@@ -139,6 +147,8 @@ class PPO(RLModule):
 
     def build(self, spec: EnvSpec) -> None:
         """Create actor, critic and the statistics that normalise their inputs and outputs."""
+        if self.settings.symmetry_augmentation:
+            check_mirror(spec)
         views = Views(spec, self.agent_ids, self.central_critic)
         network = ActorCritic(views, **self._network_arguments)
         self.policy = ProximalPolicy(views, network, self.settings, **self._normalization)
@@ -193,5 +203,9 @@ def _contradictions(given: Mapping[str, Any]) -> Iterator[str]:
         yield "critic_encoder is for a central critic, but central_critic = false; give encoder alone"
     if given["agent_ids"] == "actor" and not given["central_critic"]:
         yield "agent_ids = actor needs a central critic, but central_critic = false; give agent_ids = true"
+    if given["adaptive_kl"] is not None and given["anneal_env_steps"] is not None:
+        yield "adaptive_kl and anneal_env_steps both set the learning rate; give one of them"
+    if given["symmetry_augmentation"] and given["gru"] is not None:
+        yield "symmetry_augmentation = true contradicts gru, whose memory has no mirror image; leave one out"
     if given["normalize_advantage"] and given["batch_size"] == 1:
         yield "batch_size = 1 contradicts normalize_advantage = true: one sample has no spread"

@@ -18,6 +18,7 @@ from lit_rl.algos.actor import Actor
 from lit_rl.algos.critics import Critics, target_of
 from lit_rl.algos.minibatches import Minibatch, minibatches
 from lit_rl.algos.module import MatmulPrecision, RLModule
+from lit_rl.algos.multi_agent import Views
 from lit_rl.algos.sac.tanh_normal import TanhNormal, begin_with_std, mean_and_log_std
 from lit_rl.checks import Count, Positive, Share, check_arguments
 from lit_rl.flat import FlatParameters, Parameters, call_with
@@ -56,6 +57,8 @@ class SAC(RLModule):
             about 1. Robots start gently with 0.15 to 0.5.
         normalize_observation: Normalise observations by running mean and deviation, in which each env step
             counts once, warm-up included. The replay ring keeps observations as they were.
+        central_critic: The critics see the part ``critic`` of a Dict observation instead of the rest, such as
+            what only a simulator knows; the actor sees the rest. More information makes better critics.
         action_low: Lowest action of each entry, in the units of the environment, such as a limit of a joint;
             None takes the environment's bounds. Own bounds are kept in checkpoints and hold in any
             environment, which clips what its own bounds do not allow. Narrower ones explore less widely.
@@ -87,6 +90,7 @@ class SAC(RLModule):
         critic_actor_ratio: Count = 1,
         initial_std: Positive | None = None,
         normalize_observation: bool = False,
+        central_critic: bool = False,
         action_low: tuple[float, ...] | None = None,
         action_high: tuple[float, ...] | None = None,
         max_grad_norm: Positive | None = None,
@@ -104,6 +108,7 @@ class SAC(RLModule):
         self._target_entropy, self.num_critics = target_entropy, num_critics
         self.critic_layer_norm, self.critic_actor_ratio = critic_layer_norm, critic_actor_ratio
         self.initial_std, self.normalize_observation = initial_std, normalize_observation
+        self.central_critic = central_critic
         self.action_bounds = own_bounds("SAC", action_low, action_high)
         self.max_grad_norm, self.encoder, self.compile_update = max_grad_norm, encoder, compile
 
@@ -112,13 +117,18 @@ class SAC(RLModule):
     def build(self, spec: EnvSpec) -> None:
         """Create actor, critics, their targets and the temperature for ``spec``."""
         self.box = ActionBox(spec, "SAC", self.action_bounds)
-        self.observation_norm = ObservationNorm(spec.observation) if self.normalize_observation else None
+        self.views = Views(spec, central_critic=self.central_critic)
+        of_actor, of_critics = self.views.actor, self.views.critic or spec
+        seen = self.views.observation
+        self.observation_norm = ObservationNorm(seen) if self.normalize_observation else None
         self.distribution = TanhNormal(spec.action.size)
         outputs = self.distribution.num_outputs
-        self.actor = Actor(spec, self.hidden, self.encoder, outputs, mean_and_log_std)
+        self.actor = Actor(of_actor, self.hidden, self.encoder, outputs, mean_and_log_std)
         if self.initial_std is not None:
             begin_with_std(self.actor.last, self.initial_std)
-        self.critics = Critics(spec, self.hidden, self.encoder, self.num_critics, self.critic_layer_norm)
+        self.critics = Critics(
+            of_critics, self.hidden, self.encoder, self.num_critics, self.critic_layer_norm
+        )
         self.targets = target_of(self.critics)
         self.log_temperature = nn.Parameter(torch.tensor([math.log(self.initial_temperature)]))
         given = self._target_entropy
@@ -127,10 +137,21 @@ class SAC(RLModule):
 
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
         """Sample the squashed normal, or take the squashed mean, in the units of the environment."""
-        seen = obs if self.observation_norm is None else self.observation_norm(obs)
-        mean, log_std = self.actor.fast(seen)
+        seen = self._seen(obs, with_critic=False)
+        mean, log_std = self.actor.fast(self._own(seen))
         raw = mean if greedy else torch.addcmul(mean, log_std.exp_(), torch.randn_like(mean))
         return Decision(self.box.to_env(self.box.existing(raw.tanh(), obs)), carry, {})
+
+    def _seen(self, obs: Nested, with_critic: bool = True) -> Nested:
+        """Return what the networks see, normalised; ``{"actor": ..., "critic": ...}`` of a central critic."""
+        seen = self.views(obs, with_critic)
+        return seen if self.observation_norm is None else self.observation_norm(seen)
+
+    def _own(self, seen: Nested) -> Nested:
+        return seen["actor"] if self.central_critic else seen
+
+    def _central(self, seen: Nested) -> Nested:
+        return seen["critic"] if self.central_critic else seen
 
     # Learning
 
@@ -153,8 +174,8 @@ class SAC(RLModule):
         noise = torch.randn(shape, device=self.device, dtype=self.log_temperature.dtype)
         of_critics, of_actor = [], []
         if self.observation_norm is not None:  # once per env step, and fixed during the updates of a batch
-            self.observation_norm.update(batch["new_obs"], sum_over_ranks=self.ranks.sum)
-        for m, minibatch in enumerate(minibatches(batch, self.box, self.observation_norm)):
+            self.observation_norm.update(self.views(batch["new_obs"]), sum_over_ranks=self.ranks.sum)
+        for m, minibatch in enumerate(minibatches(batch, self.box, self._seen)):
             minibatch["temperature"] = self.log_temperature.detach().exp()
             loss_of_critics, q_mean = critic_optimizer.minimize_fn(
                 self._critic_loss, minibatch, noise[0, m], fixed=(self._flat_actor, self._flat_targets)
@@ -200,16 +221,16 @@ class SAC(RLModule):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Compute the loss of the critics (Haarnoja 2018, eqs. 5, 6), and, to log, it and the mean Q."""
         with torch.no_grad():
-            next_obs = minibatch["next_obs"]
-            mean, log_std = call_with(actor, self.actor, next_obs)
+            own, central = self._own(minibatch["next_obs"]), self._central(minibatch["next_obs"])
+            mean, log_std = call_with(actor, self.actor, own)
             next_action, log_prob = self.distribution.sample_with_log_prob(
-                mean, log_std, noise_BU, self.box.exists(next_obs)
+                mean, log_std, noise_BU, self.box.exists(own)
             )
-            next_q_CB = call_with(targets, self.targets, next_obs, next_action)
+            next_q_CB = call_with(targets, self.targets, central, next_action)
             target_B = soft_target(
                 minibatch["reward"], minibatch["discount"], next_q_CB, log_prob, minibatch["temperature"]
             )
-        q_CB = call_with(parameters, self.critics, minibatch["obs"], minibatch["action"])
+        q_CB = call_with(parameters, self.critics, self._central(minibatch["obs"]), minibatch["action"])
         loss = critic_loss(q_CB, target_B)
         return loss, (loss.detach(), q_CB.detach().mean())
 
@@ -221,9 +242,10 @@ class SAC(RLModule):
         critics: Parameters | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Compute the loss of the policy (Haarnoja 2018, eq. 7), and, to log, it and the mean log pi."""
-        mean, log_std = call_with(parameters, self.actor, minibatch["obs"])
-        exists = self.box.exists(minibatch["obs"])
+        own, central = self._own(minibatch["obs"]), self._central(minibatch["obs"])
+        mean, log_std = call_with(parameters, self.actor, own)
+        exists = self.box.exists(own)
         action, log_prob_B = self.distribution.sample_with_log_prob(mean, log_std, noise_BU, exists)
-        q_CB = call_with(critics, self.critics, minibatch["obs"], action)
+        q_CB = call_with(critics, self.critics, central, action)
         loss = soft_policy_loss(minibatch["temperature"], log_prob_B, q_CB)
         return loss, (loss.detach(), log_prob_B.detach().mean())

@@ -30,6 +30,7 @@ from lit_rl.envs.go2.model import (
     make_model,
 )
 from lit_rl.envs.go2.rewards import TERMS
+from lit_rl.envs.go2.symmetry import mirror_of
 from lit_rl.envs.go2.task import NAME, make_task
 from lit_rl.envs.mujoco_batch import Simulations, check_record
 from lit_rl.envs.native import REWARD_PREFIX
@@ -76,6 +77,7 @@ class Go2Batch:
             name=NAME,
             observation={OBSERVATION: seen, CRITIC: LeafSpec([60])} if task.critic else seen,
             action=ActionSpec("box", [NUM_JOINTS], low=[-bound for bound in bounds], high=bounds),
+            mirror=mirror_of(task.observation == "full", task.history, task.critic),
         )
         model = make_model(task.timestep_s, task.stiffness, task.damping)
         self._trunk = model.body(TRUNK).id
