@@ -132,7 +132,7 @@ class EnvSpec:
         agents: Names of the agents in the order of the agent axis; empty means that there is no agent axis.
         state: Number of features of the global state of a multi-agent environment; 0 when it has none.
         mirror: What tells how the environment looks in a mirror: a ``Mirror`` of the action at the key
-            ``action``, and at ``observation`` one for each leaf. None where it differs there, or nobody knows.
+            ``action``, and at ``observation`` one for each leaf. None where it differs, or nobody knows.
     """
 
     name: str
