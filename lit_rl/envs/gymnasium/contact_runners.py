@@ -189,6 +189,9 @@ class Humanoids(ContactRunners):
         mass = self._simulations.model.body_mass
         return np.einsum("b,nbj->nj", mass, self._derived["xipos"])[:, :2] / mass.sum()
 
+    def _terms(self, given: np.ndarray, velocity: np.ndarray, healthy: np.ndarray) -> dict[str, np.ndarray]:
+        return super()._terms(self._simulations.ctrl, velocity, healthy)  # the same numbers in float64
+
     def _contact_cost(self, forces: np.ndarray) -> np.ndarray:
         low, high = self._cost_range
         return super()._contact_cost(forces).clip(low, high)

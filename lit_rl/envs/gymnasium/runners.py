@@ -199,7 +199,11 @@ class Runners:
         self._at = self._where()
         velocity, healthy, seen = (self._at - before) / self._step_s, self._is_healthy(), self._see()
         terms = self._terms(given, velocity, healthy)
-        reward = np.sum(list(terms.values()), 0).astype(np.float32)
+        pays = terms["reward_forward"] + terms.get(
+            "reward_survive", 0.0
+        )  # added in Gymnasium's order, to the bit
+        costs = -terms["reward_ctrl"] - terms.get("reward_contact", 0.0)
+        reward = (pays - costs).astype(np.float32)
         terminated = self._ends(healthy)
         if len(diverged):
             terminated[diverged], reward[diverged], seen[diverged] = True, 0.0, self._last[diverged]
@@ -244,16 +248,16 @@ class Runners:
         if "runners" in state:  # which the first version of this batch returned
             own = unpack(state["runners"])
             streams = [{"generator": _counted(stream), "seed": None} for stream in own["streams"]]
-            integration, ages = state["simulations"]["state"], own["age"].tolist()
+            layers, integration, ages = [], state["simulations"]["state"], own["age"].tolist()
         else:
             layers = [env["layers"] for env in states_of_copies(state)]
             self._check_layers(layers)
             vectors = [unpack(own[-1]["mujoco"]["integration"]) for own in layers]
             streams, integration = [own[-1]["random"] for own in layers], torch.from_numpy(np.stack(vectors))
             ages = [unpack(own[0].get("attributes", {}).get("_elapsed_steps", 0)) for own in layers]
-            for field, values in self._derived.items():
-                values[:] = [unpack(own[-1]["mujoco"]["derived"][field]) for own in layers]
         self._simulations.set_state({"state": integration})
+        for field, values in self._derived.items():
+            values[:] = [unpack(own[-1]["mujoco"]["derived"][field]) for own in layers]
         for stream, saved in zip(self._streams, streams, strict=True):
             set_random(stream, saved)
         self._age[:] = ages
