@@ -74,6 +74,23 @@ def test_the_actor_does_not_see_the_part_of_critics(kind: type[RLModule], greedy
     torch.testing.assert_close(actions[0], actions[2], rtol=0, atol=0)
 
 
+def test_a_recurrent_actor_needs_no_part_of_critics_when_it_is_greedy():
+    learner = built(PPO(central_critic=True, hidden=(8,), gru=4, spec=SPEC))
+    carry, reset = learner.initial_carry(4), torch.zeros(4, dtype=torch.bool)
+    own = obs(0)[OBSERVATION]
+    with_part, without = (learner.act(seen, carry, reset, greedy=True) for seen in (obs(0), own))
+    torch.testing.assert_close(with_part.action, without.action, rtol=0, atol=0)
+    assert not torch.equal(without.carry["actor"], carry["actor"])
+    sampled = learner.act(obs(0), carry, reset)  # in training the memory of the critic moves on, too
+    assert not torch.equal(sampled.carry["critic"], carry["critic"])
+
+
+def test_sac_needs_a_joint_mask_for_its_critics_too():
+    joints = {"joint_tokens": LeafSpec([2, 3]), "joint_mask": LeafSpec([2]), "critic": LeafSpec([5])}
+    with pytest.raises(ValueError, match="needs the key 'joint_mask' in the part 'critic', too"):
+        built(SAC(central_critic=True, spec=replace(SPEC, observation=joints)))
+
+
 def test_critics_see_their_part_alone():
     ppo, sac = (built(kind(central_critic=True, hidden=(8,), spec=SPEC)) for kind in (PPO, SAC))
     network = ppo.policy.network

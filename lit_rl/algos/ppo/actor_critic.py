@@ -110,13 +110,17 @@ class ActorCritic(nn.Module):
     def act_recurrent(
         self, obs: Nested, hidden: dict[str, Tensor], reset: Tensor, greedy: bool, with_log_prob: bool = False
     ) -> tuple[Tensor, Tensor | None, Nested]:
-        """Choose actions with memory; also return log-probabilities, or None, and the hidden states after."""
+        """Choose actions with memory; also return log-probabilities, or None, and the hidden states after.
+
+        The memory of a central critic stays as it is where ``obs`` has not what the critic sees.
+        """
         obs = cast_floats(obs, self._dtype)
         actor_core, critic_core = self._cores()
-        after = {
-            "actor": actor_core.step(self.actor_encoder(self._own(obs)), hidden["actor"], reset),
-            "critic": critic_core.step(self.critic_encoder(self._central(obs)), hidden["critic"], reset),
-        }
+        after = dict(hidden)
+        after["actor"] = actor_core.step(self.actor_encoder(self._own(obs)), hidden["actor"], reset)
+        if not self.is_central or "critic" in obs:
+            seen = self.critic_encoder(self._central(obs))
+            after["critic"] = critic_core.step(seen, hidden["critic"], reset)
         outputs = self._actor(after["actor"], obs)
         return *self._choose(outputs, self._own(obs), greedy, with_log_prob), after
 

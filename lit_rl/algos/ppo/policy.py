@@ -137,7 +137,7 @@ class ProximalPolicy(nn.Module):
         """Sample the policy, or take its mode; a recurrent one records the hidden states before the step."""
         network, records = self.network, self.records_log_prob  # looked up once: it is a module's attribute
         is_recurrent = network.gru is not None
-        seen = self._normalized(self.views(obs, with_critic=is_recurrent))
+        seen = self._normalized(self.views(obs, with_critic=is_recurrent and not greedy))
         if not is_recurrent:
             action, log_prob = network.act(seen, greedy, records)
             after, extras = carry, {}

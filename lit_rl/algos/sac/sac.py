@@ -25,7 +25,7 @@ from lit_rl.flat import FlatParameters, Parameters, call_with
 from lit_rl.nets import EncoderFactory
 from lit_rl.normalize import ObservationNorm
 from lit_rl.q_losses import critic_loss, soft_policy_loss, soft_target, temperature_gradient
-from lit_rl.types import Decision, EnvSpec, Nested, ReplayBatch
+from lit_rl.types import CRITIC, JOINT_MASK, Decision, EnvSpec, Nested, ReplayBatch
 
 
 class SAC(RLModule):
@@ -119,6 +119,11 @@ class SAC(RLModule):
         self.box = ActionBox(spec, "SAC", self.action_bounds)
         self.views = Views(spec, central_critic=self.central_critic)
         of_actor, of_critics = self.views.actor, self.views.critic or spec
+        if of_actor.has_joints and not of_critics.has_joints:
+            raise ValueError(
+                f"SAC: central_critic = true needs the key {JOINT_MASK!r} in the part {CRITIC!r}, too, since "
+                f"critics see that part alone; {spec.name} has it for the actor only"
+            )
         seen = self.views.observation
         self.observation_norm = ObservationNorm(seen) if self.normalize_observation else None
         self.distribution = TanhNormal(spec.action.size)
