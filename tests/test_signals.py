@@ -180,9 +180,7 @@ COLLECT = (*WORKERS, "--data.collector", "workers")
 WORKER_MODULES = ("lit_rl.envs.workers.process", "lit_rl.collect.workers.process")
 
 
-@pytest.mark.parametrize(
-    ("how", "signum"), [(ASYNC, signal.SIGTERM), (ASYNC, signal.SIGINT), (COLLECT, signal.SIGTERM)]
-)
+@pytest.mark.parametrize(("how", "signum"), [(ASYNC, signal.SIGINT), (COLLECT, signal.SIGTERM)])
 def test_a_group_with_worker_processes_stops_and_goes_on(
     fit: Fit, tmp_path: Path, how: tuple[str, ...], signum: signal.Signals
 ):
