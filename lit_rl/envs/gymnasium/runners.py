@@ -199,9 +199,8 @@ class Runners:
         self._at = self._where()
         velocity, healthy, seen = (self._at - before) / self._step_s, self._is_healthy(), self._see()
         terms = self._terms(given, velocity, healthy)
-        pays = terms["reward_forward"] + terms.get(
-            "reward_survive", 0.0
-        )  # added in Gymnasium's order, to the bit
+        # added in Gymnasium's order, so that sums are equal to the last bit
+        pays = terms["reward_forward"] + terms.get("reward_survive", 0.0)
         costs = -terms["reward_ctrl"] - terms.get("reward_contact", 0.0)
         reward = (pays - costs).astype(np.float32)
         terminated = self._ends(healthy)
