@@ -20,6 +20,9 @@ SHOWS = {
 }
 """Pictures each notebook shows, in their order."""
 
+SLOW = ("04_hmasd_skills", "05_encoders", "06_map_elites")
+"""They run with ``-m slow``, since other tests run what they do."""
+
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -46,7 +49,11 @@ def test_is_short(path: Path):
     assert len(lines) <= 60
 
 
-@every_notebook
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else ()) for path in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LIT_RL_SMOKE", "1")
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")

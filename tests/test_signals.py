@@ -197,15 +197,6 @@ def test_a_group_with_worker_processes_stops_and_goes_on(
     check_steps(directory, 64)
 
 
-def test_workers_that_collect_end_with_a_run_that_is_killed(fit: Fit, tmp_path: Path):
-    run = start(fit, *COLLECT)
-    wait_for_training(run, tmp_path / "run")
-    workers = workers_of(run.pid)
-    assert len(workers) == 2
-    os.kill(run.pid, signal.SIGKILL)
-    wait_until(lambda: not any(worker.is_running() for worker in workers), STOP_S, run.output)
-
-
 def workers_of(pid: int) -> list[psutil.Process]:
     """Processes that step the environments of ``pid``, or collect there; they name it as their trainer."""
     found = []

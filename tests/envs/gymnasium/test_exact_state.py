@@ -105,7 +105,7 @@ def test_mujoco_continues_for_200_steps(task: str) -> None:
 
 def test_mujoco_forward_alone_would_not_continue() -> None:
     """Why derived fields are copied: Ant's reward reads a position one physics step older than ``qpos``."""
-    env = make_vector_env("Ant-v5", 1)
+    env = make_vector_env("Ant-v5", 1, vectorization="sync")
     *before, action = random_actions(env, 41)
     env.reset(0)
     for earlier in before:
