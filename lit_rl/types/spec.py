@@ -131,8 +131,8 @@ class EnvSpec:
         action: The action of one agent.
         agents: Names of the agents in the order of the agent axis; empty means that there is no agent axis.
         state: Number of features of the global state of a multi-agent environment; 0 when it has none.
-        mirror: What tells how the environment looks in a mirror: a ``Mirror`` of the action at the key
-            ``action``, and at ``observation`` one for each leaf. None where it differs, or nobody knows.
+        mirror: Mirror image of the environment: a ``Mirror`` of the action at the key ``action``, and at
+            ``observation`` one for each leaf. None where it has no such symmetry, or does not say so.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What only critics may see: no actor sees it, and learners that would show it to one refuse it."""
+"""No actor sees the part of an observation that is for critics; learners that would show it refuse it."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def with_mirror_images(samples: dict[str, Any], obs: Nested, spec: EnvSpec) -> d
 
     Args:
         samples: Samples of PPO.
-        obs: What the networks see of the mirror images, (T, N, ...).
+        obs: Observations of the mirror images, as the networks see them, (T, N, ...).
         spec: Observation and action of the environment, with its mirror.
 
     Returns:

@@ -210,6 +210,11 @@ def make_task(settings: Mapping[str, Any]) -> Go2Task:
                 f"{NAME}: {idle[0]} = {settings[idle[0]]!r} is for task = {other}, got task = {task.task}; "
                 "leave it out or change the task"
             )
+    if task.task == "joystick" and "sideways" in (task.reward_weights or {}):
+        raise ValueError(
+            f"{NAME}: reward_weights['sideways'] is for task = forward, got task = joystick, whose term "
+            "'tracking' judges both directions; leave it out"
+        )
     return task
 
 

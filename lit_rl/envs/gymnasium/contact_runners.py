@@ -23,7 +23,7 @@ class ContactRunners(Runners):
     """Robots that move in all directions, shall run along the x axis and feel what they touch.
 
     Args:
-        healthy_reward: What each step pays while the robot is healthy.
+        healthy_reward: Reward of each step at which the robot is healthy.
         terminate_when_unhealthy: Whether an episode ends when it is not.
         healthy_z_range: Heights of the trunk at which it is healthy.
         contact_cost_weight: Weight of the squared contact forces.

@@ -206,8 +206,7 @@ class Runners:
         terminated = self._ends(healthy)
         if len(diverged):
             terminated[diverged], reward[diverged], seen[diverged] = True, 0.0, self._last[diverged]
-        late = self._age >= self._max_steps if self._max_steps is not None else np.zeros(self.num_envs, bool)
-        truncated = late
+        truncated = self._age >= (np.inf if self._max_steps is None else self._max_steps)
         values = (terms | self._values(velocity)) if self._record else {}
         metrics = {key: values[key].astype(np.float32) for key in self._record}
         rows, final_obs = np.flatnonzero(terminated | truncated), None

@@ -410,6 +410,10 @@ def test_an_action_that_is_no_number_is_found_and_named():
             {"task": "joystick", "speed_mps": 1.0},
             "speed_mps = 1.0 is for task = forward, got task = joystick; leave it out or change the task",
         ),
+        (
+            {"task": "joystick", "reward_weights": {"sideways": 2.0}},
+            r"reward_weights\['sideways'\] is for task = forward, got task = joystick",
+        ),
         ({"standing_share": 0.2}, "standing_share = 0.2 is for task = joystick, got task = forward"),
     ],
 )
