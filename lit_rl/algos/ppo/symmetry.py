@@ -53,5 +53,6 @@ def check_mirror(spec: EnvSpec) -> None:
     if spec.mirror is None:
         raise ValueError(
             "PPO: symmetry_augmentation = true needs an environment that knows its mirror image, "
-            f"{spec.name} has no mirror in its spec (GO2-v0 has one); leave it false"
+            f"{spec.name} has no mirror in its spec (the native batch of GO2-v0 has one: "
+            "vectorization = auto, or collector = workers); leave it false"
         )
