@@ -51,8 +51,11 @@ def fixed_seed() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def start_collecting_workers_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fork them, unless a test has the mark ``real_workers``: importing torch takes seconds each."""
-    if request.node.get_closest_marker("real_workers") is None:
+    """Fork them, unless a test has the mark ``real_workers``: importing torch takes seconds each.
+
+    Where there is a GPU they are real, too: a forked process cannot use what CUDA has begun.
+    """
+    if request.node.get_closest_marker("real_workers") is None and not torch.cuda.is_available():
         monkeypatch.setattr("lit_rl.envs.workers.worker.ModuleProcess", forked.process)
 
 
