@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from typing import Any
 log = logging.getLogger("lit_rl")
 
 _LOOPBACK = "127.0.0.1"
+_CONNECT_S = 10.0
 _LONGEST_PARENT = 20  # paths of sockets have at most 107 characters, of which Ray takes up to 65
 _ONE_MACHINE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Variable that tells Ray whether other machines may join; otherwise it stays on loopback."""
@@ -107,9 +109,10 @@ class Session:
 
     def _connect(self, address: str) -> None:
         try:
+            _check_reachable(address)  # Ray itself would try for minutes
             with _own_signals():
                 self.ray.init(address=address, logging_level=logging.WARNING)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             self.end()
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(
@@ -177,6 +180,21 @@ def open_session(address: str | None, num_cpus: int) -> Session:
             )
         _open.users += 1
         return _open
+
+
+def _check_reachable(address: str) -> None:
+    """Connect to ``host:port``, and hang up.
+
+    Raises:
+        OSError: Nobody answers.
+        ValueError: It is no such address.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        raise ValueError("an address is HOST:PORT, or auto")
+    socket.create_connection((host, int(port)), _CONNECT_S).close()
 
 
 def _forget_token() -> None:
