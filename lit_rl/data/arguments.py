@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
 from lit_rl.checks import nearest
+from lit_rl.collect.fleet.session import check_installed
 from lit_rl.envs.vector import Vectorization
 
 EnvFactory: TypeAlias = dict[str, Any] | Callable[..., Any]
@@ -14,8 +15,10 @@ EnvFactory: TypeAlias = dict[str, Any] | Callable[..., Any]
 callable by ``class_path`` and ``init_args``."""
 EvalPolicy: TypeAlias = Literal["greedy", "sample"]
 """Evaluations play ``greedy`` (the most likely actions) or ``sample`` (actions drawn as in training)."""
-CollectorName: TypeAlias = Literal["inline", "workers"]
-"""Who acts in training environments: the process of the trainer, or worker processes."""
+CollectorName: TypeAlias = Literal["inline", "workers", "ray"]
+"""Who acts in training environments: the process of the trainer, worker processes, or actors of Ray."""
+WORKERS = ("workers", "ray")
+"""Collectors that have workers."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,16 @@ class EnvironmentArguments:
         env_kwargs: Keyword arguments of the environment.
         wrappers: Wrappers that are applied to every Gymnasium environment, in order.
         record: Names of values in ``info`` that batches hold as ``metrics``.
-        num_workers: Processes of ``vectorization="async"`` or ``collector="workers"``; None decides by the
-            cores.
+        num_workers: Processes of ``vectorization="async"`` or ``collector="workers"``, actors of
+            ``collector="ray"``; None decides by the cores.
         step_timeout_s: Longest time in seconds that one of these processes may take for a step; None takes
             600.
         collector: Who acts in the training environments.
         max_policy_lag: Rollouts that workers collect ahead.
         update_interval: Env steps of a worker after which it looks for newer weights while it collects ahead;
             None keeps the weights for a rollout.
+        ray_address: Address of the Ray cluster of ``collector="ray"``, or ``auto``; None starts one on this
+            machine.
         seed: Seed of the first environment of rank 0; None takes that of ``seed_everything``, else 0.
         check: Whether a user's environment is tried once before it is used, to say in plain words what is
             wrong with it.
@@ -46,7 +51,8 @@ class EnvironmentArguments:
 
     Raises:
         ValueError: More workers are asked for than there are environments, ``eval_policy`` or ``collector``
-            is neither, steps are to be timed that are done in this process, or workers are to have workers.
+            is none of those there are, steps are to be timed that are done in this process, workers are to
+            have workers, or Ray is not installed.
     """
 
     env: str | EnvFactory
@@ -60,6 +66,7 @@ class EnvironmentArguments:
     collector: CollectorName = "inline"
     max_policy_lag: int = 0
     update_interval: int | None = None
+    ray_address: str | None = None
     seed: int | None = None
     check: bool = True
     eval_episodes: int = 10
@@ -86,25 +93,31 @@ class EnvironmentArguments:
         if self.collector not in get_args(CollectorName):
             known = get_args(CollectorName)
             raise ValueError(
-                f"collector = {self.collector!r}, expected {' or '.join(known)}: who acts in the "
-                f"environments.{nearest(str(self.collector), known)}"
+                f"collector = {self.collector!r}, expected {', '.join(known[:-1])} or {known[-1]}: who acts "
+                f"in the environments.{nearest(str(self.collector), known)}"
             )
-        has_processes = self.vectorization == "async" or self.collector == "workers"
+        if self.collector == "ray":
+            check_installed()
+        elif self.ray_address is not None:
+            raise ValueError(
+                f"ray_address = {self.ray_address!r} needs collector = ray, got collector = {self.collector}"
+            )
+        has_processes = self.vectorization == "async" or self.collector in WORKERS
         if self.step_timeout_s is not None and not has_processes:
             raise ValueError(
                 f"step_timeout_s = {self.step_timeout_s:g} needs vectorization = async or "
-                f"collector = workers, got {self.vectorization} and {self.collector}: no step of this "
+                f"collector = workers or ray, got {self.vectorization} and {self.collector}: no step of this "
                 "process can be broken off"
             )
-        if self.vectorization == "async" and self.collector == "workers":
+        if self.vectorization == "async" and self.collector in WORKERS:
             raise ValueError(
-                "collector = workers contradicts vectorization = async: its processes step environments "
-                "already; leave vectorization at auto"
+                f"collector = {self.collector} contradicts vectorization = async: its processes step "
+                "environments already; leave vectorization at auto"
             )
-        if self.max_policy_lag and self.collector != "workers":
+        if self.max_policy_lag and self.collector not in WORKERS:
             raise ValueError(
-                f"max_policy_lag = {self.max_policy_lag} needs collector = workers, got collector = "
-                f"{self.collector}: only other processes collect while this one trains"
+                f"max_policy_lag = {self.max_policy_lag} needs collector = workers or ray, got collector "
+                f"= {self.collector}: only other processes collect while this one trains"
             )
         if self.update_interval is not None and not self.max_policy_lag:
             raise ValueError(

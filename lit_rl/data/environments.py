@@ -14,10 +14,12 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from lit_rl.collect.fleet.transport import RayTransport
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.collect.random_state import get_rng_state, set_rng_state
 from lit_rl.collect.workers.collector import WorkersCollector
-from lit_rl.data.arguments import EnvironmentArguments
+from lit_rl.collect.workers.transport import LocalProcesses, Transport
+from lit_rl.data.arguments import WORKERS, EnvironmentArguments
 from lit_rl.data.playback import as_drawable
 from lit_rl.envs.class_path import factory
 from lit_rl.envs.vector import batch_fn, make_vector_env
@@ -165,21 +167,41 @@ class Environments:
             self._continues = self._collector.set_state(self._left)
         return self._collector
 
+    @property
+    def workers(self) -> WorkersCollector:
+        """The collector of the training environments, where it has workers.
+
+        Raises:
+            RuntimeError: It has none.
+        """
+        collector = self.collector
+        if not isinstance(collector, WorkersCollector):
+            raise RuntimeError(f"collector = {self._arguments.collector} has no workers")
+        return collector
+
     def _make_collector(self) -> InlineCollector | WorkersCollector:
         arguments = self._arguments
         if arguments.collector == "inline":
             return InlineCollector(self.make(self.num_envs), self.seed)
         if not self._is_checked or arguments.playback:
             self.make(1).close()  # says in plain words what is wrong, before processes are started
-        collector = WorkersCollector(
-            batch_fn(self._env, **self._batch(self.num_envs)),
-            self.num_envs,
-            self.seed,
-            arguments.num_workers,
-            arguments.step_timeout_s,
-            arguments.max_policy_lag,
-            arguments.update_interval,
-        )
+        transport: Transport = LocalProcesses()
+        if arguments.collector == "ray":
+            transport = RayTransport(arguments.ray_address, arguments.num_workers, self.num_envs)
+        try:
+            collector = WorkersCollector(
+                batch_fn(self._env, **self._batch(self.num_envs)),
+                self.num_envs,
+                self.seed,
+                arguments.num_workers,
+                arguments.step_timeout_s,
+                arguments.max_policy_lag,
+                arguments.update_interval,
+                transport=transport,
+            )
+        except BaseException:
+            transport.close()
+            raise
         self._spec = self._spec or collector.spec
         return collector
 
@@ -236,7 +258,7 @@ class Environments:
         if before != self.num_envs:
             return f"the checkpoint has num_envs = {before} and this run {self.num_envs}"
         streams = left.get("streams", [])
-        if left["env"] is not None and (streams or self._arguments.collector == "workers"):
+        if left["env"] is not None and (streams or self._arguments.collector in WORKERS):
             number = f"{len(streams)} workers" if streams else "one process"
             return f"the checkpoint is of {number}, whose random streams no other number has"
         name = self.collector.unknown_class

@@ -12,14 +12,14 @@ import torch
 from lit_rl.checks import Count, Positive, Range, check_arguments, nearest
 from lit_rl.collect.evaluate import evaluate
 from lit_rl.collect.random_state import seeded_apart
-from lit_rl.data.arguments import CollectorName, EnvironmentArguments, EvalPolicy
+from lit_rl.data.arguments import WORKERS, CollectorName, EnvironmentArguments, EvalPolicy
 from lit_rl.data.loaders import Batches
+from lit_rl.data.measure import Measurement, measure_over_workers, measure_with
 from lit_rl.data.module import RLDataModule
 from lit_rl.data.video import VideoWriter
-from lit_rl.envs.arm.batch import PlanarArms
 from lit_rl.envs.arm.body import MAX_JOINTS
 from lit_rl.envs.arm.task import make_task
-from lit_rl.qd.arms import Goals, fixed_goals, fresh_goals, measure_arms, place_arms
+from lit_rl.qd.arms import Goals, fixed_goals, fresh_goals, place_arms
 from lit_rl.qd.bodies import Training, choose_bodies
 from lit_rl.qd.descriptors import arm_grid, arm_measures
 from lit_rl.qd.diversity import cell_entropy, gene_distance, genes_in_use
@@ -73,14 +73,16 @@ class MorphologyDataModule(RLDataModule):
         vectorization: ``native`` steps all arms in this process, ``async`` divides those that are trained on
             and evaluated over ``num_workers`` processes, which is for the slow backend ``mujoco``; the
             numbers are the same, bit for bit.
-        num_workers: Processes of ``async``, or of ``collector: workers``; None takes one per core that this
-            process may use.
+        num_workers: Processes of ``async`` or of ``collector: workers``, actors of ``ray``; None takes one
+            per core that this process may use.
         step_timeout_s: Longest time in seconds that one of these processes may take for a step; None takes
             600.
         eval_episodes: Episodes per evaluation, over all ranks.
         eval_policy: ``greedy`` or ``sample``, as of ``RolloutDataModule``.
         seed: Seed of the first environment; None takes the run's seed.
-        collector: ``inline`` or ``workers``, as of ``RolloutDataModule``.
+        collector: ``inline``, ``workers`` or ``ray``, as of ``RolloutDataModule``. Workers also measure the
+            bodies that a search asks for: each a share of them.
+        ray_address: Address of the Ray cluster of ``collector: ray``, as of ``RolloutDataModule``.
 
     Raises:
         ValueError: An argument is out of its range, or ``env_kwargs`` has no such setting.
@@ -108,6 +110,7 @@ class MorphologyDataModule(RLDataModule):
         eval_policy: EvalPolicy = "greedy",
         seed: int | None = None,
         collector: CollectorName = "inline",
+        ray_address: str | None = None,
     ) -> None:
         given = dict(locals())
         check_arguments(MorphologyDataModule, given)
@@ -131,10 +134,10 @@ class MorphologyDataModule(RLDataModule):
             )
         if training == "independent":
             self._settings["fixed_bodies"] = True
-            if collector == "workers":
+            if collector != "inline":
                 raise ValueError(
-                    "training = independent needs collector = inline, got workers: all arms of a policy are "
-                    "stepped in one batch"
+                    f"training = independent needs collector = inline, got {collector}: all arms of a policy "
+                    "are stepped in one batch"
                 )
         self.space = make_task(self._settings).space
         if training == "independent" and num_envs % self._settings["num_bodies"]:
@@ -147,15 +150,16 @@ class MorphologyDataModule(RLDataModule):
         self.pretrain_env_steps, self.num_goals = pretrain_env_steps, num_goals
         self._shares = (shares[0], shares[1], shares[2])
         self._fitness = with_tiers if genetic_fitness else arm_fitness
+        self._collector_name = collector
         if vectorization not in get_args(Placement):
             known = get_args(Placement)
             raise ValueError(
                 f"vectorization must be {' or '.join(known)} here, got {vectorization!r}."
                 f"{nearest(str(vectorization), known)}"
             )
-        if num_workers is not None and vectorization != "async" and collector != "workers":
+        if num_workers is not None and vectorization != "async" and collector not in WORKERS:
             raise ValueError(
-                f"num_workers = {num_workers} needs vectorization = async or collector = workers, got "
+                f"num_workers = {num_workers} needs vectorization = async or collector = workers or ray, got "
                 f"{vectorization} and {collector}: all arms are stepped in this process"
             )
         arguments = EnvironmentArguments(
@@ -171,6 +175,7 @@ class MorphologyDataModule(RLDataModule):
             eval_episodes=eval_episodes,
             eval_policy=eval_policy,
             collector=collector,
+            ray_address=ray_address,
         )
         super().__init__(arguments, given)
         self.rollout_steps, self.rollouts_per_epoch = rollout_steps, rollouts_per_epoch
@@ -240,7 +245,7 @@ class MorphologyDataModule(RLDataModule):
                 )
 
     def measure(self, genes: np.ndarray, fresh: int | None = None) -> Measured:
-        """Measure bodies with the greedy policy on the fixed goals, in one batch.
+        """Measure bodies with the greedy policy on the fixed goals: in one batch, or a share in each worker.
 
         Nothing that training draws depends on it.
 
@@ -249,13 +254,12 @@ class MorphologyDataModule(RLDataModule):
             fresh: Seed of other goals and start poses, in place of the fixed ones.
         """
         goals = fixed_goals(self.num_goals) if fresh is None else fresh_goals(fresh, self.num_goals)
-        with torch.no_grad(), self.environments.precision(), seeded_apart(goals.seed):
-            return measure_arms(self.space, genes, goals, self._play, self._fitness, **self._settings)
-
-    def _play(self, arms: PlanarArms, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        learner = self.environments.learner
-        last = evaluate(learner, arms, seed, learner.device)["last_values"]
-        return last["is_success"].numpy(), last["distance_m"].numpy()
+        how = Measurement(self.space, goals, self._fitness, self._settings)
+        environments, learner = self.environments, self.environments.learner
+        with torch.no_grad(), environments.precision():
+            if self._collector_name == "inline":
+                return measure_with(learner, how, genes, 0, learner.device)
+            return measure_over_workers(environments.workers, learner, learner.policy_version, how, genes)
 
     def film(self, genes: np.ndarray, path: Path) -> None:
         """Write an episode of the policy in the body of one genotype ``(genes,)`` as a GIF, in real time.

@@ -17,7 +17,7 @@ from torch import Tensor
 from lit_rl.buffers import ReplayRing
 from lit_rl.checks import Count, Positive, Range, check_arguments
 from lit_rl.collect.uniform import UniformPolicy
-from lit_rl.data.arguments import EnvFactory, EnvironmentArguments, EvalPolicy
+from lit_rl.data.arguments import CollectorName, EnvFactory, EnvironmentArguments, EvalPolicy
 from lit_rl.data.loaders import Batches
 from lit_rl.data.module import RLDataModule
 from lit_rl.envs.vector import Vectorization
@@ -61,9 +61,13 @@ class ReplayDataModule(RLDataModule):
         check: Whether the environment is tried once, to say in plain words what is wrong with it.
         playback: Write the first episode of each evaluation into ``playback.json`` of the run directory, for
             ``lit-rl report``. The environment must have ``picture`` (``Drawable`` of ``lit_rl.types``).
-        num_workers: Processes of ``vectorization="async"``, as of ``RolloutDataModule``.
+        num_workers: Processes of ``vectorization="async"`` or of ``collector: workers``, actors of ``ray``,
+            as of ``RolloutDataModule``.
         step_timeout_s: Longest time in seconds that one of them may take for a step, as of
             ``RolloutDataModule``.
+        collector: ``inline``, ``workers`` or ``ray``, as of ``RolloutDataModule``. Workers collect while the
+            learner waits, so that the ratio of updates to env steps stays exact.
+        ray_address: Address of the Ray cluster of ``collector: ray``, as of ``RolloutDataModule``.
     """
 
     def __init__(
@@ -90,6 +94,8 @@ class ReplayDataModule(RLDataModule):
         num_workers: Count | None = None,
         step_timeout_s: Positive | None = None,
         training_starts: Annotated[int, Range(at_least=0)] | None = None,
+        collector: CollectorName = "inline",
+        ray_address: str | None = None,
     ) -> None:
         given = dict(locals())
         check_arguments(ReplayDataModule, given)

@@ -47,13 +47,17 @@ class RolloutDataModule(RLDataModule):
             trainer (any other ``vectorization``) cannot be timed: there a second Ctrl-C ends a hanging run.
         collector: ``inline``: this process acts. ``workers``: ``num_workers`` processes act and step their
             share of the environments, and write rollouts into shared memory. One that is killed or stopped is
-            replaced, and its environments begin new episodes. They act on the CPU.
+            replaced, and its environments begin new episodes. They act on the CPU. ``ray``: the workers are
+            actors of Ray, on this machine or on many, and give the same numbers (extra ``fleet``).
         max_policy_lag: Rollouts that workers collect ahead while this process trains; a rollout is then of a
             policy that is older by so many updates, for which the learner corrects. 0 is strictly on-policy.
         buffer_size: Transitions for which the shared buffer of ``workers`` has room; None has as much as is
             needed, which is ``max_policy_lag + 1`` rollouts.
         update_interval: With ``max_policy_lag``, env steps after which a worker looks for newer weights
             within a rollout; None keeps the weights for a rollout.
+        ray_address: Address of the Ray cluster of ``collector: ray`` (``auto`` for one that runs on this
+            machine); None starts one for this run, which listens on loopback only. Whoever reaches the ports
+            of a cluster can run code on it.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class RolloutDataModule(RLDataModule):
         max_policy_lag: Annotated[int, Range(at_least=0)] = 0,
         buffer_size: Count | None = None,
         update_interval: Count | None = None,
+        ray_address: str | None = None,
     ) -> None:
         given = dict(locals())
         check_arguments(RolloutDataModule, given)

@@ -48,7 +48,7 @@ def test_they_cannot_be_changed():
 def test_a_wrong_timeout(kind: type):
     for vectorization, step_timeout_s, expected in (
         ("async", 0, rf"^{kind.__name__}: step_timeout_s = 0, expected step_timeout_s > 0, or null"),
-        ("auto", 60, "^step_timeout_s = 60 needs .* collector = workers, got auto and inline: no step of"),
+        ("auto", 60, "^step_timeout_s = 60 needs .* collector = workers or ray, got auto and inline: no"),
     ):
         with pytest.raises(ValueError, match=expected) as caught:
             kind("CartPole-v1", vectorization=vectorization, step_timeout_s=step_timeout_s)

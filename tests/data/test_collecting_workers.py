@@ -14,7 +14,7 @@ import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback
 
-from lit_rl import PPO, Predictor, ReplayDataModule, RolloutDataModule
+from lit_rl import PPO, MorphologyDataModule, Predictor, ReplayDataModule, RolloutDataModule
 from lit_rl.algos.lag import compare_with_behaviour
 from lit_rl.collect.workers.collector import WorkersCollector
 from lit_rl.collect.workers.policy import _pickle, unpickle
@@ -22,7 +22,10 @@ from lit_rl.nets import EncoderFactory
 from tests.cases import CASES, ppo_ahead
 from tests.toys import MemoryLogger, fit, make_trainer
 
-ON_POLICY = [name for name, make in CASES.items() if not isinstance(make(1)[1], ReplayDataModule)]
+OFF_POLICY = ["sac_pendulum", "sac_legged", "td3_pendulum"]
+COLLECTED = [
+    name for name, make in CASES.items() if not isinstance(make(1)[1], ReplayDataModule) or name in OFF_POLICY
+]
 
 
 def run(name: str, **changes: Any) -> tuple[torch.nn.Module, MemoryLogger]:
@@ -41,7 +44,7 @@ def comparable(logger: MemoryLogger) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("name", ON_POLICY)
+@pytest.mark.parametrize("name", COLLECTED)
 def test_one_worker_trains_as_the_process_of_the_trainer_does(name: str):
     """Bit for bit: every learner, its memory, normalizers and evaluations, and bodies that change."""
     inline, expected = run(name, collector="inline", num_workers=None)
@@ -165,8 +168,11 @@ def test_effective_sample_size_by_hand():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"collector": "worker"}, "collector = 'worker', expected inline or workers: .*workers"),
-        ({"max_policy_lag": 1}, "max_policy_lag = 1 needs collector = workers, got collector = inline"),
+        ({"collector": "worker"}, "collector = 'worker', expected inline, workers or ray: .*workers"),
+        (
+            {"max_policy_lag": 1},
+            "max_policy_lag = 1 needs collector = workers or ray, got collector = inline",
+        ),
         (
             {"collector": "workers", "update_interval": 100},
             "update_interval = 100 needs max_policy_lag of at least 1",
@@ -181,12 +187,21 @@ def test_effective_sample_size_by_hand():
             {"collector": "workers", "vectorization": "async"},
             "collector = workers contradicts vectorization = async: its processes step environments already",
         ),
+        ({"ray_address": "auto"}, "ray_address = 'auto' needs collector = ray, got collector = inline"),
     ],
 )
 def test_arguments_that_contradict_each_other(changes: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message) as caught:
         RolloutDataModule("CartPole-v1", 4, 8, 1, **changes)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [RolloutDataModule, ReplayDataModule, MorphologyDataModule])
+def test_ray_that_is_not_installed(kind: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lit_rl.collect.fleet.session.find_spec", lambda name: None)
+    message = r"^collector = ray needs Ray, which is not installed: pip install 'lit-rl\[fleet\]'$"
+    with pytest.raises(ValueError, match=message):
+        kind(**{"collector": "ray"} | ({} if kind is MorphologyDataModule else {"env": "CartPole-v1"}))
 
 
 class Stubborn(PPO):

@@ -160,7 +160,7 @@ def test_workers_give_what_one_process_gives_and_resume(tmp_path: Any, caplog: p
 def test_processes_that_nobody_uses_are_refused():
     with pytest.raises(
         ValueError,
-        match="num_workers = 2 needs vectorization = async or collector = workers, got native and inline",
+        match="num_workers = 2 needs vectorization = async or collector = workers or ray, got native",
     ):
         make(num_workers=2)
     with pytest.raises(ValueError, match="vectorization must be native or async here, got 'asinc'"):

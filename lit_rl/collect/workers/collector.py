@@ -19,12 +19,12 @@ from lit_rl.collect.inline import SHARES
 from lit_rl.collect.random_state import get_rng_state, set_rng_state
 from lit_rl.collect.storage import check_rollout
 from lit_rl.collect.workers.buffer import TIME_FIELDS, Shared, SharedExperienceBuffer
-from lit_rl.collect.workers.policy import PolicyPublisher
-from lit_rl.collect.workers.process import Order
+from lit_rl.collect.workers.policy import PolicyPublisher, Published
+from lit_rl.collect.workers.process import Order, Task
 from lit_rl.collect.workers.supervisor import Supervisor
+from lit_rl.collect.workers.transport import LocalProcesses, Transport
 from lit_rl.envs.workers.vector import STEP_TIMEOUT_S, is_per_copy, pickle_factory
 from lit_rl.nested import map_nested
-from lit_rl.processes import allowed_cores
 from lit_rl.types import EnvSpec, Policy, Rollout, VectorEnv
 
 
@@ -42,7 +42,8 @@ class WorkersCollector:
         make: Makes the ``VectorEnv`` of one worker, given its number of environments; it is pickled.
         num_envs: Number N of environments.
         seed: Environment i starts with ``seed + i``.
-        num_workers: Number W of processes; None takes one per core that this process may use, at most N.
+        num_workers: Number W of processes; None takes one per core that this process may use, or as the
+            transport says, at most N.
         step_timeout_s: Longest time in seconds that a step of all environments of a worker may take; then
             they are taken to hang. None takes 600, infinity waits for ever.
         max_policy_lag: Rollouts that are collected ahead, each with a policy older by one update; 0 collects
@@ -50,6 +51,7 @@ class WorkersCollector:
         update_interval: With ``max_policy_lag``, env steps of a worker after which it takes newer weights
             within a rollout; None keeps the weights for a rollout.
         device: Device of the policy in this process; the workers act on the CPU.
+        transport: Where the workers run; None takes processes of this machine. The collector closes it.
 
     Raises:
         ValueError: ``num_workers`` is not between 1 and N, or ``step_timeout_s`` is not positive.
@@ -66,14 +68,16 @@ class WorkersCollector:
         max_policy_lag: int = 0,
         update_interval: int | None = None,
         device: torch.device | str = "cpu",
+        transport: Transport | None = None,
     ) -> None:
-        count = min(allowed_cores(), num_envs) if num_workers is None else num_workers
+        transport = LocalProcesses() if transport is None else transport
+        count = min(transport.default_workers(), num_envs) if num_workers is None else num_workers
         if not 1 <= count <= num_envs:
             raise ValueError(f"num_workers must be between 1 and num_envs={num_envs}, got {num_workers}")
         timeout_s = STEP_TIMEOUT_S if step_timeout_s is None else step_timeout_s
         if not timeout_s > 0:
             raise ValueError(f"step_timeout_s must be positive, got {step_timeout_s}")
-        factory = pickle_factory(make)
+        factory = pickle_factory(make, transport.by_name)
         ends = [num_envs * (w + 1) // count for w in range(count)]
         self._rows = [slice(start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
         self.num_envs, self.device = num_envs, torch.device(device)
@@ -82,8 +86,11 @@ class WorkersCollector:
             largest = max(rows.stop - rows.start for rows in self._rows)
             self._look_every = max(1, update_interval // largest)  # steps of all environments of a worker
         self._buffer = SharedExperienceBuffer(num_envs, count, max_policy_lag + 1)
-        self._publisher = PolicyPublisher()
-        self.workers = Supervisor(factory, self._rows, seed, self._buffer, self._publisher, timeout_s)
+        self._publisher = PolicyPublisher(transport.by_name)
+        self._shares_memory = transport.shares_memory
+        self.workers = Supervisor(
+            factory, self._rows, seed, self._buffer, self._publisher, timeout_s, transport
+        )
         if self.workers.spec is None:
             raise RuntimeError("no worker said what its environments are")
         self.spec: EnvSpec = self.workers.spec
@@ -107,12 +114,7 @@ class WorkersCollector:
             MemoryError: There is no memory for the rollouts.
         """
         start = time.perf_counter()
-        if self._outstanding and not self._publisher.knows(policy):
-            self._fetch_all(is_kept=False)  # collected for another policy
-        published, changed = self._publisher.publish(policy, policy_version)
-        if self._publisher.number != self._taken:
-            self.workers.ask("take_policy", *self._publisher.message())
-            self._taken = self._publisher.number
+        published, changed = self._publish(policy, policy_version)
         lends = len(self._rows) == 1 and not self.max_policy_lag
         ahead = self.max_policy_lag + 1 - len(self._ready)
         while len(self._outstanding) < ahead:
@@ -131,6 +133,47 @@ class WorkersCollector:
         rollout["collect_s"] = now - start
         rollout["collector"] = self._report(rollout, policy_version, now, now - before_wait)
         return rollout
+
+    def _publish(self, policy: Policy, version: int) -> tuple[Published, dict[int, dict[str, Any]]]:
+        """Let the workers know a policy; returns what identifies its weights, and its attributes' changes."""
+        if self._outstanding and not self._publisher.knows(policy):
+            self._fetch_all(is_kept=False)  # collected for another policy
+        published, changed = self._publisher.publish(policy, version)
+        if self._publisher.number != self._taken:
+            self.workers.ask("take_policy", *self._publisher.message())
+            self._taken = self._publisher.number
+        return published, changed
+
+    def with_policy(
+        self,
+        policy: Policy,
+        policy_version: int,
+        function: Callable[..., Any],
+        arguments: list[tuple[Any, ...]],
+    ) -> list[Any]:
+        """Let each worker call ``function(policy, *arguments)`` apart from its environments.
+
+        Args:
+            policy: The policy.
+            policy_version: Its number.
+            function: Function that workers import by its name. It must leave the random generators as they
+                were, and is called again where a worker is lost.
+            arguments: Arguments for each of the :attr:`num_workers` workers.
+
+        Returns:
+            What it returns in each worker.
+        """
+        self._fetch_all(is_kept=True)
+        published, changed = self._publish(policy, policy_version)
+        precision = _autocast(), torch.get_default_dtype()
+        return self.workers.ask_each(
+            "with_policy", [(Task(function, own, published, changed, *precision),) for own in arguments]
+        )
+
+    @property
+    def num_workers(self) -> int:
+        """Number W of workers."""
+        return len(self._rows)
 
     def _report(self, rollout: Rollout, version: int, now: float, wait_s: float) -> dict[str, float]:
         """Return what is logged of this collector."""
@@ -157,7 +200,8 @@ class WorkersCollector:
         self._buffer.free(slot)
         if parts[0]["generators"] is not None:
             set_rng_state(parts[0]["generators"])
-        if self._buffer.num_steps < len(rollout["reward"]) and not self._outstanding:
+        is_small = self._buffer.num_steps < len(rollout["reward"])
+        if is_small and not self._outstanding and self._shares_memory:
             self.workers.ask("lay_out", self._buffer.lay_out(rollout))
         return rollout
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lit_rl.envs.workers.importable import refuse_main
 from lit_rl.envs.workers.shared_arrays import open_memory
 from lit_rl.types import Policy
 
@@ -66,6 +67,22 @@ class Published(NamedTuple):
     checksum: int
 
 
+class Weights(NamedTuple):
+    """A version of the weights, for workers that do not see the trainer's memory.
+
+    Args:
+        layout: Places of the tensors in ``data``.
+        published: What identifies them.
+        version: Number of the policy.
+        data: The bytes of all tensors.
+    """
+
+    layout: Layout
+    published: Published
+    version: int
+    data: np.ndarray
+
+
 class PolicyPublisher:
     """Publishes the versions of a policy: the trainer's side.
 
@@ -74,11 +91,15 @@ class PolicyPublisher:
     the policy or one of its tensors is another object. A policy that is no module is sent when its pickle
     differs.
 
+    Args:
+        by_name: Whether workers import classes by name, so that none may be of ``__main__``.
+
     Raises:
         TypeError: A policy cannot be pickled.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, by_name: bool = False) -> None:
+        self._by_name = by_name
         self.memory = open_memory()
         self._policy: Policy | None = None
         self._pickled = b""
@@ -125,12 +146,22 @@ class PolicyPublisher:
     def anew(self) -> tuple[bytes, Layout]:
         """Return the same for a worker that starts now, with the plain attributes as they are."""
         if isinstance(self._policy, nn.Module):
-            self._pickled = _pickle(self._policy, self._sources)
+            self._pickled = _pickle(self._policy, self._sources, self._by_name)
         return self.message()
+
+    @property
+    def counter(self) -> int:
+        """Version counter of the weights that were published last."""
+        return self._counter
+
+    def snapshot(self) -> Weights:
+        """Return a copy of the version that was published last."""
+        counter, checksum, version = self._header.tolist() if self._sources else (0, 0, 0)
+        return Weights(self._layout, Published(counter, checksum), version, self._bytes.copy())
 
     def _look_at(self, policy: Policy) -> dict[int, dict[str, Any]]:
         if not isinstance(policy, nn.Module):
-            pickled = _pickle(policy, [])
+            pickled = _pickle(policy, [], self._by_name)
             if pickled != self._pickled:
                 self._modules, self._sources, self._attributes = [], [], []
                 self._layout = Layout([], [], [], 0)
@@ -147,7 +178,7 @@ class PolicyPublisher:
             }
             self._attributes = attributes
             return changed
-        self._pickled = _pickle(policy, sources)
+        self._pickled = _pickle(policy, sources, self._by_name)
         self._policy, self._modules, self._sources = policy, modules, sources
         self._attributes, self.number = attributes, self.number + 1
         self._map()
@@ -263,6 +294,15 @@ def shape_bytes(shape: tuple[int, ...], dtype: torch.dtype) -> int:
     return torch.Size(shape).numel() * dtype.itemsize
 
 
+def write_weights(memory: int, weights: Weights) -> None:
+    """Put a version that arrived by other ways where :class:`ReceivedPolicy` looks for it."""
+    header, data = map_weights(memory, weights.layout)
+    header[0] = weights.published.counter - 1  # odd: whoever reads now tries again
+    np.copyto(data, weights.data)
+    header[1:] = weights.published.checksum, weights.version
+    header[0] = weights.published.counter
+
+
 def map_weights(memory: int, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     """Map the weights: return the header (counter, checksum, version) and the bytes of all tensors."""
     size = max(_HEADER_BYTES + layout.size, os.fstat(memory).st_size)
@@ -281,11 +321,11 @@ def unpickle(pickled: bytes, tensors: list[Tensor]) -> Any:
         _received.clear()
 
 
-def _pickle(policy: Policy, left_out: list[Tensor]) -> bytes:
+def _pickle(policy: Policy, left_out: list[Tensor], by_name: bool = False) -> bytes:
     """Pickle a policy without some tensors."""
     file = io.BytesIO()
     try:
-        _PolicyPickler(file, left_out).dump(policy)
+        _PolicyPickler(file, left_out, by_name).dump(policy)
     except Exception as error:
         raise TypeError(
             f"worker processes act by the policy, but {type(policy).__name__} cannot be pickled ({error}); "
@@ -295,11 +335,14 @@ def _pickle(policy: Policy, left_out: list[Tensor]) -> bytes:
 
 
 class _PolicyPickler(cloudpickle.Pickler):
-    def __init__(self, file: io.BytesIO, left_out: list[Tensor]) -> None:
+    def __init__(self, file: io.BytesIO, left_out: list[Tensor], by_name: bool) -> None:
         super().__init__(file)
+        self._by_name = by_name
         self._numbers = {id(tensor): i for i, tensor in enumerate(left_out)}
 
     def reducer_override(self, obj: Any) -> Any:
+        if self._by_name:
+            refuse_main(obj)
         if isinstance(obj, Tensor):
             number = self._numbers.get(id(obj))
             if number is not None:

@@ -12,6 +12,7 @@ if __name__ == "__main__":  # the trainer imports this file, too
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch is imported: the accelerators are the trainer's
 
 import random
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -78,6 +79,26 @@ class Order(NamedTuple):
     look_every: int
 
 
+class Task(NamedTuple):
+    """Asks for what a function makes of the policy, apart from the environments of the worker.
+
+    Args:
+        function: Function of the policy and of ``arguments``; it leaves the random generators as they were.
+        arguments: Its other arguments.
+        published: Weights of the policy.
+        changed: What changed of the policy's plain attributes since the version before.
+        autocast: Dtype of automatic mixed precision; None without.
+        default_dtype: Dtype of new tensors.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    published: Published
+    changed: dict[int, dict[str, Any]]
+    autocast: torch.dtype | None
+    default_dtype: torch.dtype
+
+
 class CollectingShare(Share):
     """Environments of one worker with a policy. The public methods are what the trainer asks for."""
 
@@ -85,22 +106,24 @@ class CollectingShare(Share):
         super().__init__(memory)
         self._weights = weights
         self._slots: dict[tuple[str, ...], np.ndarray] = {}
+        self.control: Any = None
+        """Where this worker shows that it lives, after :meth:`begin`."""
         torch.set_num_threads(1)
 
     def begin(self, pickled: bytes, seat: Seat) -> EnvSpec:
         """Make the environments, and draw from random streams of this worker alone."""
         self._seat = seat
-        self._control = Control(self._memory, seat.num_slots, seat.num_workers)
+        self.control = Control(self._memory, seat.num_slots, seat.num_workers)
         entropy = [seat.seed % 2**64, seat.worker, seat.restarts]
         stream = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         torch.manual_seed(stream)
         np.random.seed(stream)  # noqa: NPY002  # environments of third parties draw from it
         random.seed(stream)
         spec = self.make(pickled, seat.stop - seat.start, seat.worker == 0 and not seat.restarts)
-        beating = _Beating(self.env, self._control, seat.worker)
+        beating = _Beating(self.env, self.control, seat.worker)
         self._collector = InlineCollector(beating, seat.seed + seat.start)
         self._collector.start_anew(seat.restarts)
-        self._control.beat(seat.worker)
+        self.control.beat(seat.worker)
         return spec
 
     def lay_out(self, layout: Layout) -> None:
@@ -115,9 +138,9 @@ class CollectingShare(Share):
 
     def fill(self, order: Order) -> dict[str, Any]:
         """Play a rollout into a slot, and return it without what lies there."""
-        seat, states = self._seat, self._control.state[order.slot]
+        seat, states = self._seat, self.control.state[order.slot]
         states[seat.worker] = SlotState.WRITING
-        self._control.beat(seat.worker)
+        self.control.beat(seat.worker)
         self._policy.update(order.published, order.changed)
         if order.generators is not None:
             set_rng_state(order.generators)
@@ -134,6 +157,14 @@ class CollectingShare(Share):
         rest = {key: map_nested(_as_array, value) for key, value in rollout.items() if key not in TIME_FIELDS}
         drawn = get_rng_state() if order.generators is not None else None
         return sent | rest | {"generators": drawn}
+
+    def with_policy(self, task: Task) -> Any:
+        """Return what a function makes of the policy."""
+        self.control.beat(self._seat.worker)
+        self._policy.update(task.published, task.changed)
+        torch.set_default_dtype(task.default_dtype)
+        with torch.no_grad(), _precision(task.autocast):
+            return task.function(self._policy.policy, *task.arguments)
 
     def get_state(self) -> dict[str, Any]:
         """Return the state of the collector and of the random generators."""

@@ -10,11 +10,10 @@ from typing import Any
 from lit_rl.collect.workers.buffer import SharedExperienceBuffer
 from lit_rl.collect.workers.policy import PolicyPublisher
 from lit_rl.collect.workers.process import Seat
+from lit_rl.collect.workers.transport import Transport
 from lit_rl.envs.workers.vector import STEP_TIMEOUT_S
-from lit_rl.envs.workers.worker import Worker, WorkerLostError, end_workers, give_way
+from lit_rl.envs.workers.worker import AnyWorker, WorkerLostError, end_workers, give_way
 from lit_rl.types import EnvSpec
-
-_MODULE = "lit_rl.collect.workers.process"
 
 
 class Supervisor:
@@ -30,6 +29,7 @@ class Supervisor:
         buffer: The buffer into which rollouts are written.
         publisher: What publishes the policy.
         step_timeout_s: Longest time in seconds that a step may take, before a worker is taken to hang.
+        transport: Where workers run, and how questions reach them; it is closed with the last of them.
 
     Raises:
         ValueError: Workers made different environments; and whatever making them raises.
@@ -44,11 +44,12 @@ class Supervisor:
         buffer: SharedExperienceBuffer,
         publisher: PolicyPublisher,
         step_timeout_s: float,
+        transport: Transport,
     ) -> None:
         self._factory, self._rows, self._seed = factory, rows, seed
         self._buffer, self._publisher, self._timeout_s = buffer, publisher, step_timeout_s
-        self._memories = [buffer.memory, publisher.memory]
-        self._workers: list[Worker] = []
+        self._transport = transport
+        self._workers: list[AnyWorker] = []
         self._asked: list[deque[tuple[Any, ...]]] = [deque() for _ in rows]  # and not answered yet
         self._losses = [0] * len(rows)  # in a row
         self.num_lost = 0
@@ -59,7 +60,9 @@ class Supervisor:
         """How often environments of this collector were started anew: no episode is played twice."""
         self.before_orders: list[tuple[Any, ...]] = []
         """Questions that a worker in the place of a lost one is asked first."""
-        self._end = weakref.finalize(self, end_workers, self._workers, self._memories, os.getpid())
+        self._end = weakref.finalize(
+            self, _end, self._workers, [buffer.memory, publisher.memory], transport, os.getpid()
+        )
         self.spec: EnvSpec | None = None
         try:
             for worker in range(len(rows)):
@@ -78,11 +81,10 @@ class Supervisor:
     @property
     def pids(self) -> list[int]:
         """Process ids of the workers."""
-        return [worker.process.pid for worker in self._workers]
+        return [worker.pid for worker in self._workers]
 
-    def _start(self, worker: int) -> Worker:
-        alive_at = self._buffer.control.alive_at
-        started = Worker(self._memories, self._rows[worker], _MODULE, lambda: float(alive_at[worker]))
+    def _start(self, worker: int) -> AnyWorker:
+        started = self._transport.start(self._buffer, self._publisher, worker, self._rows[worker])
         started.be_patient(max(self._timeout_s, STEP_TIMEOUT_S))
         return started
 
@@ -214,3 +216,13 @@ class Supervisor:
     def end(self) -> None:
         """End the processes and give their memory back. May be called twice."""
         self._end()
+
+
+def _end(workers: list[AnyWorker], memories: list[int], transport: Transport, owner: int) -> None:
+    """End workers, give their memory back, and let go of the transport: in the process that started them."""
+    if os.getpid() != owner:
+        return
+    try:
+        end_workers(workers, memories, owner)
+    finally:
+        transport.close()

@@ -50,7 +50,7 @@ def serve(make_share: Callable[..., Share]) -> None:
     connection, share = Connection(descriptor), make_share(*memories)
     try:
         while True:
-            connection.send_bytes(_answer(share, connection.recv_bytes()))
+            connection.send_bytes(answer(share, connection.recv_bytes()))
     except (EOFError, ConnectionError):
         share.close()
 
@@ -68,7 +68,7 @@ def _watch(trainer: int, channel: socket.socket) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _answer(share: Share, question: bytes) -> bytes:
+def answer(share: Share, question: bytes) -> bytes:
     """Call the method of ``share`` that ``question`` names.
 
     Returns:

@@ -14,6 +14,7 @@ import cloudpickle
 import numpy as np
 
 from lit_rl.envs.packed import as_arrays, as_tensors
+from lit_rl.envs.workers.importable import NotImportableError, dumps_by_name
 from lit_rl.envs.workers.shared_arrays import map_arrays, open_memory, place
 from lit_rl.envs.workers.worker import Worker, WorkerLostError, end_workers, give_way
 from lit_rl.nested import map_nested
@@ -297,14 +298,20 @@ class WorkerVectorEnv:
         return self._has_valid
 
 
-def pickle_factory(make: Callable[[int], VectorEnv]) -> bytes:
+def pickle_factory(make: Callable[[int], VectorEnv], by_name: bool = False) -> bytes:
     """Pickle what makes the environments of a worker.
+
+    Args:
+        make: The factory.
+        by_name: Whether the worker imports classes by name, so that none may be of ``__main__``.
 
     Raises:
         TypeError: It cannot be pickled.
     """
     try:
-        return cloudpickle.dumps(make)
+        return dumps_by_name(make) if by_name else cloudpickle.dumps(make)
+    except NotImportableError as error:
+        raise TypeError(f"env or wrappers: {error}") from None
     except Exception as error:
         raise TypeError(
             f"worker processes make the environments, but their factory cannot be pickled ({error}); "

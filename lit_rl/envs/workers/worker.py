@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from lit_rl.envs.workers.shared_arrays import open_memory
 from lit_rl.processes import ModuleProcess
@@ -44,6 +44,46 @@ FIRST_WAIT_S = 1.0
 
 class WorkerLostError(RuntimeError):
     """A worker process was killed or stopped by a signal: another one may do its work."""
+
+
+class AnyWorker(Protocol):
+    """A worker, wherever it runs: it is asked, and it answers in the order of the questions.
+
+    ``rows`` are its environments, ``name`` is what they are called in messages, ``pid`` is its process.
+    """
+
+    rows: slice
+    name: str
+
+    @property
+    def pid(self) -> int:
+        """Number of its process, on its machine."""
+        ...
+
+    @property
+    def where(self) -> str:
+        """Say in words which environments it steps."""
+        ...
+
+    def be_patient(self, seconds: float) -> None:
+        """Wait so long for an answer and no longer."""
+        ...
+
+    def send(self, what: str, *arguments: Any) -> None:
+        """Ask for ``what``, a public method of the share of environments."""
+        ...
+
+    def receive(self) -> Any:
+        """Wait for the answer to the oldest question."""
+        ...
+
+    def close(self) -> None:
+        """Let it end."""
+        ...
+
+    def end(self, patience_s: float) -> None:
+        """Wait for its end after :meth:`close`; kill it when that takes too long."""
+        ...
 
 
 class Worker:
@@ -89,13 +129,14 @@ class Worker:
             theirs.close()
 
     @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self.process.pid
+
+    @property
     def where(self) -> str:
         """Say in words which environments it steps."""
-        last = self.rows.stop - 1
-        which = (
-            f"environment {last}" if self.rows.start == last else f"environments {self.rows.start} to {last}"
-        )
-        return f"{self.name} ({which})" if self.name else which
+        return describe_rows(self.name, self.rows)
 
     def be_patient(self, seconds: float) -> None:
         """Wait so long for an answer and no longer; the kernel counts the time, so that it costs nothing."""
@@ -137,7 +178,7 @@ class Worker:
             self.report_hang()
         except (EOFError, OSError):
             self._report_end()
-        return answer if is_fine else self._raise(*answer)
+        return answer if is_fine else raise_again(self, *answer)
 
     def _wait(self) -> None:
         """Wait for the first byte of the answer; every other second the process is looked at."""
@@ -201,12 +242,7 @@ class Worker:
         """
         trace = self._read_trace()
         self.process.kill()
-        frame = _FRAME.search(trace)
-        at = "" if frame is None else f" (it is in {frame[3]}, line {frame[2]} of {frame[1]})"
-        raise RuntimeError(
-            f"the worker process of {self.where} did not answer {self._asked}() within step_timeout_s = "
-            f"{self._patience_s:g}{at}; the environment hangs, or needs a longer step_timeout_s"
-        ) from WorkerTraceback(f"\n{trace}")
+        raise_hang(self.where, self._asked, self._patience_s, trace)
 
     def _read_trace(self) -> str:
         """Let the process write down what it is doing, innermost call first; empty where it cannot."""
@@ -218,14 +254,42 @@ class Worker:
             time.sleep(0.02)
         return os.pread(self._trace, max(0, size), 0).decode(errors="replace")
 
-    def _raise(self, kind: str, text: str, trace: str) -> NoReturn:
-        """Raise again what was raised in a worker: with its type where the message was written for users."""
-        text = text.removeprefix(f"{self.name}: ")
-        message = text if kind in _KEPT and text else f"{kind}: {text}" if text else kind
-        raise _KEPT.get(kind, RuntimeError)(f"{self.where}: {message}") from WorkerTraceback(f"\n{trace}")
+
+def describe_rows(name: str, rows: slice) -> str:
+    """Say in words which environments ``rows`` are."""
+    last = rows.stop - 1
+    which = f"environment {last}" if rows.start == last else f"environments {rows.start} to {last}"
+    return f"{name} ({which})" if name else which
 
 
-def end_workers(workers: Iterable[Worker], memories: Sequence[int], owner: int) -> None:
+def raise_hang(where: str, asked: str, patience_s: float, trace: str) -> NoReturn:
+    """Say that a worker did not answer, and where it is.
+
+    Args:
+        where: Which environments it steps.
+        asked: What it was asked.
+        patience_s: How long it was waited for.
+        trace: What it was doing, innermost call first; empty where it could not say.
+
+    Raises:
+        RuntimeError: Always.
+    """
+    frame = _FRAME.search(trace)
+    at = "" if frame is None else f" (it is in {frame[3]}, line {frame[2]} of {frame[1]})"
+    raise RuntimeError(
+        f"the worker process of {where} did not answer {asked}() within step_timeout_s = "
+        f"{patience_s:g}{at}; the environment hangs, or needs a longer step_timeout_s"
+    ) from WorkerTraceback(f"\n{trace}")
+
+
+def raise_again(worker: AnyWorker, kind: str, text: str, trace: str) -> NoReturn:
+    """Raise again what was raised in a worker: with its type where the message was written for users."""
+    text = text.removeprefix(f"{worker.name}: ")
+    message = text if kind in _KEPT and text else f"{kind}: {text}" if text else kind
+    raise _KEPT.get(kind, RuntimeError)(f"{worker.where}: {message}") from WorkerTraceback(f"\n{trace}")
+
+
+def end_workers(workers: Iterable[AnyWorker], memories: Sequence[int], owner: int) -> None:
     """Let workers close their environments, kill those that take too long, and give the memory back.
 
     Args:
@@ -244,7 +308,7 @@ def end_workers(workers: Iterable[Worker], memories: Sequence[int], owner: int) 
         os.close(memory)
 
 
-def give_way(lost: Worker, error: WorkerLostError, losses: int) -> None:
+def give_way(lost: AnyWorker, error: WorkerLostError, losses: int) -> None:
     """End a lost worker, and wait until another one may take its place: at once, then after 1 and 2 s.
 
     Args:
