@@ -156,7 +156,11 @@ def _observations(
 
 def _check_finite(arrays: dict[str, np.ndarray]) -> None:
     for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array.sum()):
+        if array.dtype.kind != "f":
+            continue
+        with np.errstate(over="ignore", invalid="ignore"):  # a sum is fast, and decides in most cases
+            is_finite = bool(np.isfinite(array.sum()))
+        if not is_finite:
             bad = np.argwhere(~np.isfinite(array))
             if len(bad):
                 raise FloatingPointError(f"{name} is {array[tuple(bad[0])]} at step {bad[0][0]}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import re
 import socket
 import subprocess
 import threading
@@ -67,7 +68,7 @@ def test_a_place_is_free_again_after_a_goodbye():
             actor = ByHand(learner.port, name)
             with closing(actor):
                 eventually(lambda name=name: [s.actor for s in learner.server._sessions.values()] == [name])
-                eventually(lambda: learner.server.live())
+                eventually(learner.server.live)
             eventually(lambda: not learner.server.live())
         assert learner.server.counts["lost_actors"] == 0
 
@@ -137,7 +138,7 @@ def test_a_second_learner_on_the_port_is_told_in_one_line():
         expected = (
             f"port = {learner.port}: nothing can listen at 127.0.0.1:{learner.port}; another process holds"
         )
-        with pytest.raises(ValueError, match=expected) as error:
+        with pytest.raises(ValueError, match=re.escape(expected)) as error:
             Learner(port=learner.port)
         assert "\n" not in str(error.value)
 
@@ -174,7 +175,7 @@ def test_a_wrong_token_is_refused_and_the_right_one_is_not(tmp_path: Path):
         assert refused(link_to(learner)) == expected
         actor = ByHand(learner.port, security=security(token=tmp_path / "right"))
         with closing(actor):
-            eventually(lambda: learner.server.live())
+            eventually(learner.server.live)
         channel = grpc.insecure_channel(f"127.0.0.1:{learner.port}")
         with pytest.raises(grpc.RpcError) as error:  # a session that was guessed does not help
             next(channel.stream_stream(STREAM)(iter([b""]), metadata=[(SESSION, "0" * 32)], timeout=5))
@@ -441,6 +442,7 @@ def check_hostile_frames(
             for value in values:
                 with pytest.raises(grpc.RpcError):
                     join(json.dumps(request | {kind: value}).encode(), timeout=5)
+        codes: set[Any] = set()
         size = 25  # frames of one stream: it ends with the first that is none
         for start in range(len(in_joins), count, size):
             answer = json.loads(join(json.dumps(request).encode(), timeout=5))
@@ -452,12 +454,13 @@ def check_hostile_frames(
             try:
                 list(call)
             except grpc.RpcError as error:
-                assert error.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.OK), error
+                codes.add(error.code())
         assert learner.server.counts["rejected_frames"] > count / 4
         learner.take(learner.receiver.inserted_steps + 40)
         rewards = learner.rewards()
         assert rewards == [float(i) for i in range(1, len(rewards) + 1)]
         assert failures == []
+        assert codes <= {grpc.StatusCode.CANCELLED}
     finally:
         good.stop()
         channel.close()
