@@ -125,7 +125,7 @@ class RolloutCheckpoint(Checkpoint):
             self.best_value, self.best_model_path = None, ""
         self._periods = self._count_periods()
         self._has_trained = False
-        self._due = []
+        self._due, self._saved = [], -1
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -142,7 +142,16 @@ class RolloutCheckpoint(Checkpoint):
             self._save_due(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what the last batch made due; where nothing is evaluated, decide here what is best."""
+        """Save what the last batch made due; where nothing is evaluated, decide here what is best.
+
+        An epoch that a signal ended while it waited for experience is saved here.
+        """
+        if (
+            _is_stopped_by_signal(trainer)
+            and self._has_trained
+            and self._saved != self._learner.policy_version
+        ):
+            self._due.append(LAST)
         self._save_due(trainer)
         if not trainer.enable_validation:
             self._save_if_best(trainer)
@@ -212,6 +221,7 @@ class RolloutCheckpoint(Checkpoint):
         due, self._due = self._due, []
         for name in due:
             self._save(trainer, name)
+            self._saved = self._learner.policy_version
 
     def _save(self, trainer: Trainer, name: str) -> None:
         """Write ``name`` beside its old version, then exchange the two. Called on every rank."""

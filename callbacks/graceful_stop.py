@@ -41,6 +41,11 @@ class GracefulStop(Callback):
         self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
         self._limit_val_batches: int | float | None = None
 
+    @property
+    def is_asked_to_stop(self) -> bool:
+        """Whether a signal came: what waits for experience must wait no longer."""
+        return self._received != 0
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals over from Lightning, which registers its own handlers just before."""
         self.exit_code, self._received, self._pid = None, 0, os.getpid()
@@ -55,6 +60,13 @@ class GracefulStop(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Let the ranks agree, then stop all of them after this batch."""
+        self._stop_if_asked(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop also after an epoch that ended before its time, since it waited for experience."""
+        self._stop_if_asked(trainer)
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
         signum = self._received
         if trainer.world_size > 1:
             flag = torch.tensor(float(signum), device=trainer.strategy.root_device)

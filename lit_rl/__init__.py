@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lit_rl.collect.evaluate import evaluate
     from lit_rl.collect.uniform import UniformPolicy
     from lit_rl.data.morphology import MorphologyDataModule
+    from lit_rl.data.remote import RemoteReplayDataModule
     from lit_rl.data.replay import ReplayDataModule
     from lit_rl.data.rollout import RolloutDataModule
     from lit_rl.envs.check import check_env
@@ -43,6 +44,7 @@ __all__ = [
     "PopulationPPO",
     "PredictivePPO",
     "Predictor",
+    "RemoteReplayDataModule",
     "ReplayDataModule",
     "RolloutDataModule",
     "UniformPolicy",
@@ -67,6 +69,7 @@ _HOME = {
     "PopulationPPO": "algos.population.population_ppo",
     "PredictivePPO": "algos.predictor.predictive_ppo",
     "Predictor": "algos.predictor.predictor",
+    "RemoteReplayDataModule": "data.remote",
     "ReplayDataModule": "data.replay",
     "RolloutDataModule": "data.rollout",
     "UniformPolicy": "collect.uniform",

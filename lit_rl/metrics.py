@@ -99,6 +99,11 @@ ACTOR_REWARD_MIN = "actor/min_episode_reward"
 ACTOR_LENGTH_10 = "actor/avg_episode_length_10"
 ACTOR_STEPS_PER_SECOND = "actor/steps_per_second"
 ACTOR_REPLAY_SIZE = "actor/replay_buffer_size"
+ACTOR_POLICY_VERSION = "actor/policy_version"
+ACTOR_WAITING = "actor/waiting_chunks"
+ACTOR_DROPPED = "actor/dropped_steps"
+ACTOR_LATE = "actor/late_steps"
+ACTOR_CONNECTIONS = "actor/connections"
 EVAL_MEAN_REWARD = "eval/mean_reward"
 EVAL_MEAN_LENGTH = "eval/mean_length"
 EVAL_SUCCESS = "eval/success_rate"
@@ -116,6 +121,14 @@ SAC_TEMPERATURE = "sac/temperature"
 SAC_TEMPERATURE_LOSS = "sac/temperature_loss"
 LEARNER_UPDATES = "learner/update_steps"
 LEARNER_REPLAY_SIZE = "learner/replay_buffer_size"
+LEARNER_UTD = "learner/utd"
+LEARNER_LAG = "learner/policy_lag"
+LEARNER_LAG_MAX = "learner/policy_lag_max"
+LEARNER_ACTORS = "learner/actors"
+LEARNER_LOST = "learner/lost_actors"
+LEARNER_REJECTED = "learner/rejected"
+LEARNER_DUPLICATES = "learner/duplicates"
+LEARNER_MISSING = "learner/missing_steps"
 TIMER_ACT = "timer/sample_actions"
 TIMER_ENV = "timer/step_env"
 TIMER_SAMPLE = "timer/sample_replay_buffer"
@@ -263,6 +276,11 @@ METRICS: dict[str, Metric] = {
     ACTOR_LENGTH_10: Metric("Mean length of the last 10 training episodes of this rank", "env steps"),
     ACTOR_STEPS_PER_SECOND: Metric("Env steps of all ranks over wall time, since the last such point", "1/s"),
     ACTOR_REPLAY_SIZE: Metric("Transitions in the replay ring of this rank"),
+    ACTOR_POLICY_VERSION: Metric("Version of the policy that an actor elsewhere acts by"),
+    ACTOR_WAITING: Metric("Chunks of an actor elsewhere that its learner has not taken yet"),
+    ACTOR_DROPPED: Metric("Env steps of an actor elsewhere that its learner will never have", "env steps"),
+    ACTOR_LATE: Metric("Steps of an actor elsewhere that came later than half a period of its rate"),
+    ACTOR_CONNECTIONS: Metric("Times that an actor elsewhere was admitted by its learner"),
     EVAL_MEAN_REWARD: Metric("Equal to `eval/return_mean`"),
     EVAL_MEAN_LENGTH: Metric("Equal to `eval/length_mean`", "env steps"),
     EVAL_SUCCESS: Metric("Share of the evaluation episodes that the environment reported as success"),
@@ -277,6 +295,14 @@ METRICS: dict[str, Metric] = {
     SAC_TEMPERATURE_LOSS: Metric("Equal to `loss/temperature`"),
     LEARNER_UPDATES: Metric("Equal to `update/gradient_steps`; axis of `sac/*`, `learner/*` and `timer/*`"),
     LEARNER_REPLAY_SIZE: Metric("Transitions in the replay ring of this rank"),
+    LEARNER_UTD: Metric("Minibatches over the env steps of actors elsewhere, those before training left out"),
+    LEARNER_LAG: Metric("Mean number of updates of the policy since actors elsewhere took it"),
+    LEARNER_LAG_MAX: Metric("Largest number of updates of the policy since an actor elsewhere took it"),
+    LEARNER_ACTORS: Metric("Actors elsewhere that are connected"),
+    LEARNER_LOST: Metric("Connections of actors elsewhere that ended without a goodbye"),
+    LEARNER_REJECTED: Metric("Frames and chunks from elsewhere that were no experience of this task"),
+    LEARNER_DUPLICATES: Metric("Chunks that arrived twice, of which one was taken"),
+    LEARNER_MISSING: Metric("Env steps that actors elsewhere say they had to drop", "env steps"),
     TIMER_ACT: Metric("Collection of the batch outside `VectorEnv.step`: policy and storage", "s"),
     TIMER_ENV: Metric("Collection of the batch inside `VectorEnv.step`", "s"),
     TIMER_SAMPLE: Metric("Sampling the batch's minibatches from the replay ring", "s"),

@@ -82,7 +82,7 @@ class ActionBox(nn.Module):
         self.register_buffer("scale", ((high - low) / 2).to(dtype), persistent=own is not None)
         self._own = own
         self._action = action
-        self._has_joints = spec.has_joints
+        self.has_joints = spec.has_joints
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], strict: bool,
@@ -112,7 +112,7 @@ class ActionBox(nn.Module):
 
     def exists(self, obs: Nested) -> Tensor | None:
         """Tell which entries of an action exist, 1 or 0 (..., U); None where all of them always do."""
-        return (obs[JOINT_MASK] != 0).to(self.scale.dtype) if self._has_joints else None
+        return (obs[JOINT_MASK] != 0).to(self.scale.dtype) if self.has_joints else None
 
     def existing(self, action_U: Tensor, obs: Nested) -> Tensor:
         """Put the middle of the box, 0, where an entry of an action in [-1, 1], (..., U), does not exist."""

@@ -17,6 +17,7 @@ COMMANDS = {
     "validate": "play evaluation episodes with a checkpoint",
     "test": "the same, with a confidence interval; writes eval.json, and a video with --video",
     "predict": "record trajectories of a checkpoint into trajectories.pt",
+    "act": "play environments for a learner elsewhere: --config NAME --connect HOST:PORT",
     "export": "write the policy of a checkpoint as a file that runs without lit_rl",
     "report": "write report.html about one or several runs",
     "map-elites": "search for bodies: basic, advanced, multiprocess, shared-ppo or custom, with flags",
@@ -31,6 +32,7 @@ Reinforcement learning on PyTorch Lightning.
   lit-rl validate|test|predict --config RUN/config.yaml --ckpt_path last|best|PATH
   lit-rl map-elites [MODE] [--num-generations 20 ...]
   lit-rl export CHECKPOINT --out policy.pt2
+  lit-rl act --config NAME --connect HOST:PORT
   lit-rl report|status|paper RUN [RUN ...] [--out PATH]
 
 Commands (lit-rl COMMAND --help lists every key):
@@ -82,6 +84,10 @@ def _dispatch(argv: list[str]) -> None:
         from lit_rl.cli.export import export
 
         export(argv[1:])
+    elif command == "act":
+        from lit_rl.cli.act import act
+
+        act(argv[1:])
     elif command in ("report", "status", "paper"):
         from lit_rl.cli import reports
 

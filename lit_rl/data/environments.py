@@ -249,6 +249,26 @@ class Environments:
             log.info("resumed: %s, so episodes start anew; random generators continue%s", why, lost)
         return exact
 
+    def begin_elsewhere(self, lost: str = "") -> None:
+        """Continue random generators where a checkpoint left them: the environments are somewhere else.
+
+        Args:
+            lost: What the data module could not keep of the experience of a checkpoint, for the log.
+        """
+        if self._pending is None:
+            return
+        state, self._pending = self._pending, None
+        set_rng_state(state["rng"])
+        log.info(
+            "resumed: random generators and data continue; the environments of actors elsewhere go on by "
+            "themselves%s", f"; {lost}" if lost else "",
+        )  # fmt: skip
+
+    def look(self) -> None:
+        """Make one environment for a moment, to know its spec: others play."""
+        if self._spec is None:
+            self.make(1).close()
+
     def _why_not_exact(self, left: dict[str, Any]) -> str:
         """Say why the state ``left`` by a collector does not fit these environments."""
         if self._changed:

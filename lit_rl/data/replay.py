@@ -160,25 +160,18 @@ class ReplayDataModule(RLDataModule):
         saved, self._pending_ring = self._pending_ring, None
         if saved is not None:
             self.ring.set_state(saved)
-        if not self.environments.begin(_lost(self.ring, saved)):
+        if not self._begin(_lost(self.ring, saved)):
             self.ring.end_episodes()  # n-step windows must not run from the old episodes into the new ones
         for _ in range(self.batches_per_epoch):
             yield self._block(self.environments.learner.gamma)
 
+    def _begin(self, lost: str) -> bool:
+        """Continue where a checkpoint left, and tell whether episodes go on."""
+        return self.environments.begin(lost)
+
     def _block(self, gamma: float) -> ReplayBatch:
-        """Play, store, sample. The first block of a run plays before it what ``training_starts`` asks for."""
-        learner = self.environments.learner
-        at_random, by_policy = self._before_updates if len(self.ring) == 0 else (0, 0)
-        parts: list[tuple[Policy, int]] = [(learner, by_policy), (learner, self.steps_per_batch)]
-        if at_random:
-            bounds = getattr(learner, "action_bounds", None)  # of learners of lit_rl, when they have own ones
-            spec = self.spec if bounds is None else self.spec.within(*bounds)
-            parts.insert(0, (UniformPolicy(spec), at_random))
-        played = []
-        for policy, num_steps in parts:
-            if num_steps:
-                played.append(self.environments.collect(policy, num_steps))
-                self.ring.add(transitions(played[-1]))
+        """Play, store, sample."""
+        played, random_steps = self._play()
         start = time.perf_counter()
         sampled = self.ring.sample(self.minibatches, self.batch_size, gamma, self.n_step)
         sample_s = time.perf_counter() - start
@@ -188,7 +181,7 @@ class ReplayDataModule(RLDataModule):
             "new_obs": _seen(played),
             "new_steps": sum(sizes),
             "num_envs": self.num_envs,
-            "random_steps": at_random * self.num_envs,
+            "random_steps": random_steps,
             "replay_size": len(self.ring),
             "metrics": played[-1]["metrics"],
             "episodes": _joined([rollout["episodes"] for rollout in played], sizes),
@@ -199,6 +192,29 @@ class ReplayDataModule(RLDataModule):
             "sample_s": sample_s,
         }
         return batch
+
+    def _play(self) -> tuple[list[Rollout], int]:
+        """Play the steps of one block into the ring; the first one of a run plays ``training_starts`` before.
+
+        Returns:
+            The rollouts, and how many of their env steps, the first ones, were played at random.
+        """
+        learner = self.environments.learner
+        at_random, by_policy = self._before_updates if len(self.ring) == 0 else (0, 0)
+        parts: list[tuple[Policy, int]] = [(learner, by_policy), (learner, self.steps_per_batch)]
+        if at_random:
+            bounds = getattr(learner, "action_bounds", None)  # of learners of lit_rl, when they have own ones
+            spec = self.spec if bounds is None else self.spec.within(*bounds)
+            parts.insert(0, (UniformPolicy(spec), at_random))
+        played = []
+        for policy, num_steps in parts:
+            if num_steps:
+                played.append(self._collect(policy, num_steps))
+                self.ring.add(transitions(played[-1]))
+        return played, at_random * self.num_envs
+
+    def _collect(self, policy: Policy, num_steps: int) -> Rollout:
+        return self.environments.collect(policy, num_steps)
 
     def local_state(self) -> dict[str, Any]:
         """Return the filled ring, if ``save_replay``."""

@@ -19,6 +19,7 @@ from lit_rl.algos.critics import Critics, target_of
 from lit_rl.algos.minibatches import Minibatch, minibatches
 from lit_rl.algos.module import MatmulPrecision, RLModule
 from lit_rl.algos.multi_agent import Views
+from lit_rl.algos.portable import Portable, portable
 from lit_rl.algos.sac.tanh_normal import TanhNormal, begin_with_std, mean_and_log_std
 from lit_rl.checks import Count, Positive, Share, check_arguments
 from lit_rl.flat import FlatParameters, Parameters, call_with
@@ -146,6 +147,17 @@ class SAC(RLModule):
         mean, log_std = self.actor.fast(self._own(seen))
         raw = mean if greedy else torch.addcmul(mean, log_std.exp_(), torch.randn_like(mean))
         return Decision(self.box.to_env(self.box.existing(raw.tanh(), obs)), carry, {})
+
+    def portable_policy(self) -> Portable:
+        """Return the policy as plain numbers, for actors elsewhere.
+
+        Raises:
+            ValueError: The learner has an encoder, which only torch can evaluate.
+        """
+        norm_of = "actor" if self.central_critic else ""
+        return portable(
+            "SAC", self.actor, self.box, "squashed_normal", norm=self.observation_norm, norm_of=norm_of
+        )
 
     def _seen(self, obs: Nested, with_critic: bool = True) -> Nested:
         """Return what the networks see, normalised; ``{"actor": ..., "critic": ...}`` of a central critic."""

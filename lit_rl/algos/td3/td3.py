@@ -18,6 +18,7 @@ from lit_rl.algos.actor import Actor
 from lit_rl.algos.critics import Critics, target_of
 from lit_rl.algos.minibatches import Minibatch, minibatches
 from lit_rl.algos.module import MatmulPrecision, RLModule
+from lit_rl.algos.portable import Portable, portable
 from lit_rl.checks import Count, NonNegative, Positive, Share, check_arguments
 from lit_rl.flat import FlatParameters, Parameters, call_with
 from lit_rl.nets import EncoderFactory
@@ -109,6 +110,14 @@ class TD3(RLModule):
             noise = torch.randn_like(action)
             action = torch.add(action, noise, alpha=self.exploration_noise).clamp_(-1.0, 1.0)
         return Decision(self.box.to_env(self.box.existing(action, obs)), carry, {})
+
+    def portable_policy(self) -> Portable:
+        """Return the policy as plain numbers, for actors elsewhere.
+
+        Raises:
+            ValueError: The learner has an encoder, which only torch can evaluate.
+        """
+        return portable("TD3", self.actor, self.box, "squashed", noise=self.exploration_noise)
 
     # Learning
 

@@ -1,0 +1,304 @@
+"""``lit-rl act``: plays environments for a learner elsewhere. It imports neither torch nor Lightning."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+import yaml
+
+from lit_rl import metrics
+from lit_rl.checks import nearest
+from lit_rl.cli import shipped
+from lit_rl.cli.errors import CommandError
+from lit_rl.envs.class_path import factory
+from lit_rl.envs.vector import make_vector_env
+from lit_rl.processes import STOP_SIGNALS
+from lit_rl.remote.actor import Actor
+from lit_rl.remote.link import Link, Refused
+from lit_rl.remote.service import DEFAULT_PORT, Security, check_address, parse_address
+from lit_rl.types import VectorEnv
+
+_log = logging.getLogger("lit_rl")
+
+TIMED_OUT, REFUSED = 3, 4
+"""Exit codes: no learner was found in time; the learner does not take this actor."""
+_OF_ENVIRONMENT = (
+    "vectorization", "env_kwargs", "wrappers", "record", "num_workers", "step_timeout_s", "num_envs", "env",
+    "seed", "check",
+)  # fmt: skip
+_FLUSH_S = 2.0
+
+
+def act(argv: Sequence[str]) -> None:
+    """Play until the learner ends.
+
+    Args:
+        argv: The command line after ``act``.
+
+    Raises:
+        CommandError: The command line or the configuration is wrong.
+        SystemExit: 3 when no learner was found in time, 4 when it refuses this actor, 128 + signal.
+    """
+    given, overrides = _parser().parse_known_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # a user's own environments lie there
+    data, seed = read_data(given.config, overrides)
+    host, port = parse_address(given.connect)
+    security = Security(given.token, given.certificate)
+    check_address(host, security, "--connect")
+    env = make_env(data)
+    name = given.name or f"actor-{secrets.token_hex(3)}"
+    link = Link(host, port, name, env.spec, env.num_envs, given.realtime, security, int(given.spool_mb * 1e6))
+    stop = _Stop(link, given.connect_timeout)
+    told = _Told(name, given.log_dir, given.log_period)
+    try:
+        link.start()
+        actor = Actor(env, link, seed, given.rate_hz, given.swap, told)
+        actor.run(given.max_steps, stop)
+        link.flush(_FLUSH_S)
+    except Refused as error:
+        raise CommandError(f"the learner does not take {name}: {error}", REFUSED) from error
+    finally:
+        link.close()
+        env.close()
+        told.close()
+    _say_goodbye(name, link, stop)
+
+
+def _say_goodbye(name: str, link: Link, stop: _Stop) -> None:
+    if link.learner_has_ended:
+        _log.info("the learner has ended")
+    lost = f", {link.dropped_steps} of them dropped" if link.dropped_steps else ""
+    waiting = f"; {link.num_waiting} chunks were not needed any more" if link.num_waiting else ""
+    _log.info("%s played %d env steps%s%s", name, link.produced_steps, lost, waiting)
+    if stop.timed_out:
+        raise CommandError(
+            f"--connect_timeout {stop.timeout_s:g}: no learner was found in that time; start lit-rl fit with "
+            "--config data/remote, or give 0 to wait for ever", TIMED_OUT,
+        )  # fmt: skip
+    if stop.signum:
+        sys.exit(128 + stop.signum)
+
+
+class _Stop:
+    """Tells when to stop: after a signal, or when no learner was found in time."""
+
+    def __init__(self, link: Link, timeout_s: float) -> None:
+        self.signum = 0
+        self.timeout_s, self.timed_out = timeout_s, False
+        self._link, self._alone = link, time.monotonic()
+        for signum in STOP_SIGNALS:
+            signal.signal(signum, self._on_signal)
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum:
+            raise KeyboardInterrupt
+        self.signum = signum
+
+    def __call__(self) -> bool:
+        if self._link.is_connected:
+            self._alone = time.monotonic()
+        elif self.timeout_s and time.monotonic() - self._alone > self.timeout_s:
+            self.timed_out = True
+        return bool(self.signum) or self.timed_out
+
+
+class _Told:
+    """Prints a line now and then, and writes a row of ``actor_NAME.csv`` for each episode."""
+
+    def __init__(self, name: str, directory: str | None, period_s: float) -> None:
+        self._name, self._period_s, self._last = name, period_s, time.monotonic()
+        self._file: TextIO | None = None
+        self._rows: csv.DictWriter[str] | None = None
+        if directory is not None:
+            Path(directory).mkdir(parents=True, exist_ok=True)
+            self._file = (Path(directory) / f"actor_{name}.csv").open("a", newline="")
+
+    def __call__(self, values: Mapping[str, float]) -> None:
+        if self._file is not None:
+            if self._rows is None:
+                self._rows = csv.DictWriter(self._file, list(values))
+                if self._file.tell() == 0:
+                    self._rows.writeheader()
+            self._rows.writerow(values)
+            self._file.flush()
+        if time.monotonic() - self._last >= self._period_s:
+            self._last = time.monotonic()
+            _log.info(
+                "%s: %d env steps, %d episodes, return %.1f over the last 10, policy version %d",
+                self._name, values[metrics.ACTOR_STEPS], values[metrics.ACTOR_EPISODES],
+                values[metrics.ACTOR_REWARD_10], values[metrics.ACTOR_POLICY_VERSION],
+            )  # fmt: skip
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def make_env(data: Mapping[str, Any]) -> VectorEnv:
+    """Make the environments that a configuration describes.
+
+    Args:
+        data: Arguments of its data module.
+
+    Raises:
+        CommandError: It names no environment.
+    """
+    if "env" not in data:
+        raise CommandError("the configuration has no data.env; give --config with the one of the learner")
+    has_workers = data.get("vectorization") == "async"
+    return make_vector_env(
+        factory(data["env"], "env"),
+        int(data.get("num_envs", 1)),
+        vectorization=data.get("vectorization") or "auto",
+        env_kwargs=data.get("env_kwargs") or {},
+        wrappers=[factory(wrapper, "wrappers") for wrapper in data.get("wrappers") or ()],
+        record=data.get("record") or (),
+        check=bool(data.get("check", True)),
+        num_workers=data.get("num_workers") if has_workers else None,
+        step_timeout_s=data.get("step_timeout_s") if has_workers else None,
+    )
+
+
+def read_data(configs: Sequence[str], overrides: Sequence[str]) -> tuple[dict[str, Any], int]:
+    """Read the arguments of the data module, and the seed, from configurations and the command line.
+
+    Args:
+        configs: Names or paths of configurations; later ones win.
+        overrides: Further arguments: ``--data.KEY value``, ``--data.init_args.KEY value`` or
+            ``--seed_everything N``.
+
+    Raises:
+        CommandError: A configuration cannot be read, or an argument is none of these.
+    """
+    merged: dict[str, Any] = {}
+    for name in configs:
+        path = shipped.find(name)
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise CommandError(f"--config {path} cannot be read: {str(error).splitlines()[0]}") from error
+        if not isinstance(content, dict):
+            raise CommandError(f"--config {path} must hold keys and values, got {type(content).__name__}")
+        _merge(merged, content)
+    given = merged.get("data") or {}
+    data = dict(given.get("init_args") or {})
+    seed = merged.get("seed_everything")
+    for key, value in _pairs(overrides):
+        parts = key.removeprefix("data.").removeprefix("init_args.").split(".")
+        if key == "seed_everything":
+            seed = value
+        elif key.startswith("data.") and parts[0] in _OF_ENVIRONMENT:
+            place = data
+            for part in parts[:-1]:
+                below = place.get(part)
+                place[part] = dict(below) if isinstance(below, dict) else {}
+                place = place[part]
+            place[parts[-1]] = value
+        elif not key.startswith("data."):
+            raise CommandError(
+                f"--{key}: an actor has only data.* and seed_everything of a configuration; the rest is the "
+                f"learner's.{nearest(key, [a.dest for a in _parser()._actions])}"
+            )
+    seed = data.get("seed") if data.get("seed") is not None else seed
+    return data, int(seed) if isinstance(seed, int) and not isinstance(seed, bool) else 0
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _pairs(tokens: Sequence[str]) -> list[tuple[str, Any]]:
+    pairs, rest = [], list(tokens)
+    while rest:
+        token = rest.pop(0)
+        name, equals, text = token.partition("=")
+        if not name.startswith("--") or (not equals and not rest):
+            raise CommandError(f"{token}: expected --data.KEY VALUE; see lit-rl act --help")
+        text = text if equals else rest.pop(0)
+        try:
+            pairs.append((name[2:], yaml.safe_load(text)))
+        except yaml.YAMLError as error:
+            raise CommandError(f"{name} {text}: {str(error).splitlines()[0]}") from error
+    return pairs
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise CommandError(f"lit-rl act: {message}; see lit-rl act --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="lit-rl act",
+        description="Play environments for a learner that runs lit-rl fit --config data/remote. Further "
+        "arguments: --data.KEY VALUE and --seed_everything N, as of lit-rl fit.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--config", "-c", action="append", required=True, help="configuration of the learner, or its name")
+    add("--connect", default=f"127.0.0.1:{DEFAULT_PORT}", metavar="HOST:PORT", help="default: %(default)s")
+    add("--name", default=None, help="name of this actor; a learner has one actor of a name")
+    add(
+        "--rate_hz",
+        type=_positive,
+        default=None,
+        help="control steps per second; default: as fast as allowed",
+    )
+    add(
+        "--realtime", action="store_true", help="never wait for the learner (a robot): drop and count instead"
+    )
+    add("--swap", choices=("step", "episode"), default="step", help="when newer weights are used")
+    add("--max_steps", type=_count, default=None, help="env steps after which this actor ends")
+    add(
+        "--spool_mb", type=_positive, default=32.0, help="what may wait for the learner; default: %(default)s"
+    )
+    add("--connect_timeout", type=_not_negative, default=0.0, help="seconds without learner; 0: for ever")
+    add("--token", default=None, help="file with the secret of the learner")
+    add("--certificate", default=None, help="file with the certificate of the learner")
+    add("--log_dir", default=None, help="folder in which actor_NAME.csv gets a row per episode")
+    add(
+        "--log_period",
+        type=_not_negative,
+        default=10.0,
+        help="seconds between two lines; default: %(default)s",
+    )
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = _not_negative(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a finite number, at least 0, got {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, got {text!r}")
+    return int(text)
