@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch is imported: the accelerators are the trainer's
+if __name__ == "__main__":  # the trainer imports this file, too
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch is imported: the accelerators are the trainer's
 
 import random
 from contextlib import AbstractContextManager, nullcontext
