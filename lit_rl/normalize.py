@@ -114,7 +114,6 @@ class ObservationNorm(nn.Module):
 
     def __init__(self, spec: LeafSpec | dict[str, Any], clip: float = 10.0) -> None:
         super().__init__()
-        self.clip = clip
         self.norms = nn.ModuleDict()
         for path, leaf in named_leaves(spec, "" if isinstance(spec, dict) else "obs"):
             key = path.rpartition("/")[2]
@@ -131,26 +130,6 @@ class ObservationNorm(nn.Module):
             return {key: self._forward(value, f"{path}/{key}" if path else key) for key, value in obs.items()}
         name = _module_name(path)
         return self.norms[name](obs) if name in self.norms else obs
-
-    def constants(self, part: str = "") -> dict[str, tuple[Tensor, Tensor]]:
-        """Return what is subtracted from each leaf, and what it is multiplied with, by the path of the leaf.
-
-        Args:
-            part: Key of the part of the observation that is asked for, whose paths then begin below it; an
-                empty one means the whole.
-        """
-        found = {}
-        for name, norm in self.norms.items():
-            path = name.removeprefix("leaf:")
-            if path == part:
-                path = "obs"
-            elif part and not path.startswith(f"{part}/"):
-                continue
-            found[path.removeprefix(f"{part}/")] = (
-                cast(RunningNorm, norm).shift,
-                cast(RunningNorm, norm).scale,
-            )
-        return found
 
     def update(
         self, obs: Nested, *, valid: Tensor | None = None, sum_over_ranks: SumOverRanks | None = None

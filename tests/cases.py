@@ -30,6 +30,7 @@ from lit_rl import (
     PopulationPPO,
     PredictivePPO,
     Predictor,
+    RemoteReplayDataModule,
     ReplayDataModule,
     RolloutDataModule,
 )
@@ -291,6 +292,17 @@ def _alice_bob() -> dict[str, Any]:
     return {"class_path": "lit_rl.envs.alice_bob.AliceAndBob"}
 
 
+def td3_remote(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Transitions that pass through the encoding of the wire; actors of other processes have own tests."""
+    return (
+        TD3(hidden=(16,)),
+        RemoteReplayDataModule(
+            "Pendulum-v1", 2, transport="in_process", steps_per_batch=8, batch_size=16, capacity=1_000,
+            warmup_steps=32, batches_per_epoch=batches, eval_episodes=1, seed=13, check=False,
+        ),
+    )  # fmt: skip
+
+
 CASES: dict[str, Make] = {
     make.__name__: make
     for make in (
@@ -309,6 +321,7 @@ CASES: dict[str, Make] = {
         sac_legged,
         sac_central_critic,
         td3_pendulum,
+        td3_remote,
         ppo_joints,
         sac_joints,
         predictor,
@@ -320,7 +333,7 @@ CASES: dict[str, Make] = {
 
 NOT_GOLDEN = (
     "ppo_annealed", "ppo_halfcheetah", "ppo_arm", "ppo_bodies", "ppo_workers", "ppo_joints", "sac_joints",
-    "sac_legged", "ppo_legs", "sac_central_critic",
+    "sac_legged", "ppo_legs", "sac_central_critic", "td3_remote",
 )  # fmt: skip
 """Cases without numbers in ``tests/golden/``: their seed is that of the run, the version of MuJoCo or of the
 compiler matters, or their learner has other numbers there."""

@@ -25,6 +25,7 @@ PACKAGES = PROJECT["tool"]["setuptools"]["packages"]
 MAPPED = PROJECT["tool"]["setuptools"]["package-dir"]
 IMPORT_NAME = {
     "PIL": "pillow",
+    "grpc": "grpcio",
     "markupsafe": "jinja2",
     "mujoco": "gymnasium",
     "torch_geometric": "torch-geometric",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from lit_rl.algos.action_box import ActionBox
 from lit_rl.algos.actor import Actor
 from lit_rl.nets import Flatten, NumpyMLP
-from lit_rl.normalize import ObservationNorm
+from lit_rl.normalize import ObservationNorm, RunningNorm
 from lit_rl.remote.policy import Description
 
 
@@ -50,12 +51,22 @@ def portable(
     for number, layer in enumerate(layers):
         arrays[f"weight/{number}"], arrays[f"bias/{number}"] = _numbers(layer.weight).T, _numbers(layer.bias)
     arrays |= {"middle": _numbers(box.middle), "scale": _numbers(box.scale)}
-    constants = norm.constants(norm_of) if norm is not None else {}
-    for path, (shift, factor) in constants.items():
-        arrays |= {f"shift/{path}": _numbers(shift), f"factor/{path}": _numbers(factor)}
+    clip = 10.0
+    for path, of_leaf in _norms(norm, norm_of):
+        arrays |= {f"shift/{path}": _numbers(of_leaf.shift), f"factor/{path}": _numbers(of_leaf.scale)}
+        clip = of_leaf.clip
     activation = "tanh" if activations == {nn.Tanh} else "relu"
-    clip = norm.clip if norm is not None else 10.0
     return Portable(Description(head, activation, noise, clip, box.has_joints), arrays)
+
+
+def _norms(norm: ObservationNorm | None, part: str) -> Iterator[tuple[str, RunningNorm]]:
+    """Yield paths and normalisations of what the actor sees, which stands at the key ``part`` if there is one."""
+    for name, of_leaf in ({} if norm is None else norm.norms).items():
+        path = name.removeprefix("leaf:")
+        if not part or path.startswith(f"{part}/"):
+            yield path.removeprefix(f"{part}/"), cast("RunningNorm", of_leaf)
+        elif path == part:
+            yield "obs", cast("RunningNorm", of_leaf)
 
 
 def _numbers(tensor: Tensor) -> np.ndarray:

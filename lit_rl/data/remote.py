@@ -26,7 +26,7 @@ from lit_rl.types import Policy, ReplayBatch, Rollout
 _log = logging.getLogger("lit_rl")
 
 Transport: TypeAlias = Literal["grpc", "in_process"]
-"""Where actors are: in other processes, or in this one, which plays as ``ReplayDataModule`` does."""
+"""Actors play in other processes (``grpc``), or this process plays (``in_process``)."""
 _LOOK_S = 0.2
 
 

@@ -33,7 +33,7 @@ class Receiver:
     """Takes chunks from a server in the trainer's thread, and counts what it takes.
 
     Args:
-        server: Where they arrive.
+        server: The server at which they arrive.
         spec: Observation and action of the environment.
         num_envs: Environments N of each actor.
         chunk_steps: Steps T of a chunk.
@@ -41,7 +41,7 @@ class Receiver:
 
     Attributes:
         inserted_steps: Env steps that were taken.
-        random_steps: Those of them that were played at random.
+        random_steps: Env steps among them that were played at random.
         missing_steps: Env steps that were played and will never come.
     """
 

@@ -69,13 +69,14 @@ def fit(
     seed: int,
     skip: int = 2,
     callbacks: Sequence[Callback] = (),
+    accelerator: str = "cpu",
 ) -> Timing:
     """Train for ``env_steps`` and time it, without the first ``skip`` batches."""
     quiet()
     lightning.seed_everything(seed, verbose=False)
     clock = Clock(skip)
     trainer = Trainer(
-        accelerator="cpu",
+        accelerator=accelerator,
         devices=1,
         max_epochs=-1,
         logger=False,
