@@ -42,8 +42,8 @@ def portable(
     """
     if not isinstance(actor.encoder, Flatten) or not NumpyMLP.supports(actor.network):
         raise ValueError(
-            f"{learner} has encoder = {type(actor.encoder).__name__}, which actors elsewhere cannot evaluate: "
-            "they have no torch; leave encoder out, or train with ReplayDataModule"
+            f"{learner} has encoder = {type(actor.encoder).__name__}, which actors elsewhere cannot "
+            "evaluate: they have no torch; leave encoder out, or train with ReplayDataModule"
         )
     layers = [layer for layer in actor.network if isinstance(layer, nn.Linear)]
     activations = {type(layer) for layer in actor.network if not isinstance(layer, nn.Linear)}
@@ -60,7 +60,7 @@ def portable(
 
 
 def _norms(norm: ObservationNorm | None, part: str) -> Iterator[tuple[str, RunningNorm]]:
-    """Yield paths and normalisations of what the actor sees, which stands at the key ``part`` if there is one."""
+    """Yield paths and normalisations of what the actor sees, at the key ``part`` if there is one."""
     for name, of_leaf in ({} if norm is None else norm.norms).items():
         path = name.removeprefix("leaf:")
         if not part or path.startswith(f"{part}/"):

@@ -1,6 +1,6 @@
-"""The actor's side of the wire: keeps a connection to the learner, and what was played until it is safe there.
+"""The actor's side of the wire: keeps a connection to the learner, and what was played until it is safe.
 
-The thread that plays only puts chunks in and looks at what came back; one thread connects, and connects again.
+The thread that plays only puts chunks in and looks at what came back; another one connects, again and again.
 Chunks are numbered. They are kept until the learner has taken them, and for a while after, so that a learner
 that goes on from an older checkpoint gets again what it has forgotten.
 """

@@ -39,7 +39,8 @@ SHORT = {
     "ppo_halfcheetah": ["--data.rollouts_per_epoch", "3", "--data.eval_episodes", "2"],
     "map_elites/shared_ppo": [
         "--data.rollouts_per_epoch", "4", "--data.eval_episodes", "16",
-        "--trainer.callbacks.generations", "4", "--trainer.callbacks.every_batches", "2", "--trainer.callbacks.remeasure_every", "2",
+        "--trainer.callbacks.generations", "4", "--trainer.callbacks.every_batches", "2",
+        "--trainer.callbacks.remeasure_every", "2",
     ],
 }  # fmt: skip
 

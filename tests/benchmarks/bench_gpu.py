@@ -1,8 +1,8 @@
 """Training on a GPU beside the CPU of the same machine: SAC's updates, PPO on quadrupeds, HMASD on UAVs.
 
 ``python tests/benchmarks/bench_gpu.py run`` times each case on both devices, in rounds that alternate, and
-prints the medians; ``--out FILE`` writes them as JSON. ``--only NAME ...`` runs some cases. ``check`` trains for
-a few batches on the GPU, and compares what its checkpoint does greedily on the GPU and on the CPU.
+prints the medians; ``--out FILE`` writes them as JSON. ``--only NAME ...`` runs some cases. ``check`` trains
+for a few batches on the GPU, and compares what its checkpoint does greedily on the GPU and on the CPU.
 """
 
 from __future__ import annotations
