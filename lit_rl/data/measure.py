@@ -80,7 +80,7 @@ def measure_over_workers(
         genes: ``(B, genes)``.
     """
     bounds = [len(genes) * w // collector.num_workers for w in range(collector.num_workers + 1)]
-    is_body = np.isfinite(genes).all(axis=1)  # others are not played
+    is_body = np.asarray(np.isfinite(genes).all(axis=1))  # others are not played
     shares = [(how, genes[start:stop], int(is_body[:start].sum())) for start, stop in pairwise(bounds)]
     parts: list[Measured] = collector.with_policy(policy, version, measure_with, shares)
     return Measured(

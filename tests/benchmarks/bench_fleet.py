@@ -35,12 +35,12 @@ ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results" / "fleet.json"
 STEPS = {"ppo_halfcheetah": 8 * 256 * 6, "map_elites/shared_ppo": 256 * 40 * 8}
 """Env steps of a run."""
+SEARCH = {"generations": 4, "every_batches": 2, "remeasure_every": 2}
 SHORT = {
     "ppo_halfcheetah": ["--data.rollouts_per_epoch", "3", "--data.eval_episodes", "2"],
     "map_elites/shared_ppo": [
         "--data.rollouts_per_epoch", "4", "--data.eval_episodes", "16",
-        "--trainer.callbacks.generations", "4", "--trainer.callbacks.every_batches", "2",
-        "--trainer.callbacks.remeasure_every", "2",
+        *(f"--trainer.callbacks.{name}={value}" for name, value in SEARCH.items()),
     ],
 }  # fmt: skip
 
@@ -118,7 +118,7 @@ def _found(folder: Path) -> dict[str, Any]:
     rows = [row for path in folder.rglob("metrics.csv") for row in csv.DictReader(path.open())]
     restarts = [float(row["collector/restarts"]) for row in rows if row.get("collector/restarts")]
     found["restarts"] = int(max(restarts, default=0))
-    found["env_steps"] = int(content["state_dict"].get("env_steps", content.get("env_steps", -1)))
+    found["env_steps"] = int(content["global_step"])  # of Lightning, which is that of env steps here
     return found
 
 
@@ -133,7 +133,7 @@ def main() -> None:
         cluster() as address,
     ):
         on_ray = ("--data.ray_address", address)
-        kill = ("--trainer.callbacks+", "tests.benchmarks.bench_fleet.KillsWorker")
+        kill = ("--trainer.callbacks+=tests.benchmarks.bench_fleet.KillsWorker",)
         for config in STEPS:
             folder = Path(name) / config.replace("/", "_")
             runs = {

@@ -16,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -59,16 +60,15 @@ class Session:
     """
 
     def __init__(self, address: str | None, num_cpus: int) -> None:
-        import ray
-
-        self.ray: Any = ray
+        ray: Any = import_module("ray")  # an extra, which type checkers need not have
+        self.ray = ray
         self.address, self.users, self.is_local = address, 0, False
         self._folder: Path | None = None
         self._before: dict[str, str | None] = {}  # environment variables that are changed while Ray runs
         self._is_own = not ray.is_initialized()
         if not self._is_own:
-            return
-        if address is None:
+            self._check_same()
+        elif address is None:
             self._start(num_cpus)
         else:
             self._connect(address)
@@ -107,12 +107,21 @@ class Session:
         else:
             log.warning("Ray listens on all addresses of this machine (%s), not on loopback only", found)
 
+    def _check_same(self) -> None:
+        """Refuse an address other than that of the cluster to which the program has connected itself."""
+        own = str(self.ray.get_runtime_context().gcs_address)
+        if self.address not in (None, "auto", own):
+            raise ValueError(
+                f"ray_address = {self.address!r}: this program has called ray.init and is connected to "
+                f"{own}; leave ray_address out"
+            )
+
     def _connect(self, address: str) -> None:
         try:
             _check_reachable(address)  # Ray itself would try for minutes
             with _own_signals():
                 self.ray.init(address=address, logging_level=logging.WARNING)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, self.ray.exceptions.RayError) as error:
             self.end()
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(
@@ -200,16 +209,13 @@ def _check_reachable(address: str) -> None:
 def _forget_token() -> None:
     """Let Ray read its token again, which it keeps for the life of a process; not all versions can."""
     with suppress(ImportError, AttributeError):
-        from ray._raylet import AuthenticationTokenLoader
-
-        AuthenticationTokenLoader.instance().reset_cache()
+        import_module("ray._raylet").AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager
 def _on_one_machine() -> Iterator[None]:
     """Let a Ray that was imported earlier, and has read its variables, stay on loopback."""
-    from ray._private import ray_constants
-
+    ray_constants: Any = import_module("ray._private.ray_constants")
     before = getattr(ray_constants, "ENABLE_RAY_CLUSTER", None)
     try:
         ray_constants.ENABLE_RAY_CLUSTER = False

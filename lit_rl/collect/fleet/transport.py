@@ -117,7 +117,7 @@ class RayWorker:
         self._buffer, self._publisher, self._worker = buffer, publisher, worker
         self._asked: deque[tuple[str, Any, int | None]] = deque()  # question, its answer, slot
         self._last = ""
-        self._asked_at, self._patience_s, self._signed_at = 0.0, math.inf, -math.inf
+        self._asked_at, self._patience_s = 0.0, math.inf
         self._ping: Any = None
         self._pinged_at = 0.0
         self._closing: Any = None
@@ -183,16 +183,31 @@ class RayWorker:
             if self._ping is None:
                 self._ping, self._pinged_at = self._watch("silence_s"), now
             elif self._ray.wait([self._ping], timeout=0)[0]:
-                self._signed_at = now - float(self._ray.get(self._ping))
+                signed_at = now - float(self._ray.get(self._ping))
                 self._ping = None
-            elif now - self._pinged_at >= FROZEN_S and self._asked[0][0] != "begin":
+                if now - max(self._asked_at, signed_at) >= self._patience_s:
+                    self._report_hang()
+            elif self._asked[0][0] == "begin":  # it waits for its place, or imports
+                self._check_begun(now)
+            elif now - self._pinged_at >= FROZEN_S:
                 self._kill()
                 raise WorkerLostError(
                     f"the Ray worker of {self.where} gave no sign of life for {FROZEN_S:g} s: its process is "
                     "stopped (SIGSTOP), or its machine cannot be reached"
                 )
-            if now - max(self._asked_at, self._signed_at) >= self._patience_s:
-                self._report_hang()
+
+    def _check_begun(self, now: float) -> None:
+        """Give up a worker that does not begin.
+
+        Raises:
+            RuntimeError: It has waited for too long.
+        """
+        if now - self._asked_at >= self._patience_s:
+            self._kill()
+            raise RuntimeError(
+                f"the Ray worker of {self.where} did not begin within {self._patience_s:g} s; the cluster has "
+                "no free CPU for it, or its machine does not answer"
+            )
 
     def _watch(self, what: str, *arguments: Any) -> Any:
         """Ask something that is answered while the actor works."""

@@ -183,15 +183,17 @@ def test_bodies_are_measured_by_the_workers(tmp_path: Path):
         torch.manual_seed(3)
         module = CASES["ppo_bodies"](1)[0]
         fit(module, data, callbacks=[search], default_root_dir=tmp_path)
+        assert search.search is not None
         found.append(search.search.archive.data())
     for key, values in found[0].items():
         assert values.tolist() == found[1][key].tolist(), key
 
 
-def test_an_address_where_nobody_is():
-    message = "^ray_address = '127.0.0.1:1': no Ray cluster can be reached there"
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nobody"])
+def test_an_address_where_nobody_is(address: str):
+    message = f"^ray_address = '{address}': no Ray cluster can be reached there"
     with pytest.raises(ValueError, match=message) as caught:
-        RayTransport("127.0.0.1:1", 2, 4)
+        RayTransport(address, 2, 4)
     assert "\n" not in str(caught.value)
 
 

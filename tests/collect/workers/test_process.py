@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,6 @@ from lit_rl.collect.workers import process
 
 def test_importing_it_hides_no_gpu_from_the_trainer(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    spec = importlib.util.spec_from_file_location("copy_of_process", process.__file__)
+    spec: Any = importlib.util.spec_from_file_location("copy_of_process", process.__file__)
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
