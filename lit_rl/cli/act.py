@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import logging
-import os
 import secrets
 import signal
 import sys
@@ -98,7 +97,7 @@ class _Stop:
     def __init__(self, link: Link, timeout_s: float) -> None:
         self.signum = 0
         self.timeout_s, self.timed_out = timeout_s, False
-        self._link, self._parent, self._alone = link, os.getppid(), time.monotonic()
+        self._link, self._alone = link, time.monotonic()
         for signum in STOP_SIGNALS:
             signal.signal(signum, self._on_signal)
 

@@ -18,7 +18,7 @@ from lit_rl.data.arguments import EnvFactory, EvalPolicy
 from lit_rl.data.made_with import describe
 from lit_rl.data.replay import ReplayDataModule, transitions
 from lit_rl.envs.vector import Vectorization
-from lit_rl.remote.receiver import Receiver, through_the_wire
+from lit_rl.remote.receiver import Receiver, known_actors, through_the_wire
 from lit_rl.remote.server import LearnerServer
 from lit_rl.remote.service import DEFAULT_PORT, Security, check_address, spec_text
 from lit_rl.types import Policy, ReplayBatch, Rollout
@@ -129,7 +129,7 @@ class RemoteReplayDataModule(ReplayDataModule):
         self.transport = transport
         self._receiver: Receiver | None = None
         self._pending_remote: dict[str, Any] | None = None
-        self._num_blocks = self._unmatched_steps = 0
+        self._num_blocks = self._taken_steps = 0
 
     def setup(self, stage: str) -> None:
         """Bind the environments to the trainer, and refuse several ranks, which would need several servers."""
@@ -160,12 +160,13 @@ class RemoteReplayDataModule(ReplayDataModule):
             run = saved["run"] if saved else uuid.uuid4().hex
             server = LearnerServer(
                 spec_text(self.spec.to_dict()), run, self.steps_per_batch, self.num_envs, self.window,
-                self.max_actors, self.host, self.port, self._security,
+                self.max_actors, self.host, self.port, self._security, known_actors(saved),
+                saved["num_joined"] if saved else 0,
             )  # fmt: skip
             self._receiver = Receiver(server, self.spec, self.num_envs, self.steps_per_batch, self.window)
             if saved:
                 self._receiver.set_state(saved)
-                self._num_blocks, self._unmatched_steps = saved["num_blocks"], saved["unmatched_steps"]
+                self._num_blocks, self._taken_steps = saved["num_blocks"], saved["taken_steps"]
             _log.info("actors are awaited at %s:%d", self.host, server.port)
         return self._receiver
 
@@ -191,11 +192,11 @@ class RemoteReplayDataModule(ReplayDataModule):
         receiver, learner = self.receiver, self.environments.learner
         before = sum(self._before_updates) * self.num_envs
         of_block = self.steps_per_batch * self.num_envs
-        needed = before + self._unmatched_steps + (self._num_blocks + 1) * of_block
+        needed = before + self._taken_steps + of_block
         receiver.publish(learner.policy_version, *learner.portable_policy())  # type: ignore[attr-defined]
         played: list[Rollout] = []
         num_random = 0
-        while (is_short := receiver.inserted_steps < needed) or self._is_behind():
+        while (is_short := receiver.inserted_steps < needed) or not played or self._is_behind():
             receiver.grant(needed, self.warmup_steps)
             taken = receiver.take(_LOOK_S)
             if taken is None:
@@ -204,7 +205,7 @@ class RemoteReplayDataModule(ReplayDataModule):
                 continue
             rollout, at_random, follows = taken
             if not is_short:
-                self._unmatched_steps += rollout["new_steps"]
+                self._taken_steps += rollout["new_steps"]
                 needed += rollout["new_steps"]
             if not follows:
                 self.ring.end_episodes()  # what comes is of another actor, or of another start of it
@@ -212,6 +213,7 @@ class RemoteReplayDataModule(ReplayDataModule):
             num_random += rollout["new_steps"] if at_random else 0
             played.append(rollout)
         self._num_blocks += 1
+        self._taken_steps += of_block
         receiver.grant(needed + of_block, self.warmup_steps)
         played[0]["collect_s"] = time.perf_counter() - start
         played[-1]["collector"] = receiver.report(
@@ -241,7 +243,7 @@ class RemoteReplayDataModule(ReplayDataModule):
             return state
         if self._receiver is None:
             return {**state, "remote": self._pending_remote}
-        own = {"num_blocks": self._num_blocks, "unmatched_steps": self._unmatched_steps}
+        own = {"num_blocks": self._num_blocks, "taken_steps": self._taken_steps}
         return {**state, "remote": {**self._receiver.get_state(), **own}}
 
     def load_local_state(self, state: dict[str, Any]) -> None:
@@ -250,10 +252,11 @@ class RemoteReplayDataModule(ReplayDataModule):
         self._pending_remote = state.get("remote")
 
     def forget(self) -> None:
-        """Drop the ring, and begin a run of its own: actors are told so."""
+        """Drop the ring, and begin a run of its own, of which actors hear when they connect again."""
         super().forget()
-        self._close_server()
-        self._num_blocks = self._unmatched_steps = 0
+        self._close_server(is_over=False)
+        self._pending_remote = None
+        self._num_blocks = self._taken_steps = 0
 
     def teardown(self, stage: str) -> None:
         """Stop listening. Actors of a run that has ended are told so; of one that was interrupted they wait."""
@@ -263,7 +266,9 @@ class RemoteReplayDataModule(ReplayDataModule):
         super().teardown(stage)
 
     def on_exception(self, exception: BaseException) -> None:
-        """Stop listening, and close everything else."""
+        """Stop listening, and close everything else; actors wait for the run to go on."""
+        if self._receiver is not None:
+            self._pending_remote = self.local_state()["remote"]
         self._close_server(is_over=False)
         super().on_exception(exception)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from lit_rl import metrics
 from lit_rl.remote.link import Link
-from lit_rl.remote.policy import NumpyPolicy, RandomPolicy
+from lit_rl.remote.policy import NumpyPolicy
 from lit_rl.remote.recording import Recording
 from lit_rl.types import Step, VectorEnv
 
@@ -41,7 +41,7 @@ class Actor:
         seed: int = 0,
         rate_hz: float | None = None,
         swap: Swap = "step",
-        tell: Callable[[dict[str, float]], None] = lambda values: None,
+        tell: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
         self._env, self._link, self._seed = env, link, seed
         self._rate_hz, self._swap, self._tell = rate_hz, swap, tell
@@ -55,28 +55,29 @@ class Actor:
             Refused: The learner does not take this actor.
         """
         link, env = self._link, self._env
-        while not link.wait(0.2):
+        while link.turn(0.2) is None:
             if should_stop() or link.learner_has_ended:
                 return
         rng = np.random.default_rng([self._seed, link.number])
         obs = env.reset(self._seed + 1_000_003 * link.number)
-        reset, random_policy, policy = np.ones(env.num_envs, bool), RandomPolicy(env.spec), link.policy
-        due = time.monotonic()
+        reset = np.ones(env.num_envs, bool)
+        policy: NumpyPolicy | None = None
+        run, due = "", time.monotonic()
         while max_steps is None or link.produced_steps < max_steps:
-            while not link.wait(0.2):
+            while (turn := link.turn(0.2)) is None:
                 due = time.monotonic()
                 if should_stop() or link.learner_has_ended:
                     return
             if should_stop() or link.learner_has_ended:
                 return
-            at_random = link.next_seq <= link.random_until
+            if policy is None or turn.run != run:  # never act for one run by the policy of another
+                policy, run = turn.policy, turn.run
             recording = Recording(obs, reset)
-            for _ in range(link.chunk_steps):
-                if self._swap == "step" or reset[0] or policy is None:
+            for _ in range(turn.steps):
+                if self._swap == "step" or reset[0]:
                     policy = link.policy or policy
                 began = time.perf_counter()
-                chosen: Any = random_policy if at_random else policy
-                action = chosen.act(obs, rng)
+                action = policy.draw(obs, rng) if turn.at_random else policy.act(obs, rng)
                 acted = time.perf_counter()
                 step = env.step(action)
                 stepped = time.perf_counter()
@@ -84,10 +85,11 @@ class Actor:
                 obs, reset = step.obs, step.terminated | step.truncated
                 if step.valid is not None:
                     reset = ~step.valid
-                for values in self._stats.add(action, step, at_random, acted - began, stepped - acted):
-                    self._tell(values | self._of_link(policy))
+                for values in self._stats.add(action, step, turn.at_random, acted - began, stepped - acted):
+                    if self._tell is not None:
+                        self._tell(values | self._of_link(policy))
                 due = self._pace(due)
-            link.send(recording.arrays(), 0 if at_random or policy is None else policy.version, at_random)
+            link.send(recording.arrays(), 0 if turn.at_random else policy.version, turn)
 
     def _pace(self, due: float) -> float:
         """Wait for the next step of a robot; a step that comes late is counted, and moves those after it."""
@@ -101,10 +103,10 @@ class Actor:
         time.sleep(due - now)
         return due
 
-    def _of_link(self, policy: NumpyPolicy | None) -> dict[str, float]:
+    def _of_link(self, policy: NumpyPolicy) -> dict[str, float]:
         link = self._link
         return {
-            metrics.ACTOR_POLICY_VERSION: float(policy.version if policy is not None else 0),
+            metrics.ACTOR_POLICY_VERSION: float(policy.version),
             metrics.ACTOR_WAITING: float(link.num_waiting),
             metrics.ACTOR_DROPPED: float(link.dropped_steps),
             metrics.ACTOR_LATE: float(self.num_late),
@@ -140,10 +142,7 @@ class ActorStats:
         self._lengths += counts
         self._num_steps += len(counts)
         self._act_s, self._env_s, self._calls = self._act_s + act_s, self._env_s + env_s, self._calls + 1
-        told = []
-        for n in np.flatnonzero(step.terminated | step.truncated):
-            told.append(self._ended(int(n), at_random))
-        return told
+        return [self._ended(int(n), at_random) for n in np.flatnonzero(step.terminated | step.truncated)]
 
     def _ended(self, n: int, at_random: bool) -> dict[str, float]:
         self._num_episodes += 1

@@ -13,11 +13,11 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lit_rl.remote.policy import NumpyPolicy
+from lit_rl.remote.policy import NumpyPolicy, Unfit
 from lit_rl.remote.service import (
     HEARTBEAT_S,
     JOIN,
@@ -44,6 +44,22 @@ class Refused(Exception):  # noqa: N818  # no fault of this program: the learner
     """The learner does not take this actor, and says why."""
 
 
+class Turn(NamedTuple):
+    """Leave to play one chunk.
+
+    Args:
+        run: Run of the learner for which it is played.
+        steps: Steps of every environment.
+        at_random: Whether actions are drawn uniformly.
+        policy: Newest policy.
+    """
+
+    run: str
+    steps: int
+    at_random: bool
+    policy: NumpyPolicy
+
+
 class Link:
     """A connection to a learner that outlives both its network and the learner.
 
@@ -56,7 +72,7 @@ class Link:
         realtime: Whether this actor never waits for the learner: it drops the oldest experience, and counts
             it, when more than ``spool_bytes`` wait.
         security: Token and certificate.
-        spool_bytes: Largest size of what waits to be taken, in bytes.
+        spool_bytes: Largest size of what waits to be taken, in bytes, of an actor in real time.
         keep_bytes: Largest size of what was taken and is kept for a learner that forgot it.
     """
 
@@ -66,7 +82,7 @@ class Link:
     ) -> None:  # fmt: skip
         self._host, self._port, self._security = host, port, security or Security()
         self._spec, self._realtime = spec, realtime
-        self._spool = Spool(spool_bytes, keep_bytes)
+        self._spool = Spool(spool_bytes if realtime else None, keep_bytes)
         self._request = {
             "protocol": PROTOCOL, "name": name, "spec": spec_text(spec.to_dict()), "num_envs": num_envs,
             "realtime": realtime,
@@ -80,7 +96,9 @@ class Link:
         self.acknowledged = 0
         self.until = self.random_until = 0
         self.chunk_steps = self.number = 0
-        self.produced_steps = self.lost_steps = self.connections = 0
+        self.produced_steps = self.connections = 0
+        self._may_play = False  # whether the learner has said how far to play at random
+        self._trouble = "nothing listens there"
         self.policy: NumpyPolicy | None = None
         self.is_connected = self.learner_has_ended = False
         self._thread = threading.Thread(target=self._keep_connected, name="lit_rl-link", daemon=True)
@@ -91,45 +109,42 @@ class Link:
         """Begin to connect."""
         self._thread.start()
 
-    def wait(self, timeout_s: float) -> bool:
-        """Wait until the next chunk may be played; False after ``timeout_s``.
+    def turn(self, timeout_s: float) -> Turn | None:
+        """Wait until the next chunk may be played; None after ``timeout_s``.
 
         Raises:
             Refused: The learner does not take this actor.
         """
         deadline = time.monotonic() + timeout_s
         with self._changed:
-            while not (is_ready := self._is_ready()):
-                self._raise_failure()
+            while not self._failure:
+                is_due = self._may_play if self._realtime else self.next_seq <= self.until
+                if is_due and self.policy is not None and self.chunk_steps:
+                    at_random = self.next_seq <= self.random_until
+                    return Turn(self._run, self.chunk_steps, at_random, self.policy)
                 rest = deadline - time.monotonic()
                 if rest <= 0:
-                    break
+                    return None
                 self._changed.wait(rest)
-            self._raise_failure()
-            return is_ready
-
-    def _is_ready(self) -> bool:
-        if self.policy is None or not self.chunk_steps:
-            return False
-        return self._realtime or self.next_seq <= self.until
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
             raise self._failure
 
-    def send(self, arrays: dict[str, np.ndarray], version: int, at_random: bool) -> None:
+    def send(self, arrays: dict[str, np.ndarray], version: int, turn: Turn) -> None:
         """Put in the next chunk, which is sent as soon as there is a connection; never waits.
+
+        A chunk of a run that has been replaced by another one meanwhile is not kept.
 
         Args:
             arrays: What ``Recording.arrays`` returned.
             version: Version of the policy that played it.
-            at_random: Whether it was played at random.
+            turn: What it was played for.
         """
         steps = int(arrays["terminated"].size)
         with self._changed:
+            if turn.run != self._run:
+                return
             header = {
                 "seq": self.next_seq, "version": version, "num_envs": arrays["terminated"].shape[1],
-                "dropped": self.dropped_steps, "at_random": at_random,
+                "at_random": turn.at_random,
             }  # fmt: skip
             self._spool.put(Chunk(self.next_seq, steps, Frame("chunk", header, arrays).encode()))
             self.next_seq += 1
@@ -139,7 +154,7 @@ class Link:
     @property
     def dropped_steps(self) -> int:
         """Env steps that the learner will never have: dropped here, or no longer kept when it forgot them."""
-        return self._spool.dropped_steps + self.lost_steps
+        return self._spool.dropped_steps + self._spool.lost_steps
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until the learner has taken all; False if it has not after ``timeout_s``."""
@@ -173,8 +188,11 @@ class Link:
             try:
                 self._connect(grpc, channel)
             except grpc.RpcError as error:
-                if (why := _refusal(grpc, error)) is not None:
+                if (why := _refusal(grpc, error, f"{self._host}:{self._port}")) is not None:
                     return self._fail(Refused(why))
+                self._trouble = str(error.details()).splitlines()[0][:200]
+            except Unfit as error:
+                return self._fail(Refused(str(error)))
             except WireError as error:
                 _log.warning("what the learner sent cannot be read (%s); connecting again", error)
             except Refused as error:
@@ -191,8 +209,8 @@ class Link:
             elif time.monotonic() - max(since, told) > (3.0 if told == 0 else 30.0):
                 told = time.monotonic()
                 _log.info(
-                    "no learner at %s:%d yet: start lit-rl fit with --config data/remote there; still trying",
-                    self._host, self._port,
+                    "no learner at %s:%d yet: start lit-rl fit with --config data/remote there; still trying "
+                    "(%s)", self._host, self._port, self._trouble,
                 )  # fmt: skip
             with self._changed:
                 if not self._closing:
@@ -209,22 +227,20 @@ class Link:
         """Join, and stream until the stream ends."""
         join = channel.unary_unary(JOIN)
         while True:
-            with self._changed:
-                oldest = self._spool.oldest or self.next_seq
-            request = json.dumps(
-                {**self._request, "incarnation": self._incarnation, "oldest": oldest}
-            ).encode()
+            request = json.dumps({**self._request, "incarnation": self._incarnation}).encode()
             answer = json.loads(join(request, timeout=_CALL_S, metadata=call_metadata(self._security)))
             if not self._run or answer["run"] == self._run:
                 break
             with self._changed:  # another run: what was played for the one before is not for it
                 self._incarnation, self.next_seq, self.acknowledged = uuid.uuid4().hex, 1, 0
                 self._run, self.policy = "", None
+                self.until = self.random_until = 0
+                self._may_play = False
                 self._spool.clear()
         with self._changed:
             self._run, self.chunk_steps = answer["run"], int(answer["chunk_steps"])
             self.number = self.number or int(answer["number"])
-            self._begin_after(int(answer["received"]), int(answer["lost"]))
+            self._begin_after(int(answer["received"]))
             self._stream += 1
             self.connections += 1
             self.is_connected = True
@@ -245,12 +261,10 @@ class Link:
                 self._changed.notify_all()
             call.cancel()
 
-    def _begin_after(self, received: int, lost: int) -> None:
+    def _begin_after(self, received: int) -> None:
         """Send again what the learner does not have; the condition is held."""
-        if lost:
+        if lost := self._spool.rewind(received, self.chunk_steps * int(self._request["num_envs"])):
             _log.warning("the learner lacks %d chunks that are no longer kept here; they are lost", lost)
-            self.lost_steps += lost * self.chunk_steps * int(self._request["num_envs"])
-        self._spool.rewind(received)
         self.acknowledged = min(self.acknowledged, received)
         self.until = 0  # the learner says anew how far to go
 
@@ -295,6 +309,7 @@ class Link:
                 self.acknowledged = max(self.acknowledged, frame.header["acknowledged"])
                 self._spool.acknowledge(self.acknowledged)
                 self.until, self.random_until = frame.header["until"], frame.header["random_until"]
+                self._may_play |= self.until > 0
                 self._changed.notify_all()
         elif frame.kind == "refused":
             raise Refused(frame.header["reason"])
@@ -304,8 +319,10 @@ class Link:
             raise WireError(f"a learner sends no frame {frame.kind}")
 
 
-def _refusal(grpc: Any, error: Any) -> str | None:
+def _refusal(grpc: Any, error: Any, address: str) -> str | None:
     """Return why a learner refuses; None where the network, or its start, is to blame."""
     code = grpc.StatusCode
+    if error.code() == code.UNIMPLEMENTED:
+        return f"what listens at {address} is no learner of lit_rl; look at --connect"
     final = (code.UNAUTHENTICATED, code.FAILED_PRECONDITION, code.RESOURCE_EXHAUSTED, code.INVALID_ARGUMENT)
     return error.details() if error.code() in final else None

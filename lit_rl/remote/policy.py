@@ -47,6 +47,10 @@ class Description:
     has_joints: bool = False
 
 
+class Unfit(ValueError):  # noqa: N818  # no fault of this program
+    """The learner's policy is none for the environment here, however often it is sent."""
+
+
 def policy_frame(version: int, description: Description, arrays: Mapping[str, np.ndarray]) -> Frame:
     """Pack a policy; the frame holds copies, so that no later update changes it.
 
@@ -79,7 +83,8 @@ class NumpyPolicy:
         frame: What :func:`policy_frame` made.
 
     Raises:
-        WireError: It is not whole, or does not fit the environment.
+        WireError: It was damaged on its way.
+        Unfit: It does not fit the environment, or this version of ``lit_rl``.
     """
 
     def __init__(self, spec: EnvSpec, frame: Frame) -> None:
@@ -91,9 +96,7 @@ class NumpyPolicy:
         try:
             self._description = Description(**frame.header["description"])
         except TypeError as error:
-            raise WireError(
-                f"the learner describes a policy that this actor does not know ({error})"
-            ) from error
+            raise Unfit(f"the learner describes a policy that this actor does not know ({error})") from error
         self._seen = without_critic(spec.observation)
         self._leaves = dict(named_leaves(self._seen, "" if isinstance(self._seen, dict) else "obs"))
         self._norms = {
@@ -109,26 +112,26 @@ class NumpyPolicy:
         """Refuse what would fail, or mean something else, at the first action."""
         known, size = self._description, self._spec.action.size
         if known.head not in HEADS or known.activation not in ("relu", "tanh"):
-            raise WireError(f"the learner's policy {known} is none that this actor knows; update lit_rl here")
+            raise Unfit(f"the learner's policy {known} is none that this actor knows; update lit_rl here")
         width = features(self._seen)
         for weight, bias in self._layers:
             if weight.ndim != 2 or weight.shape[0] != width or bias.shape != (weight.shape[1],):
-                raise WireError(
+                raise Unfit(
                     f"a layer of shape {weight.shape} takes no {width} features; give the same --config"
                 )
             width = weight.shape[1]
         outputs = 2 * size if known.head == HEADS[0] else size
         if not self._layers or width != outputs:
-            raise WireError(
-                f"the policy has {width} outputs, {outputs} were expected; give the same --config"
-            )
+            raise Unfit(f"the policy has {width} outputs, {outputs} were expected; give the same --config")
         for name in ("middle", "scale"):
             if name not in arrays or arrays[name].shape != (size,):
-                raise WireError(f"the policy lacks {name} of {size} action dimensions")
+                raise Unfit(f"the policy lacks {name} of {size} action dimensions")
         if len(self._norms) != sum(name.startswith("shift/") for name in arrays):
-            raise WireError("the policy normalises observations that this environment does not have")
+            raise Unfit("the policy normalises observations that this environment does not have")
         if not all(bool(np.isfinite(array).all()) for array in arrays.values()):
-            raise WireError(f"policy {self.version} holds numbers that are not finite")
+            raise Unfit(
+                f"policy {self.version} holds numbers that are not finite; look at the learner's losses"
+            )
 
     def act(self, obs: NestedArray, rng: np.random.Generator, *, greedy: bool = False) -> np.ndarray:
         """Decide for N environments.
@@ -159,10 +162,25 @@ class NumpyPolicy:
             if not greedy:
                 noise = rng.standard_normal(unit.shape, np.float32)
                 unit = np.clip(unit + np.float32(self._description.noise) * noise, -1.0, 1.0)
+        return self._in_units(unit, own)
+
+    def draw(self, obs: NestedArray, rng: np.random.Generator) -> np.ndarray:
+        """Draw actions uniformly from the learner's bounds; joints that do not exist get the middle.
+
+        Args:
+            obs: Observations, leaves ``(N, ...)``.
+            rng: Source of the actions.
+
+        Returns:
+            Actions ``(N, *shape)`` in the units of the environment, float32.
+        """
+        unit = 2 * rng.random((len(next(leaves(obs))), len(self._middle)), np.float32) - 1
+        return self._in_units(unit, without_critic(obs))
+
+    def _in_units(self, unit: np.ndarray, own: NestedArray) -> np.ndarray:
         if self._description.has_joints:
             unit = unit * (own[JOINT_MASK] != 0)
-        action = self._middle + unit * self._scale
-        return np.asarray(self._spec.action.shaped(action), np.float32)
+        return np.asarray(self._spec.action.shaped(self._middle + unit * self._scale), np.float32)
 
     def _features(self, obs: NestedArray) -> np.ndarray:
         """Return one vector for each environment, ``(N, F)``, as the learner's ``Flatten`` makes it."""
@@ -201,26 +219,3 @@ def _flat(leaf: LeafSpec, value: np.ndarray) -> np.ndarray:
         return flat.astype(np.float32, copy=False)
     hot = [np.eye(n, dtype=np.float32)[flat[:, i]] for i, n in enumerate(leaf.categories)]
     return np.concatenate(hot, -1)
-
-
-class RandomPolicy:
-    """Draws actions uniformly from their bounds, or choices; joints that do not exist get the middle.
-
-    Args:
-        spec: Observation and action of the environment.
-    """
-
-    def __init__(self, spec: EnvSpec) -> None:
-        spec.check_bounds("random warm-up", apart=False)
-        self._spec = spec
-        self._low = np.asarray(spec.action.low, np.float32)
-        self._high = np.asarray(spec.action.high, np.float32)
-
-    def act(self, obs: NestedArray, rng: np.random.Generator, *, greedy: bool = False) -> np.ndarray:
-        """Draw actions ``(N, *shape)`` float32; ``greedy`` is ignored."""
-        num = len(next(leaves(obs)))
-        unit = rng.random((num, self._spec.action.size), np.float32)
-        action = self._low + (self._high - self._low) * unit
-        if self._spec.has_joints:
-            action = np.where(obs[JOINT_MASK] != 0, action, (self._low + self._high) / 2)
-        return np.asarray(self._spec.action.shaped(action), np.float32)

@@ -42,6 +42,7 @@ class Receiver:
     Attributes:
         inserted_steps: Env steps that were taken.
         random_steps: Env steps among them that were played at random.
+        missing_steps: Env steps that were played and will never come.
     """
 
     def __init__(
@@ -49,7 +50,8 @@ class Receiver:
     ) -> None:
         self.server, self._spec, self._num_envs = server, spec, num_envs
         self._chunk, self._window = chunk_steps * num_envs, window
-        self.inserted_steps = self.random_steps = 0
+        self.inserted_steps = self.random_steps = self.missing_steps = 0
+        self._form: tuple[Any, ...] | None = None  # what all chunks have in common
         self.rejected = {"chunks": 0, "in_a_row": 0}
         self._running: dict[str, tuple[str, RunningEpisodes]] = {}
         self._last: str = ""  # actor and incarnation of the newest chunk
@@ -71,12 +73,12 @@ class Receiver:
         """
         live = self.server.live()
         waiting = self.server.num_waiting * self._chunk
-        for actor, realtime, known in live:
+        for incarnation, realtime, received in live:
             until, random_until = credit(
-                known.received, self.inserted_steps + waiting, needed_steps, self._chunk, self._window,
+                received, self.inserted_steps + waiting, needed_steps, self._chunk, self._window,
                 len(live), max(0, warmup_steps - self.random_steps - waiting),
             )  # fmt: skip
-            self.server.grant(actor, 2**61 if realtime else until, random_until)
+            self.server.grant(incarnation, 2**61 if realtime else until, random_until)
 
     @property
     def has_realtime(self) -> bool:
@@ -100,8 +102,15 @@ class Receiver:
         if arrival is None:
             self._warn_of_no_actor()
             return None
+        if arrival.frame.kind == "skip":
+            self.missing_steps += arrival.missing * self._chunk
+            self._last = ""  # what comes next does not follow
+            self._running.pop(arrival.actor, None)
+            _log.warning("%d chunks of actor %s will never come", arrival.missing, arrival.actor)
+            return None
         try:
             parts = read_chunk(arrival.frame, self._spec, self._num_envs)
+            self._check_form(parts)
         except (WireError, FloatingPointError) as error:
             self._reject(arrival, error)
             return None
@@ -113,6 +122,20 @@ class Receiver:
         key = f"{arrival.incarnation}/{arrival.actor}"
         follows, self._last = key == self._last, key
         return rollout, at_random, follows
+
+    def _check_form(self, parts: dict[str, Any]) -> None:
+        """Refuse a chunk that cannot follow those before it in one ring.
+
+        Raises:
+            WireError: It has other metrics, or rewards of another shape.
+        """
+        form = (sorted(parts["metrics"]), parts["reward"].shape[2:])
+        self._form = self._form or form
+        if form != self._form:
+            raise WireError(
+                f"its metrics and the shape of a reward are {form}, those before it had {self._form}; give "
+                "actors and learner the same data.record and data.env_kwargs"
+            )
 
     def _reject(self, arrival: Arrival, error: Exception) -> None:
         self.rejected["chunks"] += 1
@@ -170,7 +193,7 @@ class Receiver:
             updates: Minibatches that were drawn so far.
             needed: Env steps before the first of them.
         """
-        counts, known = self.server.counts, self.server.known.values()
+        counts = self.server.counts
         lags = [policy_version - version for version in versions] or [0]
         learned_from = self.inserted_steps - needed
         return {
@@ -181,22 +204,22 @@ class Receiver:
             metrics.LEARNER_LOST: float(counts["lost_actors"]),
             metrics.LEARNER_REJECTED: float(counts["rejected_frames"] + self.rejected["chunks"]),
             metrics.LEARNER_DUPLICATES: float(counts["duplicate_chunks"]),
-            metrics.LEARNER_MISSING: float(
-                sum(k.dropped for k in known) + counts["lost_chunks"] * self._chunk
-            ),
+            metrics.LEARNER_MISSING: float(self.missing_steps),
         }
 
     def get_state(self) -> dict[str, Any]:
         """Return what was taken of which actor, as plain types; chunks that wait are not part of it."""
-        known = {}
-        for actor, of in self.server.known.items():
-            known[actor] = asdict(of) | {"received": of.inserted}
+        known = {
+            incarnation: asdict(of) | {"received": of.inserted}
+            for incarnation, of in self.server.known.items()
+        }
         return {
             "run": self.server.run,
             "known": known,
             "num_joined": self.server.num_joined,
             "inserted_steps": self.inserted_steps,
             "random_steps": self.random_steps,
+            "missing_steps": self.missing_steps,
             "last": self._last,
             "running": {
                 actor: [incarnation, episodes.get_state()]
@@ -205,15 +228,19 @@ class Receiver:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`get_state`, before any actor has joined."""
-        self.server.known.update({actor: Known(**of) for actor, of in state["known"].items()})
-        self.server.num_joined = state["num_joined"]
+        """Continue from :meth:`get_state`; the server has what it needs of it from :func:`known_actors`."""
         self.inserted_steps, self.random_steps = state["inserted_steps"], state["random_steps"]
+        self.missing_steps = state["missing_steps"]
         self._last = state["last"]
         for actor, (incarnation, sums) in state["running"].items():
             episodes = RunningEpisodes(self._num_envs)
             episodes.set_state(sums)
             self._running[actor] = incarnation, episodes
+
+
+def known_actors(state: dict[str, Any] | None) -> dict[str, Known]:
+    """Return what the state of a :class:`Receiver` knows of actors, by their incarnations."""
+    return {} if state is None else {name: Known(**of) for name, of in state["known"].items()}
 
 
 def _tensors(parts: dict[str, Any]) -> dict[str, Any]:
@@ -237,8 +264,7 @@ def through_the_wire(rollout: Rollout, spec: EnvSpec) -> Rollout:
     if len(rollout["final_index"]):
         arrays |= flatten("final_obs", map_nested(lambda leaf: leaf.cpu().numpy(), rollout["final_obs"]))
     header = {
-        "seq": 1, "version": rollout["policy_version"], "num_envs": rollout["num_envs"], "dropped": 0,
-        "at_random": False,
+        "seq": 1, "version": rollout["policy_version"], "num_envs": rollout["num_envs"], "at_random": False,
     }  # fmt: skip
     reader = FrameReader()
     frames = [frame for m in messages([Frame("chunk", header, arrays).encode()]) for frame in reader.feed(m)]

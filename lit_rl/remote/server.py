@@ -8,12 +8,13 @@ weights are sent while an optimizer writes them.
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lit_rl.remote.service import (
@@ -27,37 +28,48 @@ from lit_rl.remote.service import (
 )
 from lit_rl.remote.wire import PROTOCOL, Frame, FrameReader, WireError, messages
 
+_log = logging.getLogger("lit_rl")
+
 JOIN_S = 10.0
 """An actor that was admitted must open its stream within so many seconds."""
 _BEHIND = 64
 """Chunks of one actor that wait in the learner before its stream is read no further."""
+_REMEMBERED = 1_000
+"""Starts of actors that are remembered at least."""
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A chunk of transitions that has arrived, in the order in which its actor played it."""
+    """What has arrived, in the order in which its actor played it.
+
+    Args:
+        actor: Name of the actor.
+        incarnation: Start of the actor.
+        seq: Number of the chunk, or of the last chunk that will never come.
+        frame: A frame ``chunk`` or ``skip``.
+        missing: Chunks up to ``seq`` that will never come, of a frame ``skip``.
+    """
 
     actor: str
     incarnation: str
     seq: int
     frame: Frame
+    missing: int = 0
 
 
 @dataclass
 class Known:
-    """What the learner knows of the experience of one actor.
+    """What the learner knows of the experience of one start of an actor.
 
     Args:
-        incarnation: Which start of the actor this is.
+        actor: Name of the actor.
         received: Number of its newest chunk that arrived.
         inserted: Number of its newest chunk that the trainer took.
-        dropped: Env steps that the actor says it had to drop.
     """
 
-    incarnation: str = ""
+    actor: str = ""
     received: int = 0
     inserted: int = 0
-    dropped: int = 0
 
 
 @dataclass
@@ -71,7 +83,8 @@ class _Session:
     heard: float
     is_open: bool = False
     is_over: bool = False
-    why: str = ""
+    refusal: str = ""  # why its actor must not come back
+    changes: int = 0  # counts what there is to tell
     waiting: int = 0  # chunks in the queue
     has_version: int = -1  # newest policy that was sent
     credit: tuple[int, int, int] | None = None  # what was sent last
@@ -92,6 +105,9 @@ class LearnerServer:
         host: Address to listen at.
         port: Port; 0 takes a free one.
         security: Token and certificate.
+        known: What a checkpoint knows of actors, by their incarnations: a learner that goes on has it before
+            the first actor comes back.
+        num_joined: Times that actors were admitted before.
 
     Raises:
         ValueError: The port is in use, or the address needs token and certificate.
@@ -99,7 +115,8 @@ class LearnerServer:
 
     def __init__(
         self, spec: str, run: str, chunk_steps: int, num_envs: int, window: int, max_actors: int,
-        host: str, port: int, security: Security | None = None,
+        host: str, port: int, security: Security | None = None, known: dict[str, Known] | None = None,
+        num_joined: int = 0,
     ) -> None:  # fmt: skip
         security = security or Security()
         check_address(host, security, "host")
@@ -108,20 +125,19 @@ class LearnerServer:
         self._spec, self.run, self._security = spec, run, security
         self._welcome = {"chunk_steps": chunk_steps, "num_envs": num_envs, "window": window}
         self._max_actors = max_actors
-        self.known: dict[str, Known] = {}
-        self.counts = {
-            "rejected_frames": 0, "duplicate_chunks": 0, "refused_actors": 0, "lost_actors": 0,
-            "lost_chunks": 0,
-        }  # fmt: skip
+        self._known: dict[str, Known] = dict(known or {})
+        self.counts = dict.fromkeys(
+            ("rejected_frames", "duplicate_chunks", "refused_actors", "lost_actors"), 0
+        )
         self._sessions: dict[str, _Session] = {}
         self._lock = threading.Condition()
         self._arrivals: deque[Arrival] = deque()
         self._policy: tuple[int, bytes] | None = None
         self._credit: dict[str, tuple[int, int]] = {}
-        self.num_joined = 0
+        self.num_joined = num_joined
         self._closing = self._says_goodbye = False
         threads = 3 * max_actors + 4
-        self._server, self.port = make_server(
+        self._server, self.port, self._pool = make_server(
             host, port, self._join, self._stream, threads, security, f"port = {port}"
         )
 
@@ -135,15 +151,18 @@ class LearnerServer:
             if not self._arrivals:
                 return None
             arrival = self._arrivals.popleft()
-            known = self.known.get(arrival.actor)
-            if known is not None and known.incarnation == arrival.incarnation:
-                known.inserted = arrival.seq
+            self._known[arrival.incarnation].inserted = arrival.seq
             for session in self._sessions.values():
-                if session.actor == arrival.actor and session.incarnation == arrival.incarnation:
+                if session.incarnation == arrival.incarnation:
                     session.waiting -= 1
-                    with session.lock:
-                        session.lock.notify_all()
+                    _tell(session)
             return arrival
+
+    @property
+    def known(self) -> dict[str, Known]:
+        """Copies of what is known of actors, by their incarnations."""
+        with self._lock:
+            return {incarnation: replace(known) for incarnation, known in self._known.items()}
 
     @property
     def num_waiting(self) -> int:
@@ -155,16 +174,25 @@ class LearnerServer:
         self._policy = version, frame
         self._wake()
 
-    def grant(self, actor: str, until: int, random_until: int) -> None:
+    def grant(self, incarnation: str, until: int, random_until: int) -> None:
         """Let an actor play up to the chunk ``until``, the chunks up to ``random_until`` at random."""
-        self._credit[actor] = until, random_until
-        self._wake()
+        with self._lock:
+            if self._credit.get(incarnation) == (until, random_until):
+                return
+            self._credit[incarnation] = until, random_until
+            for session in self._sessions.values():
+                if session.incarnation == incarnation:
+                    _tell(session)
 
-    def live(self) -> list[tuple[str, bool, Known]]:
-        """List the actors that are connected: name, whether it acts in real time, what is known of it."""
+    def live(self) -> list[tuple[str, bool, int]]:
+        """List the actors that are connected.
+
+        Returns:
+            Of each its incarnation, whether it acts in real time, and its newest chunk that arrived.
+        """
         with self._lock:
             return [
-                (session.actor, session.realtime, self.known[session.actor])
+                (session.incarnation, session.realtime, self._known[session.incarnation].received)
                 for session in self._sessions.values()
                 if session.is_open and not session.is_over
             ]
@@ -179,13 +207,13 @@ class LearnerServer:
         self._closing = True
         self._wake()
         self._server.stop(1.0).wait(3.0)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _wake(self) -> None:
         with self._lock:
             sessions = list(self._sessions.values())
         for session in sessions:
-            with session.lock:
-                session.lock.notify_all()
+            _tell(session)
 
     # Admission
 
@@ -198,7 +226,6 @@ class LearnerServer:
             asked = json.loads(request[:200_000])
             protocol, name, incarnation = asked["protocol"], asked["name"], asked["incarnation"]
             spec, num_envs, realtime = asked["spec"], asked["num_envs"], asked["realtime"]
-            oldest = int(asked["oldest"])
             good = isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable()
             if not (good and isinstance(incarnation, str) and 0 < len(incarnation) <= 100):
                 raise ValueError("no name")
@@ -226,33 +253,46 @@ class LearnerServer:
                 "(data.num_envs); give both the same",
             )  # fmt: skip
         with self._lock:
+            if not context.is_active():  # it has waited too long for this answer, and asks again
+                return b""
             self._forget_the_silent()
             for session in [s for s in self._sessions.values() if s.actor == name]:
                 newer = session.incarnation != incarnation
-                self._end(session, f"another process joined as {name!r}" if newer else "it joined again")
+                self._end(session, "it joined again", f"another process joined as {name!r}" if newer else "")
+            code = status.RESOURCE_EXHAUSTED
             if len(self._sessions) >= self._max_actors:
                 full = f"max_actors = {self._max_actors} actors are connected; wait, or raise data.max_actors"
             elif self._closing:
-                full = "the learner is about to end"
+                full, code = "the learner is about to end", status.UNAVAILABLE  # it may go on: ask again
             else:
                 full = None
-                known = self.known.setdefault(name, Known())
-                if known.incarnation != incarnation:
-                    self.known[name] = known = Known(incarnation)
-                lost = max(0, oldest - 1 - known.received)  # forgotten here, and no longer kept there
-                known.received += lost
-                self.counts["lost_chunks"] += lost
-                session = _Session(uuid.uuid4().hex, name, incarnation, bool(realtime), time.monotonic())
-                session.waiting = sum((a.actor, a.incarnation) == (name, incarnation) for a in self._arrivals)
-                self._sessions[session.key] = session
-                self.num_joined += 1
-                answer = {
-                    **self._welcome, "session": session.key, "run": self.run, "received": known.received,
-                    "lost": lost, "number": self.num_joined,
-                }  # fmt: skip
+                answer = self._admit(name, incarnation, bool(realtime))
         if full is not None:
-            self._refuse(context, status.RESOURCE_EXHAUSTED, full)
+            self._refuse(context, code, full)
+        _log.info("actor %s joined", name)
         return json.dumps(answer).encode()
+
+    def _admit(self, name: str, incarnation: str, realtime: bool) -> dict[str, Any]:
+        """Open a session; the lock is held."""
+        known = self._known.setdefault(incarnation, Known(name))
+        session = _Session(uuid.uuid4().hex, name, incarnation, realtime, time.monotonic())
+        session.waiting = sum(arrival.incarnation == incarnation for arrival in self._arrivals)
+        self._sessions[session.key] = session
+        self.num_joined += 1
+        self._forget_the_oldest()
+        return {
+            **self._welcome, "session": session.key, "run": self.run, "received": known.received,
+            "number": self.num_joined,
+        }  # fmt: skip
+
+    def _forget_the_oldest(self) -> None:
+        """Bound what is remembered of actors that ended; the lock is held."""
+        needed = {session.incarnation for session in self._sessions.values()}
+        needed |= {arrival.incarnation for arrival in self._arrivals}
+        for incarnation in list(self._known)[: len(self._known) - _REMEMBERED]:
+            if incarnation not in needed:
+                del self._known[incarnation]
+                self._credit.pop(incarnation, None)
 
     def _refuse(self, context: Any, code: Any, text: str) -> None:
         with self._lock:
@@ -265,14 +305,21 @@ class LearnerServer:
         for session in list(self._sessions.values()):
             limit = SILENCE_S if session.is_open else JOIN_S
             if now - session.heard > limit:
+                self.counts["lost_actors"] += session.is_open
                 self._end(session, f"it said nothing for {limit:g} s")
 
-    def _end(self, session: _Session, why: str) -> None:
-        """Take a session out; the lock is held, and its threads notice by ``is_over``."""
+    def _end(self, session: _Session, why: str, refusal: str = "") -> None:
+        """Take a session out; the lock is held, and its threads notice by ``is_over``.
+
+        Args:
+            session: The session.
+            why: Reason, for the log.
+            refusal: Reason for which its actor must not come back, which it is told.
+        """
         if self._sessions.pop(session.key, None) is not None:
-            session.is_over, session.why = True, why
-            with session.lock:
-                session.lock.notify_all()
+            session.is_over, session.refusal = True, refusal
+            _tell(session)
+            _log.info("actor %s is gone: %s", session.actor, refusal or why)
 
     # A stream
 
@@ -306,6 +353,7 @@ class LearnerServer:
         while context.is_active() and not session.is_over and not self._closing:
             with self._lock:
                 self._forget_the_silent()
+            before = session.changes
             parts = self._news(session)
             if time.monotonic() - beat > HEARTBEAT_S:
                 beat = time.monotonic()
@@ -314,9 +362,10 @@ class LearnerServer:
                 yield from messages(parts)
                 continue
             with session.lock:
-                session.lock.wait(0.5)
-        if session.is_over and session.why and context.is_active():
-            yield from messages([Frame("refused", {"reason": session.why}).encode()])
+                if session.changes == before:
+                    session.lock.wait(0.5)
+        if session.is_over and session.refusal and context.is_active():
+            yield from messages([Frame("refused", {"reason": session.refusal}).encode()])
         elif self._closing and self._says_goodbye and context.is_active():
             yield from messages([Frame("bye").encode()])
 
@@ -326,13 +375,11 @@ class LearnerServer:
         if policy is not None and policy[0] != session.has_version:
             session.has_version = policy[0]
             parts.append(policy[1])
-        until, random_until = self._credit.get(session.actor, (0, 0))
-        known = self.known[session.actor]
-        inserted = known.inserted if known.incarnation == session.incarnation else 0
-        credit = inserted, until, random_until
-        if (
-            credit != session.credit and session.has_version >= 0
-        ):  # nothing is played before there is a policy
+        with self._lock:
+            until, random_until = self._credit.get(session.incarnation, (0, 0))
+            known = self._known.get(session.incarnation, Known())
+            credit = known.inserted, until, random_until
+        if credit != session.credit and session.has_version >= 0:  # none plays before there is a policy
             session.credit = credit
             said = dict(zip(("acknowledged", "until", "random_until"), credit, strict=True))
             parts.append(Frame("credit", said).encode())
@@ -355,7 +402,7 @@ class LearnerServer:
         except WireError as error:
             with self._lock:
                 self.counts["rejected_frames"] += 1
-                self._end(session, str(error))
+                self._end(session, "", str(error))
         except Exception:  # the stream broke: gRPC raises its own classes, the session ends
             with self._lock:
                 if not session.is_over:
@@ -367,27 +414,35 @@ class LearnerServer:
             session.produced = frame.header["produced"]
         elif frame.kind == "bye":
             with self._lock:
-                self._end(session, "")
-        elif frame.kind == "chunk":
+                self._end(session, "it said goodbye")
+        elif frame.kind in ("chunk", "skip"):
             self._take_in(session, frame)
         else:
             raise WireError(f"an actor sends no frame {frame.kind}")
 
     def _take_in(self, session: _Session, frame: Frame) -> None:
-        seq, dropped = frame.header["seq"], frame.header["dropped"]
+        seq, is_chunk = frame.header["seq"], frame.kind == "chunk"
         with self._lock:
-            known = self.known.get(session.actor)
-            if session.is_over or known is None or known.incarnation != session.incarnation:
+            if session.is_over:
                 return  # a late chunk of a connection that another one has replaced
+            known = self._known[session.incarnation]
             if seq <= known.received:
-                self.counts["duplicate_chunks"] += 1
+                self.counts["duplicate_chunks"] += is_chunk
                 return
-            if seq != known.received + 1 and dropped <= known.dropped:
-                raise WireError(f"chunk {known.received + 1} is missing before {seq}, and none was dropped")
-            known.received, known.dropped = seq, max(dropped, known.dropped)
+            if is_chunk and seq != known.received + 1:
+                raise WireError(f"chunk {seq} came after chunk {known.received}")
+            missing = 0 if is_chunk else seq - known.received
+            known.received = seq
             session.waiting += 1
-            self._arrivals.append(Arrival(session.actor, session.incarnation, seq, frame))
+            self._arrivals.append(Arrival(session.actor, session.incarnation, seq, frame, missing))
             self._lock.notify_all()
+
+
+def _tell(session: _Session) -> None:
+    """Wake the thread that tells an actor what is new."""
+    with session.lock:
+        session.changes += 1
+        session.lock.notify_all()
 
 
 def _metadata(context: Any) -> dict[str, str]:

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,22 @@ class Security:
                 raise ValueError(f"{name} = {path} is an empty file; it must hold the {name}")
         if self.key is not None and self.certificate is None:
             raise ValueError("key needs certificate: give both files, or neither")
+        if self.token is not None and not self.secret:
+            raise ValueError(f"token = {self.token} holds only white space; it must hold the token")
 
-    @property
+    @cached_property
     def secret(self) -> str | None:
-        """The token itself."""
-        return None if self.token is None else _read(self.token, "token").decode().strip()
+        """The token itself, as text that a call may carry.
+
+        Raises:
+            ValueError: It is not printable ASCII.
+        """
+        if self.token is None:
+            return None
+        secret = _read(self.token, "token").decode("utf-8", "replace").strip()
+        if not (secret.isascii() and secret.isprintable()):
+            raise ValueError(f"token = {self.token} must hold one line of printable ASCII")
+        return secret
 
     def admits(self, metadata: Mapping[str, str]) -> bool:
         """Tell whether a call shows the token, in constant time."""
@@ -138,7 +150,7 @@ def grpc_module() -> Any:
 def make_server(
     host: str, port: int, join: Callable[..., bytes], stream: Callable[..., Any], threads: int,
     security: Security, what: str,
-) -> tuple[Any, int]:  # fmt: skip
+) -> tuple[Any, int, ThreadPoolExecutor]:  # fmt: skip
     """Start a server.
 
     Args:
@@ -151,7 +163,7 @@ def make_server(
         what: Name of the argument that gives the port, for messages.
 
     Returns:
-        The server, and its port.
+        The server, its port, and its threads, which end only when they are shut down.
 
     Raises:
         ValueError: The port is in use, or the address is none of this machine.
@@ -176,7 +188,7 @@ def make_server(
     if bound == 0:
         raise ValueError(_taken(address, what))
     server.start()
-    return server, bound
+    return server, bound, pool
 
 
 def _taken(address: str, what: str) -> str:

@@ -35,16 +35,16 @@ FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
         "seq": _NUMBER,
         "version": _NUMBER,
         "num_envs": _NUMBER,
-        "dropped": _NUMBER,
         "at_random": _FLAG,
     },
+    "skip": {"seq": _NUMBER},
     "heartbeat": {"produced": _NUMBER},
     "bye": {},
     "credit": {"acknowledged": _NUMBER, "until": _NUMBER, "random_until": _NUMBER},
     "policy": {"version": _NUMBER, "digest": _TEXT, "description": _PLAIN},
     "refused": {"reason": _TEXT},
 }
-"""Kinds of frames, and what the header of each must say."""
+"""Kinds of frames, and what the header of each must say; ``skip``: chunks up to ``seq`` will never come."""
 
 
 class WireError(ValueError):
@@ -112,9 +112,12 @@ def _arrays(body: bytes) -> dict[str, np.ndarray]:
         if entry["dtype"] not in _DTYPES:
             raise WireError(f"array {name[:60]!r} has the dtype {entry['dtype']}, which is not taken")
         dtype = np.dtype(_numpy_name(entry["dtype"]))
-        if math.prod(entry["shape"]) * dtype.itemsize != len(entry["data"]):
+        if math.prod(entry["shape"]) * dtype.itemsize != len(entry["data"]) or len(entry["shape"]) > 32:
             raise WireError(f"array {name[:60]!r} does not fill its shape")
-        arrays[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+        try:
+            arrays[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+        except (ValueError, OverflowError) as error:  # sizes beyond what numpy can hold, times 0
+            raise WireError(f"array {name[:60]!r} has a shape that is not taken") from error
     return arrays
 
 
