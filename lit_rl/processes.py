@@ -95,7 +95,9 @@ class ModuleProcess:
         """What a supervised process prints: its stdout and its stderr, to read from."""
         stdout, stderr = self._process.stdout, self._process.stderr
         if stdout is None or stderr is None:
-            raise ValueError("what a ModuleProcess prints comes here if it was started with is_supervised=True")
+            raise ValueError(
+                "what a ModuleProcess prints comes here if it was started with is_supervised=True"
+            )
         return stdout, stderr
 
     def close_pipes(self) -> None:

@@ -27,6 +27,7 @@ def describe_run(path: Path, now: float | None = None) -> str:
         "return": _returns(run),
         "speed": _speed(run),
         "policy": _policy(run),
+        "actors": _actors(run),
         "checkpoint": _checkpoint(run, now),
         "recorder": "; ".join(_recorder(recorder, now) for recorder in read_recorders(path)),
         "damaged": _damage(run),
@@ -61,6 +62,26 @@ def _speed(run: Run) -> str:
 def _policy(run: Run) -> str:
     version = run.last(metrics.POLICY_VERSION)
     return "" if version is None or not math.isfinite(version) else f"version {version:.0f}"
+
+
+def _actors(run: Run) -> str:
+    """Tell what is known of actors elsewhere; nothing where the learner plays itself."""
+    connected = run.last(metrics.LEARNER_ACTORS)
+    if connected is None:
+        return ""
+    words = [
+        f"{connected:.0f} connected" if run.state.name == "running" else f"{connected:.0f} were connected"
+    ]
+    for name, text in (
+        (metrics.LEARNER_UTD, "{:.2f} updates per env step"),
+        (metrics.LEARNER_LAG, "{:.1f} versions behind"),
+        (metrics.LEARNER_MISSING, "{:.0f} env steps missing"),
+        (metrics.LEARNER_REJECTED, "{:.0f} frames rejected"),
+    ):
+        value = run.last(name)
+        if value is not None and math.isfinite(value):
+            words.append(text.format(value))
+    return ", ".join(words)
 
 
 def _checkpoint(run: Run, now: float) -> str:
