@@ -16,10 +16,6 @@ from lit_rl.cli.errors import CommandError, describe
 from lit_rl.processes import allowed_cores
 from lit_rl.remote.service import DEFAULT_PORT
 
-PACKAGES = (
-    "torch", "lightning", "torch-geometric", "numpy", "gymnasium", "mujoco", "pettingzoo", "tensorboard",
-    "wandb", "grpcio", "safetensors", "ribs", "matplotlib", "numba",
-)  # fmt: skip
 _LEAST_FREE_GB = 2.0
 
 
@@ -81,21 +77,35 @@ def _python() -> Finding:
 
 
 def _packages() -> Finding:
-    found, missing = [], []
-    for name in PACKAGES:
+    """Compare what is installed with what lit_rl was installed to need."""
+    from packaging.requirements import Requirement
+
+    found, wrong, install = [], [], []
+    for requirement in map(Requirement, metadata.requires("lit-rl") or ()):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        name, wanted = requirement.name, str(requirement.specifier)
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            version = metadata.version(name)
         except metadata.PackageNotFoundError:
-            missing.append(name)
-    if missing:
-        return Finding(False, f"{', '.join(missing)} missing: pip install {' '.join(missing)}")
+            wrong.append(f"{name} is missing")
+        else:
+            if requirement.specifier.contains(version, prereleases=True):
+                found.append(f"{name} {version}")
+                continue
+            wrong.append(f"{name} {version} is not {wanted}")
+        install.append(f"'{name}{wanted}'")
+    if wrong:
+        return Finding(False, f"{'; '.join(wrong)}: pip install {' '.join(install)}")
     return Finding(True, ", ".join(found))
 
 
 def _cores() -> Finding:
     cores, load = allowed_cores(), os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     advice = "; others use them: trainings will be slow" if load > cores else ""
-    return Finding(True, f"{cores} cores for this process, load {load:.1f}{advice}")
+    threads = os.environ.get("OMP_NUM_THREADS")
+    limit = f", OMP_NUM_THREADS={threads}" if threads else ""
+    return Finding(True, f"{cores} cores for this process{limit}, load {load:.1f}{advice}")
 
 
 def _gpu() -> Finding:

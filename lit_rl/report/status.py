@@ -28,6 +28,7 @@ def describe_run(path: Path, now: float | None = None) -> str:
         "speed": _speed(run),
         "policy": _policy(run),
         "actors": _actors(run),
+        "played": _actor_files(path, now),
         "checkpoint": _checkpoint(run, now),
         "recorder": "; ".join(_recorder(recorder, now) for recorder in read_recorders(path)),
         "damaged": _damage(run),
@@ -82,6 +83,32 @@ def _actors(run: Run) -> str:
         if value is not None and math.isfinite(value):
             words.append(text.format(value))
     return ", ".join(words)
+
+
+def _actor_files(path: Path, now: float) -> str:
+    """Tell what actors of ``lit-rl async`` wrote last; those elsewhere write on their own machine."""
+    told = []
+    for file in sorted(path.glob("actors/actor_*.csv")):
+        rows = _last_row(file)
+        if rows:
+            told.append(
+                f"{file.stem.removeprefix('actor_')} {rows[metrics.ACTOR_STEPS]:.0f} env steps, return "
+                f"{number(rows[metrics.ACTOR_REWARD_10])} over 10 episodes, "
+                f"{duration(now - file.stat().st_mtime)} ago"
+            )
+    return "; ".join(told)
+
+
+def _last_row(file: Path) -> dict[str, float]:
+    """Read the last whole row of a table of numbers; nothing where there is none."""
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        names = lines.readline().strip().split(",")
+        whole = [line for line in lines if line.endswith("\n") and line.count(",") == len(names) - 1]
+    try:
+        row = dict(zip(names, map(float, whole[-1].split(",")), strict=True))
+    except (IndexError, ValueError):
+        return {}
+    return row if {metrics.ACTOR_STEPS, metrics.ACTOR_REWARD_10} <= row.keys() else {}
 
 
 def _checkpoint(run: Run, now: float) -> str:

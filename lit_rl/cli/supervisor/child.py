@@ -39,7 +39,7 @@ class Child:
         self.num_losses = 0  # in a row
         self.exit_code: int | None = None
         self._process: ModuleProcess | None = None
-        self._begun, self._due = 0.0, 0.0
+        self._begun, self._due, self._last_code = 0.0, 0.0, 0
         self._readers: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -74,7 +74,7 @@ class Child:
         """
         if self.exit_code is None and self._process is None:
             if not may_start:
-                self.exit_code = 0
+                self.exit_code = self._last_code
             elif time.monotonic() >= self._due:
                 self.start()
         elif self.exit_code is None and self._process is not None:
@@ -96,7 +96,7 @@ class Child:
             pause = PAUSES_S[self.num_losses - 1]
             why = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
             _log.warning("%s was lost (%s); it is started again in %g s", self.label, why, pause)
-            self._process, self._due = None, now + pause
+            self._process, self._due, self._last_code = None, now + pause, code
 
     def send(self, signum: int) -> None:
         """Send it a signal, if it runs."""

@@ -232,9 +232,9 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="lit-rl async",
-        description="Train with a learner and its actors in processes of their own. A process that is lost is "
-        "started again, at most three times in a row; the learner then goes on from its last checkpoint. "
-        "All further arguments are those of lit-rl fit.",
+        description="Train with a learner and its actors in processes of their own. A lost process is "
+        "started again, at most three times in a row; the learner then goes on from its last checkpoint. All "
+        "further arguments are those of lit-rl fit.",
         allow_abbrev=False,
     )
     add = parser.add_argument

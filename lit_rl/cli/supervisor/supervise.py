@@ -36,7 +36,7 @@ def supervise(argv: Sequence[str], debug: bool = False) -> None:
 
     Raises:
         CommandError: The command line or a configuration is wrong, the port is taken, or no actor is left.
-        SystemExit: With the exit status of the learner.
+        SystemExit: With the exit status of the learner, unless that is 0.
     """
     plan = make_plan(argv)
     check_port(plan.host, plan.port)
@@ -59,6 +59,7 @@ class Supervisor:
         self._plan, self._extra = plan, list(extra)
         self.run_directory = plan.make_run_directory()
         self._received: list[int] = []
+        self._num_passed = 0  # signals that the learner was sent
         self._is_stopping = self._is_latest = self._has_started = False
         self.learner = Child("learner", self._learner_arguments, lambda code: code < 0)
         self.actors = [
@@ -99,7 +100,8 @@ class Supervisor:
             )  # fmt: skip
         if code < 0 and not self._received:
             raise CommandError(f"the learner was killed by signal {-code}, and is not started again", 1)
-        sys.exit(code if code >= 0 else 128 - code)
+        if code != 0:
+            sys.exit(code if code > 0 else 128 + self._received[0])
 
     # Arguments
 
@@ -126,8 +128,12 @@ class Supervisor:
     # While the learner runs
 
     def _look_after_actors(self) -> None:
+        """Start lost actors again; stop the learner when none is left, as it would wait for ever.
+
+        An actor that ends with status 0 was told by the learner that it ends.
+        """
         codes = [actor.tend(not self._is_stopping) for actor in self.actors]
-        if not self._is_stopping and None not in codes and self.learner.tend() is None:
+        if not self._is_stopping and all(codes):
             self._is_stopping = True
             self.learner.send(signal.SIGTERM)
 
@@ -148,7 +154,6 @@ class Supervisor:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         """Keep the signals that come; one that is ignored, as SIGHUP under ``nohup``, stays ignored."""
-        self._num_passed = 0
         before = {}
         for signum in STOP_SIGNALS:
             if signal.getsignal(signum) is not signal.SIG_IGN:
