@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lit_rl.cli import act
 from lit_rl.cli.actor_log import ActorLog, wandb_options
 from lit_rl.cli.errors import CommandError
 from lit_rl.cli.layers import callback_arguments, read_layers
@@ -122,6 +123,14 @@ def test_no_run_where_none_was_asked_for():
     assert wandb_options("a", {"mode": "online"}, {}, mode="disabled") is None
     with pytest.raises(CommandError, match="mode of WandbRun must be offline, online, disabled, got 'on'"):
         wandb_options("a", {"mode": "on"}, {})
+
+
+def test_debug_records_no_run_of_an_actor(monkeypatch):
+    given = act._parser().parse_args(["--config", "systems/go2_async"])
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    assert act._wandb(given, "a") is not None
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert act._wandb(given, "a") is None
 
 
 def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):

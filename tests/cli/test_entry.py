@@ -1,10 +1,11 @@
+import os
 import subprocess
 import sys
 
 import pytest
 
 import lit_rl
-from lit_rl.cli import shipped
+from lit_rl.cli import entry, shipped
 
 
 def test_help_lists_commands_and_configurations(run, capsys):
@@ -66,3 +67,15 @@ def test_debug_anywhere_shows_the_stack_trace(run, capsys, position):
     written = capsys.readouterr().err
     assert "Traceback" in written
     assert written.splitlines()[-1].startswith("lit-rl: error: --config nowhere: no such file")
+
+
+@pytest.mark.parametrize("before", [None, "offline"])
+def test_debug_records_nothing_in_wandb_and_leaves_the_environment(run, monkeypatch, before):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    if before is not None:
+        monkeypatch.setenv("WANDB_MODE", before)
+    seen = []
+    monkeypatch.setattr(entry, "_dispatch", lambda argv, debug: seen.append(os.environ.get("WANDB_MODE")))
+    assert run("--debug", "act") == run("act") == 0
+    assert seen == ["disabled", before]
+    assert os.environ.get("WANDB_MODE") == before

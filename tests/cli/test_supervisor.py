@@ -151,7 +151,7 @@ def test_a_loss_after_a_steady_time_is_the_first_one(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(child, "STEADY_S", 0.0)
     process = Child("actor-1", lambda: ["nonsense"], lambda code: True)
     process.start()
-    for _ in range(3):
+    for _ in range(2):
         first = process.pid
         wait_until(lambda: process.tend() or process.pid not in (first, None), 30, str)  # noqa: B023
         assert process.num_losses == 1
@@ -168,7 +168,8 @@ def test_what_ends_for_a_good_reason_stays_ended():
 
 SMALL = [
     "--data.port", "0", "--data.updates_per_step", "0.0625", "--data.batch_size", "16",
-    "--model.hidden", "[8]", "--data.warmup_steps", "200", "--trainer.limit_val_batches", "0", "--data.batches_per_epoch", "5",
+    "--data.warmup_steps", "200", "--data.batches_per_epoch", "5", "--model.hidden", "[8]",
+    "--trainer.limit_val_batches", "0",
 ]  # fmt: skip
 
 
