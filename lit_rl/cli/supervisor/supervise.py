@@ -92,12 +92,14 @@ class Supervisor:
 
     def _finish(self, code: int) -> None:
         if not self._received and self._is_stopping:
-            codes = sorted({actor.exit_code for actor in self.actors})
+            codes = sorted({actor.exit_code or 0 for actor in self.actors})
+            has_checkpoint = (self.run_directory / "checkpoints" / "last.ckpt").is_file()
+            again = f"lit-rl async --config {self.run_directory}/config.yaml --ckpt_path last"
             raise CommandError(
                 f"no actor is left (exit status {', '.join(map(str, codes))}, see the lines above), so the "
-                "learner was asked to stop; go on by lit-rl async --config "
-                f"{self.run_directory}/config.yaml --ckpt_path last", 1,
-            )  # fmt: skip
+                f"learner was asked to stop{f'; go on by {again}' if has_checkpoint else ''}",
+                2 if codes == [2] else 1,
+            )
         if code < 0 and not self._received:
             raise CommandError(f"the learner was killed by signal {-code}, and is not started again", 1)
         if code != 0:
