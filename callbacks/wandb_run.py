@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
 import time
 from argparse import Namespace
@@ -57,7 +58,8 @@ class WandbRun(Callback):
         entity: User or team that owns the project. None takes the default of the account.
         id: Identity of the run within the project. None draws one, and keeps it when the training goes on.
         mode: ``offline`` only writes files into the run directory, ``online`` also uploads them (the account
-            is that of ``wandb login``), ``disabled`` starts and writes nothing.
+            is that of ``wandb login``), ``disabled`` starts and writes nothing; so does
+            ``WANDB_MODE=disabled`` in the environment, which ``lit-rl --debug`` sets.
         start_delay_s: ``wandb`` is loaded, and the run started, so many seconds after training began, or at
             its end; until then its process only keeps the rows. Loading takes a core, which a short run
             feels. None is 10 offline and 0 online.
@@ -82,7 +84,7 @@ class WandbRun(Callback):
         if mode not in ("online", "offline", "disabled"):
             raise ValueError(f"mode of WandbRun must be online, offline or disabled, got {mode!r}")
         self.name = name
-        self.mode = mode
+        self.mode = mode = "disabled" if os.environ.get("WANDB_MODE") == "disabled" else mode
         self.finish_timeout_s = finish_timeout_s
         self._options: dict[str, Any] = {
             "start_delay_s": start_delay_s if start_delay_s is not None else DELAY_S * (mode == "offline"),

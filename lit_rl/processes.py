@@ -14,12 +14,13 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -45,6 +46,9 @@ class ModuleProcess:
             and its like) says otherwise.
         has_pipes: Whether its stdin and stdout are pipes to this process.
         pass_fds: File descriptors that it inherits under the same numbers.
+        is_supervised: True for a command of ``lit-rl`` that this process supervises: what it prints comes
+            through :attr:`printed`, its number of threads is its own choice, and it stops as if by SIGTERM
+            when this process is gone (:func:`stop_without_supervisor`).
 
     Raises:
         OSError: The process could not be started.
@@ -57,14 +61,17 @@ class ModuleProcess:
         is_background: bool = True,
         has_pipes: bool = False,
         pass_fds: Sequence[int] = (),
+        is_supervised: bool = False,
     ) -> None:
-        silent = subprocess.DEVNULL if is_background else None
+        silent = subprocess.DEVNULL if is_background and not is_supervised else None
         environment = {**os.environ, **_ONE_THREAD} if is_background else {**_ONE_THREAD, **os.environ}
+        if is_supervised:
+            environment = {**os.environ, _SUPERVISOR: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, *map(str, args)],  # -P: no module of the working directory
             stdin=subprocess.PIPE if has_pipes else subprocess.DEVNULL,
-            stdout=subprocess.PIPE if has_pipes else silent,
-            stderr=silent,
+            stdout=subprocess.PIPE if has_pipes or is_supervised else silent,
+            stderr=subprocess.PIPE if is_supervised else silent,
             env={**environment, "PYTHONPATH": os.pathsep.join(_import_path())},
             pass_fds=pass_fds,
             start_new_session=True,
@@ -82,6 +89,16 @@ class ModuleProcess:
         if stdin is None or stdout is None:
             raise ValueError("a ModuleProcess has pipes if it was started with has_pipes=True")
         return stdin.fileno(), stdout.fileno()
+
+    @property
+    def printed(self) -> tuple[IO[bytes], IO[bytes]]:
+        """What a supervised process prints: its stdout and its stderr, to read from."""
+        stdout, stderr = self._process.stdout, self._process.stderr
+        if stdout is None or stderr is None:
+            raise ValueError(
+                "what a ModuleProcess prints comes here if it was started with is_supervised=True"
+            )
+        return stdout, stderr
 
     def close_pipes(self) -> None:
         """Close this end of the pipes; whoever reads its stdin sees the end of it. May be called twice."""
@@ -104,6 +121,10 @@ class ModuleProcess:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
             raise TimeoutError(f"process {self.pid} still runs after {timeout_s:g} s") from error
+
+    def send(self, signum: int) -> None:
+        """Send a signal to the process alone; nothing happens when it has ended."""
+        self._process.send_signal(signum)
 
     def kill(self) -> None:
         """Send SIGKILL to the process and to its group, without waiting for the end. May be called twice."""
@@ -129,6 +150,33 @@ def go_on_when_orphaned() -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+
+
+_SUPERVISOR = "LIT_RL_SUPERVISOR"
+"""Environment variable that tells a supervised process the number of the one that started it."""
+_LOOK_S, _PATIENCE_S = 0.5, 120.0
+
+
+def stop_without_supervisor() -> None:
+    """Begin to watch for the end of the supervisor, if this process has one.
+
+    When it is gone, by whatever signal, this process gets SIGTERM, which ends a training with a checkpoint;
+    if it still runs two minutes later, it is killed together with its group.
+    """
+    supervisor = os.environ.pop(_SUPERVISOR, None)  # what this process starts is not supervised
+    if supervisor is not None:
+        go_on_when_orphaned()
+        threading.Thread(target=_stop_when_orphaned, args=(int(supervisor),), daemon=True).start()
+
+
+def _stop_when_orphaned(supervisor: int) -> None:
+    while not is_orphaned(supervisor):
+        time.sleep(_LOOK_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_PATIENCE_S)
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _import_path() -> list[str]:

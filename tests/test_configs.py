@@ -20,6 +20,7 @@ EXPERIMENTS = [name for name in NAMES if "/" not in name or name.startswith(("sy
 LAYERS = [name for name in NAMES if name not in EXPERIMENTS]
 BASE = "ppo_cartpole_fast"
 BASES = {
+    "data/remote": "sac_pendulum",
     "presets/hmasd_paper": "hmasd_uav",
     "presets/hmasd_sync": "hmasd_alice_bob",
     "presets/sac_legged": "sac_pendulum",
@@ -28,7 +29,12 @@ BASES = {
 """Experiments of the learner that a layer is made for; other layers fit any."""
 
 SMOKE = ["--trainer.fast_dev_run", "true", "--seed_everything", "0", "--data.init_args.eval_episodes", "1"]
-SMALL = {"ReplayDataModule": ["--data.init_args.warmup_steps", "256"]}
+SMALL = {
+    "ReplayDataModule": ["--data.init_args.warmup_steps", "256"],
+    "RemoteReplayDataModule": [
+        "--data.init_args.transport", "in_process", "--data.init_args.warmup_steps", "256",
+    ],
+}  # fmt: skip
 """What makes one batch of this data module quick."""
 
 
@@ -96,7 +102,8 @@ def test_preset_of_sac_runs_on_an_experiment(
 
 
 def test_every_preset_has_a_configuration_that_it_is_for():
-    assert {name for name in LAYERS if name.startswith("presets/")} == BASES.keys()
+    presets = {name for name in LAYERS if name.startswith("presets/")}
+    assert presets == BASES.keys() - {"data/remote"}
 
 
 @pytest.fixture
@@ -112,7 +119,14 @@ def parsed(cwd: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[
     return parse
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+def test_remote_data_keep_what_the_experiment_says_of_data(parsed: Callable[..., dict[str, Any]]):
+    alone, remote = parsed("sac_pendulum"), parsed("sac_pendulum", "data/remote")
+    assert remote.pop("data.class_path").endswith("RemoteReplayDataModule")
+    assert remote["data.init_args.port"] == 5488
+    assert {key for key in alone.keys() & remote.keys() if alone[key] != remote[key]} == set()
+
+
+@pytest.mark.parametrize("layer", [name for name in LAYERS if name != "data/remote"])
 def test_layer_only_adds_its_own_keys(parsed: Callable[..., dict[str, Any]], layer: str):
     base = BASES.get(layer, BASE)
     alone, layered = parsed(base), parsed(base, layer)

@@ -27,6 +27,7 @@ IMPORT_NAME = {
     "PIL": "pillow",
     "grpc": "grpcio",
     "markupsafe": "jinja2",
+    "packaging": "lightning",
     "mujoco": "gymnasium",
     "torch_geometric": "torch-geometric",
     "tqdm": "lightning",

@@ -7,7 +7,7 @@ import os
 import re
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ AXES = {
     "learner": LEARNER_UPDATES,
     "timer": LEARNER_UPDATES,
 }
-"""Group of a logged name to the axis W&B draws it over; all others are drawn over ``env_steps``."""
+"""Group of a logged name to the axis W&B draws it over; all others are drawn over ``env_steps``. A
+run may have others, by its option ``axes``."""
 
 _RUN_FOLDER = re.compile(r"run-\d{8}_\d{6}-([a-z0-9]+)")
 
@@ -41,7 +42,7 @@ def main() -> None:
         run = start(options, trainer)
         lower_children()  # the process that wandb has started
         companion.reply(channel, "started", _where(run, options))
-        exit_code = record(run, received)
+        exit_code = record(run, received, options.get("axes") or AXES)
         end(run, exit_code)
         companion.reply(channel, "finished")
     except Exception as error:
@@ -91,14 +92,15 @@ def start(options: dict[str, Any], trainer: int) -> Any:
         ),
     )
     run.define_metric(ENV_STEPS)
-    for axis in dict.fromkeys(AXES.values()):
+    axes = options.get("axes") or AXES
+    for axis in dict.fromkeys(axes.values()):
         run.define_metric(axis)
-    for group, axis in AXES.items():
+    for group, axis in axes.items():
         run.define_metric(f"{group}/*", step_metric=axis)
     return run
 
 
-def record(run: Any, received: Iterator[Message]) -> int:
+def record(run: Any, received: Iterator[Message], axes: Mapping[str, str] = AXES) -> int:
     """Log all rows; returns the exit code the trainer told, or 1 when it was killed.
 
     A row is ``["row", env steps or None, values]``, and the last message is ``["finish", exit code]``.
@@ -106,7 +108,7 @@ def record(run: Any, received: Iterator[Message]) -> int:
     Where several patterns fit a name, W&B takes any of them. So there is no ``*``: each group of names gets a
     pattern of its own when it is first seen.
     """
-    known = set(AXES)
+    known = set(axes)
     for message in received:
         match message:
             case ["row", env_steps, values]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
+import os
 import secrets
 import signal
 import sys
@@ -12,14 +12,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
-import yaml
-
-from lit_rl import metrics
 from lit_rl.checks import nearest
-from lit_rl.cli import shipped
+from lit_rl.cli.actor_log import MODES, ActorLog, wandb_options
 from lit_rl.cli.errors import CommandError
+from lit_rl.cli.layers import callback_arguments, pairs, read_layers
 from lit_rl.envs.class_path import factory
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.processes import STOP_SIGNALS
@@ -61,19 +59,36 @@ def act(argv: Sequence[str]) -> None:
     name = given.name or f"actor-{secrets.token_hex(3)}"
     link = Link(host, port, name, env.spec, env.num_envs, given.realtime, security, int(given.spool_mb * 1e6))
     stop = _Stop(link, given.connect_timeout)
-    told = _Told(name, given.log_dir, given.log_period)
+    wandb = _wandb(given, name)
+    directory = given.log_dir or ("runs/actors" if wandb is not None else None)
+    told = ActorLog(name, directory, given.log_period, wandb)
+    code = 1
     try:
         link.start()
         actor = Actor(env, link, seed, given.rate_hz, given.swap, told)
         actor.run(given.max_steps, stop)
         link.flush(_FLUSH_S)
+        code = 128 + stop.signum if stop.signum else 0
     except Refused as error:
+        code = REFUSED
         raise CommandError(f"the learner does not take {name}: {error}", REFUSED) from error
     finally:
         link.close()
         env.close()
-        told.close()
+        told.close(code)
     _say_goodbye(name, link, stop)
+
+
+def _wandb(given: argparse.Namespace, name: str) -> dict[str, Any] | None:
+    """Return what the run of W&B is to be; None without one, as ``--debug`` wants it."""
+    config = read_layers(given.config)
+    configured = callback_arguments(config, "WandbRun")
+    if os.environ.get("WANDB_MODE") == "disabled":
+        return None
+    return wandb_options(
+        name, configured, config,
+        mode=given.wandb, project=given.wandb_project, group=given.wandb_group, run=given.wandb_name,
+    )  # fmt: skip
 
 
 def _say_goodbye(name: str, link: Link, stop: _Stop) -> None:
@@ -114,38 +129,6 @@ class _Stop:
         return bool(self.signum) or self.timed_out
 
 
-class _Told:
-    """Prints a line now and then, and writes a row of ``actor_NAME.csv`` for each episode."""
-
-    def __init__(self, name: str, directory: str | None, period_s: float) -> None:
-        self._name, self._period_s, self._last = name, period_s, time.monotonic()
-        self._file: TextIO | None = None
-        self._rows: csv.DictWriter[str] | None = None
-        if directory is not None:
-            Path(directory).mkdir(parents=True, exist_ok=True)
-            self._file = (Path(directory) / f"actor_{name}.csv").open("a", newline="")
-
-    def __call__(self, values: Mapping[str, float]) -> None:
-        if self._file is not None:
-            if self._rows is None:
-                self._rows = csv.DictWriter(self._file, list(values))
-                if self._file.tell() == 0:
-                    self._rows.writeheader()
-            self._rows.writerow(values)
-            self._file.flush()
-        if time.monotonic() - self._last >= self._period_s:
-            self._last = time.monotonic()
-            _log.info(
-                "%s: %d env steps, %d episodes, return %.1f over the last 10, policy version %d",
-                self._name, values[metrics.ACTOR_STEPS], values[metrics.ACTOR_EPISODES],
-                values[metrics.ACTOR_REWARD_10], values[metrics.ACTOR_POLICY_VERSION],
-            )  # fmt: skip
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
 def make_env(data: Mapping[str, Any]) -> VectorEnv:
     """Make the environments that a configuration describes.
 
@@ -182,20 +165,11 @@ def read_data(configs: Sequence[str], overrides: Sequence[str]) -> tuple[dict[st
     Raises:
         CommandError: A configuration cannot be read, or an argument is none of these.
     """
-    merged: dict[str, Any] = {}
-    for name in configs:
-        path = shipped.find(name)
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise CommandError(f"--config {path} cannot be read: {str(error).splitlines()[0]}") from error
-        if not isinstance(content, dict):
-            raise CommandError(f"--config {path} must hold keys and values, got {type(content).__name__}")
-        _merge(merged, content)
+    merged = read_layers(configs)
     given = merged.get("data") or {}
     data = dict(given.get("init_args") or {})
     seed = merged.get("seed_everything")
-    for key, value in _pairs(overrides):
+    for key, value in pairs(overrides, "act"):
         parts = key.removeprefix("data.").removeprefix("init_args.").split(".")
         if key == "seed_everything":
             seed = value
@@ -213,29 +187,6 @@ def read_data(configs: Sequence[str], overrides: Sequence[str]) -> tuple[dict[st
             )
     seed = data.get("seed") if data.get("seed") is not None else seed
     return data, int(seed) if isinstance(seed, int) and not isinstance(seed, bool) else 0
-
-
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
-    for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
-            _merge(base[key], value)
-        else:
-            base[key] = dict(value) if isinstance(value, Mapping) else value
-
-
-def _pairs(tokens: Sequence[str]) -> list[tuple[str, Any]]:
-    pairs, rest = [], list(tokens)
-    while rest:
-        token = rest.pop(0)
-        name, equals, text = token.partition("=")
-        if not name.startswith("--") or (not equals and not rest):
-            raise CommandError(f"{token}: expected --data.KEY VALUE; see lit-rl act --help")
-        text = text if equals else rest.pop(0)
-        try:
-            pairs.append((name[2:], yaml.safe_load(text)))
-        except yaml.YAMLError as error:
-            raise CommandError(f"{name} {text}: {str(error).splitlines()[0]}") from error
-    return pairs
 
 
 class _Parser(argparse.ArgumentParser):
@@ -271,7 +222,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--connect_timeout", type=_not_negative, default=0.0, help="seconds without learner; 0: for ever")
     add("--token", default=None, help="file with the secret of the learner")
     add("--certificate", default=None, help="file with the certificate of the learner")
-    add("--log_dir", default=None, help="folder in which actor_NAME.csv gets a row per episode")
+    add(
+        "--log_dir",
+        default=None,
+        help="folder of actor_NAME.csv (a row per episode) and of TensorBoard events",
+    )
+    add("--wandb", choices=MODES, default=None, help="W&B; default: as WandbRun of the configuration, if any")
+    add("--wandb_project", default=None, help="default: that of WandbRun of the configuration, or lit_rl")
+    add("--wandb_group", default=None, help="default: that of WandbRun of the configuration")
+    add("--wandb_name", default=None, help="default: Actor-... where the learner's run is Learner-...")
     add(
         "--log_period",
         type=_not_negative,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import lit_rl
 from lit_rl import terminal
 from lit_rl.cli import launch, shipped
 from lit_rl.cli.errors import CommandError, Stopped, exit_code, report
 from lit_rl.cli.interrupts import Interrupts
+from lit_rl.processes import stop_without_supervisor
 
 COMMANDS = {
     "fit": "train; --ckpt_path PATH goes on with a run, --init_from PATH begins with its weights",
@@ -18,6 +21,8 @@ COMMANDS = {
     "test": "the same, with a confidence interval; writes eval.json, and a video with --video",
     "predict": "record trajectories of a checkpoint into trajectories.pt",
     "act": "play environments for a learner elsewhere: --config NAME --connect HOST:PORT",
+    "async": "train with a learner and actors in processes of their own: --config NAME [--actors N]",
+    "doctor": "check packages, cores, GPU, ports and the GO2, and say what to do",
     "export": "write the policy of a checkpoint as a file that runs without lit_rl",
     "report": "write report.html about one or several runs",
     "map-elites": "search for bodies: basic, advanced, multiprocess, shared-ppo or custom, with flags",
@@ -32,6 +37,7 @@ Reinforcement learning on PyTorch Lightning.
   lit-rl validate|test|predict --config RUN/config.yaml --ckpt_path last|best|PATH
   lit-rl map-elites [MODE] [--num-generations 20 ...]
   lit-rl export CHECKPOINT --out policy.pt2
+  lit-rl async --config NAME [--actors N]
   lit-rl act --config NAME --connect HOST:PORT
   lit-rl report|status|paper RUN [RUN ...] [--out PATH]
 
@@ -46,7 +52,7 @@ Often used keys:
   --run_dir PATH                default: runs/<configuration>/<time>-seed<seed>
   --trainer.fast_dev_run true   one batch of everything, nothing is written
   --print_config                show the configuration and stop
-  --debug                       show the stack trace of an error
+  --debug                       show the stack trace of an error, and record nothing in W&B
 """
 
 
@@ -63,9 +69,10 @@ def main(args: Sequence[str] | None = None) -> None:
     argv = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in argv
     argv = [token for token in argv if token != "--debug"]
-    with Interrupts():
+    stop_without_supervisor()
+    with Interrupts(), _without_wandb(debug):
         try:
-            _dispatch(argv)
+            _dispatch(argv, debug)
             terminal.write(sys.stdout, "")  # a reader that is gone shows here, not at the exit of Python
         except (Exception, KeyboardInterrupt, Stopped) as error:
             if debug:
@@ -74,7 +81,21 @@ def main(args: Sequence[str] | None = None) -> None:
             sys.exit(exit_code(error))
 
 
-def _dispatch(argv: list[str]) -> None:
+@contextmanager
+def _without_wandb(debug: bool) -> Iterator[None]:
+    """Record no run of W&B while ``--debug`` is given, here and in processes started from here."""
+    before = os.environ.get("WANDB_MODE")
+    if debug:
+        os.environ["WANDB_MODE"] = "disabled"
+    try:
+        yield
+    finally:
+        if debug:
+            os.environ.pop("WANDB_MODE")
+            os.environ.update({} if before is None else {"WANDB_MODE": before})
+
+
+def _dispatch(argv: list[str], debug: bool = False) -> None:
     command = argv[0] if argv else None
     if command in ("-h", "--help", "help"):
         sys.stdout.write(_help())
@@ -88,6 +109,14 @@ def _dispatch(argv: list[str]) -> None:
         from lit_rl.cli.act import act
 
         act(argv[1:])
+    elif command == "async":
+        from lit_rl.cli.supervisor.supervise import supervise
+
+        supervise(argv[1:], debug)
+    elif command == "doctor":
+        from lit_rl.cli.doctor import doctor
+
+        doctor(argv[1:])
     elif command in ("report", "status", "paper"):
         from lit_rl.cli import reports
 

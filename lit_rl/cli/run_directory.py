@@ -64,8 +64,7 @@ class RunDirectory:
         Raises:
             CommandError: The directory is not empty, or cannot be written.
         """
-        stamp = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-seed{seed}"
-        path = given or root / name / stamp
+        path = given or unmade(root, name, seed)
         try:
             if given is not None:
                 given.mkdir(parents=True, exist_ok=True)
@@ -75,7 +74,7 @@ class RunDirectory:
                         f"is, by --config {given}/config.yaml --ckpt_path last"
                     )
             else:
-                path = _make_unique(path)
+                path = make_unique(path)
         except OSError as error:
             option = "--run_dir" if given else "the run directory"
             raise CommandError(
@@ -122,13 +121,7 @@ class RunDirectory:
             raise CommandError(f"cannot write to the run directory {path}: {error.strerror}", 1) from error
 
     def _point_latest(self, path: Path) -> None:
-        """Let ``latest`` beside the run point to it, where the file system has symbolic links."""
-        latest = path.parent / "latest"
-        try:
-            self._previous_latest = str(latest.readlink()) if latest.is_symlink() else None
-            _set_link(latest, path.name)
-        except OSError:
-            pass
+        self._previous_latest = point_latest(path)
 
     def _remove(self, path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
@@ -143,7 +136,27 @@ class RunDirectory:
                 parent.rmdir()
 
 
-def _make_unique(path: Path) -> Path:
+def unmade(root: Path, name: str, seed: int) -> Path:
+    """Return where the run ``name`` that begins now is to lie: ``root/name/<time>-seed<seed>``."""
+    return root / name / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-seed{seed}"
+
+
+def point_latest(path: Path) -> str | None:
+    """Let ``latest`` beside the run point to it, where the file system has symbolic links.
+
+    Returns:
+        Where it pointed before; None where there was none.
+    """
+    latest = path.parent / "latest"
+    try:
+        before = str(latest.readlink()) if latest.is_symlink() else None
+        _set_link(latest, path.name)
+    except OSError:
+        return None
+    return before
+
+
+def make_unique(path: Path) -> Path:
     """Make ``path``, or ``path-2`` and so on when another run took the same name in the same second."""
     path.parent.mkdir(parents=True, exist_ok=True)
     number, candidate = 1, path

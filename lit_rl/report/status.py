@@ -27,6 +27,8 @@ def describe_run(path: Path, now: float | None = None) -> str:
         "return": _returns(run),
         "speed": _speed(run),
         "policy": _policy(run),
+        "actors": _actors(run),
+        "played": _actor_files(path, now),
         "checkpoint": _checkpoint(run, now),
         "recorder": "; ".join(_recorder(recorder, now) for recorder in read_recorders(path)),
         "damaged": _damage(run),
@@ -61,6 +63,52 @@ def _speed(run: Run) -> str:
 def _policy(run: Run) -> str:
     version = run.last(metrics.POLICY_VERSION)
     return "" if version is None or not math.isfinite(version) else f"version {version:.0f}"
+
+
+def _actors(run: Run) -> str:
+    """Tell what is known of actors elsewhere; nothing where the learner plays itself."""
+    connected = run.last(metrics.LEARNER_ACTORS)
+    if connected is None:
+        return ""
+    words = [
+        f"{connected:.0f} connected" if run.state.name == "running" else f"{connected:.0f} were connected"
+    ]
+    for name, text in (
+        (metrics.LEARNER_UTD, "{:.2f} updates per env step"),
+        (metrics.LEARNER_LAG, "{:.1f} versions behind"),
+        (metrics.LEARNER_MISSING, "{:.0f} env steps missing"),
+        (metrics.LEARNER_REJECTED, "{:.0f} frames rejected"),
+    ):
+        value = run.last(name)
+        if value is not None and math.isfinite(value):
+            words.append(text.format(value))
+    return ", ".join(words)
+
+
+def _actor_files(path: Path, now: float) -> str:
+    """Tell what actors of ``lit-rl async`` wrote last; those elsewhere write on their own machine."""
+    told = []
+    for file in sorted(path.glob("actors/actor_*.csv")):
+        rows = _last_row(file)
+        if rows:
+            told.append(
+                f"{file.stem.removeprefix('actor_')} {rows[metrics.ACTOR_STEPS]:.0f} env steps, return "
+                f"{number(rows[metrics.ACTOR_REWARD_10])} over 10 episodes, "
+                f"{duration(now - file.stat().st_mtime)} ago"
+            )
+    return "; ".join(told)
+
+
+def _last_row(file: Path) -> dict[str, float]:
+    """Read the last whole row of a table of numbers; nothing where there is none."""
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        names = lines.readline().strip().split(",")
+        whole = [line for line in lines if line.endswith("\n") and line.count(",") == len(names) - 1]
+    try:
+        row = dict(zip(names, map(float, whole[-1].split(",")), strict=True))
+    except (IndexError, ValueError):
+        return {}
+    return row if {metrics.ACTOR_STEPS, metrics.ACTOR_REWARD_10} <= row.keys() else {}
 
 
 def _checkpoint(run: Run, now: float) -> str:

@@ -248,5 +248,12 @@ def test_mode_is_checked():
         WandbRun(mode="on")
 
 
+def test_the_environment_may_disable_it(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert WandbRun(mode="online").mode == "disabled"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert WandbRun(mode="online").mode == "online"
+
+
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING and r.name == "lit_rl"]

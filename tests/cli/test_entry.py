@@ -1,10 +1,11 @@
+import os
 import subprocess
 import sys
 
 import pytest
 
 import lit_rl
-from lit_rl.cli import shipped
+from lit_rl.cli import entry, shipped
 
 
 def test_help_lists_commands_and_configurations(run, capsys):
@@ -15,6 +16,9 @@ def test_help_lists_commands_and_configurations(run, capsys):
         "validate",
         "test",
         "predict",
+        "act",
+        "async",
+        "doctor",
         "export",
         "report",
         "map-elites",
@@ -49,7 +53,8 @@ def test_help_and_version_load_neither_torch_nor_lightning(option):
 def test_expects_a_command_first(error, args, got):
     message = error(2, *args)
     assert message.startswith(
-        "expected a command (fit, validate, test, predict, export, report, map-elites, status, paper) first, "
+        "expected a command (fit, validate, test, predict, act, async, doctor, export, report, map-elites, "
+        "status, paper) first, "
     )
     assert f"got {got}; see lit-rl --help" in message
 
@@ -62,3 +67,15 @@ def test_debug_anywhere_shows_the_stack_trace(run, capsys, position):
     written = capsys.readouterr().err
     assert "Traceback" in written
     assert written.splitlines()[-1].startswith("lit-rl: error: --config nowhere: no such file")
+
+
+@pytest.mark.parametrize("before", [None, "offline"])
+def test_debug_records_nothing_in_wandb_and_leaves_the_environment(run, monkeypatch, before):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    if before is not None:
+        monkeypatch.setenv("WANDB_MODE", before)
+    seen = []
+    monkeypatch.setattr(entry, "_dispatch", lambda argv, debug: seen.append(os.environ.get("WANDB_MODE")))
+    assert run("--debug", "act") == run("act") == 0
+    assert seen == ["disabled", before]
+    assert os.environ.get("WANDB_MODE") == before

@@ -69,3 +69,20 @@ def test_nothing_but_a_start(make_run):
         "  checkpoint  none",
         "  damaged     config.yaml is damaged",
     ]
+
+
+def test_learner_and_actors(make_run):
+    head = "step,learner/actors,learner/utd,learner/policy_lag,learner/missing_steps,learner/rejected"
+    path = make_run("a", process=process_json(), head=head, rows=["100,1,3.5,2,0,0", "200,2,3.98,1.5,0,1"])
+    (path / "actors").mkdir()
+    names = "actor/total_steps,actor/avg_episode_reward_10"
+    for name, rows in (("actor-1", "50,1.5\n90,2.5\n99"), ("actor-2", "")):
+        file = path / "actors" / f"actor_{name}.csv"
+        file.write_text(f"{names}\n{rows}")
+        os.utime(file, (NOW, NOW))
+    lines = dict(line.strip().split("  ", 1) for line in describe_run(path, NOW + 5).splitlines()[1:])
+    assert lines["actors"].strip() == (
+        "2 were connected, 3.98 updates per env step, 1.5 versions behind, 0 env steps missing, "
+        "1 frames rejected"
+    )
+    assert lines["played"].strip() == "actor-1 90 env steps, return 2.5 over 10 episodes, 5 s ago"
