@@ -205,8 +205,8 @@ class RayWorker:
         if now - self._asked_at >= self._patience_s:
             self._kill()
             raise RuntimeError(
-                f"the Ray worker of {self.where} did not begin within {self._patience_s:g} s; the cluster has "
-                "no free CPU for it, or its machine does not answer"
+                f"the Ray worker of {self.where} did not begin within {self._patience_s:g} s; the cluster "
+                "has no free CPU for it, or its machine does not answer"
             )
 
     def _watch(self, what: str, *arguments: Any) -> Any:
