@@ -1,7 +1,4 @@
-"""Measures planar arms with a policy, in one process or a share in each worker of a collector.
-
-Axes: B bodies.
-"""
+"""Measures planar arms with a policy, in one process or a share in each worker of a collector."""
 
 from __future__ import annotations
 
@@ -52,7 +49,7 @@ def measure_with(
     Args:
         policy: The policy.
         how: What is measured.
-        genes: ``(B, genes)``.
+        genes: ``(bodies, genes)``.
         num_before: Bodies that are measured elsewhere and come before these, so that these meet the episodes
             that they would meet in one batch of all.
         device: Device of the policy.
@@ -77,7 +74,7 @@ def measure_over_workers(
         policy: The policy.
         version: Its number.
         how: What is measured.
-        genes: ``(B, genes)``.
+        genes: ``(bodies, genes)``.
     """
     bounds = [len(genes) * w // collector.num_workers for w in range(collector.num_workers + 1)]
     is_body = np.asarray(np.isfinite(genes).all(axis=1))  # others are not played

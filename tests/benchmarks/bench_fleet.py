@@ -157,8 +157,9 @@ def main() -> None:
                   f"survived a killed worker: {'yes' if survived else 'NO'}")  # fmt: skip
             for run, row in runs.items():
                 print(f"  {run:22} {row}")
-    report = {"machine": machine.describe(), "start": begin, "end": machine.load(), "configs": rows}
-    out.write_text(json.dumps(report, indent=1) + "\n")
+            sys.stdout.flush()
+            report = {"machine": machine.describe(), "start": begin, "end": machine.load(), "configs": rows}
+            out.write_text(json.dumps(report, indent=1) + "\n")
     sys.exit(0 if is_fine else 1)
 
 

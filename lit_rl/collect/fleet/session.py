@@ -21,6 +21,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 log = logging.getLogger("lit_rl")
 
 _LOOPBACK = "127.0.0.1"
@@ -98,6 +100,13 @@ class Session:
                     _node_ip_address=_LOOPBACK,
                     _temp_dir=str(self._folder),
                 )
+        except Exception as error:
+            self.end()
+            why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            raise RuntimeError(
+                f"Ray could not be started on this machine ({why}); a machine that is very busy is too slow "
+                "for it: try again, or give the ray_address of a cluster that runs"
+            ) from error
         except BaseException:
             self.end()
             raise
@@ -157,6 +166,7 @@ class Session:
             with _own_signals():
                 self.ray.shutdown()
         if self._folder is not None:
+            _kill_rest(str(self._folder))
             shutil.rmtree(self._folder, ignore_errors=True)
         for name, value in self._before.items():
             if value is None:
@@ -204,6 +214,14 @@ def _check_reachable(address: str) -> None:
     if not host or "/" in host or not port.isdigit():
         raise ValueError("an address is HOST:PORT, or auto")
     socket.create_connection((host, int(port)), _CONNECT_S).close()
+
+
+def _kill_rest(folder: str) -> None:
+    """Kill what a cluster that was started in ``folder`` has left, as where its start failed half-way."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if any(folder in word for word in process.cmdline()):
+                process.kill()
 
 
 def _forget_token() -> None:

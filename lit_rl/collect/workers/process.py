@@ -107,7 +107,7 @@ class CollectingShare(Share):
         self._weights = weights
         self._slots: dict[tuple[str, ...], np.ndarray] = {}
         self.control: Any = None
-        """Where this worker shows that it lives, after :meth:`begin`."""
+        """Head of the memory, in which this worker shows that it lives; None before :meth:`begin`."""
         torch.set_num_threads(1)
 
     def begin(self, pickled: bytes, seat: Seat) -> EnvSpec:

@@ -29,7 +29,7 @@ class Supervisor:
         buffer: The buffer into which rollouts are written.
         publisher: What publishes the policy.
         step_timeout_s: Longest time in seconds that a step may take, before a worker is taken to hang.
-        transport: Where workers run, and how questions reach them; it is closed with the last of them.
+        transport: What starts workers, and brings them questions; it is closed with the last of them.
 
     Raises:
         ValueError: Workers made different environments; and whatever making them raises.

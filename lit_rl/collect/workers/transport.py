@@ -1,4 +1,4 @@
-"""Where the workers of a collector run: the interface behind which processes and Ray actors are alike."""
+"""Transports start the workers of a collector: behind their interface processes and Ray actors are alike."""
 
 from __future__ import annotations
 
