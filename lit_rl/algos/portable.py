@@ -41,8 +41,8 @@ def portable(
     """
     if not isinstance(actor.encoder, Flatten) or not NumpyMLP.supports(actor.network):
         raise ValueError(
-            f"{learner} has encoder = {type(actor.encoder).__name__}, which actors elsewhere cannot evaluate: "
-            "they have no torch; leave encoder out, or train with ReplayDataModule"
+            f"{learner} has encoder = {type(actor.encoder).__name__}, which actors elsewhere cannot "
+            "evaluate: they have no torch; leave encoder out, or train with ReplayDataModule"
         )
     layers = [layer for layer in actor.network if isinstance(layer, nn.Linear)]
     activations = {type(layer) for layer in actor.network if not isinstance(layer, nn.Linear)}

@@ -31,7 +31,7 @@ _LOOK_S = 0.2
 
 
 class RemoteReplayDataModule(ReplayDataModule):
-    """A ``ReplayDataModule`` whose transitions come from actors elsewhere: ``lit-rl act --connect HOST:PORT``.
+    """A ``ReplayDataModule`` whose transitions actors elsewhere send: ``lit-rl act --connect HOST:PORT``.
 
     The learner listens; actors join whenever they like, before or after it, and again after either of the
     two was ended. Each plays ``num_envs`` environments and sends chunks of ``steps_per_batch`` steps; it
@@ -132,7 +132,7 @@ class RemoteReplayDataModule(ReplayDataModule):
         self._num_blocks = self._taken_steps = 0
 
     def setup(self, stage: str) -> None:
-        """Bind the environments to the trainer, and refuse several ranks, which would need several servers."""
+        """Bind the environments to the trainer; several ranks, which would need servers each, are refused."""
         super().setup(stage)
         if stage != "fit" or self.transport != "grpc":
             return
@@ -143,8 +143,8 @@ class RemoteReplayDataModule(ReplayDataModule):
             )
         if not hasattr(self.environments.learner, "portable_policy"):
             raise ValueError(
-                f"RemoteReplayDataModule: {type(self.environments.learner).__name__} cannot act elsewhere; use "
-                "SAC or TD3"
+                f"RemoteReplayDataModule: {type(self.environments.learner).__name__} cannot act elsewhere; "
+                "use SAC or TD3"
             )
         self.environments.look()
 
@@ -259,7 +259,7 @@ class RemoteReplayDataModule(ReplayDataModule):
         self._num_blocks = self._taken_steps = 0
 
     def teardown(self, stage: str) -> None:
-        """Stop listening. Actors of a run that has ended are told so; of one that was interrupted they wait."""
+        """Stop listening. Actors are told that the run has ended; they wait for one that was interrupted."""
         if self._receiver is not None and stage == "fit":
             self._pending_remote = self.local_state()["remote"]
             self._close_server(is_over=exit_code(self.trainer) is None)

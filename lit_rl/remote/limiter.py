@@ -1,7 +1,7 @@
 """How far actors may be ahead: the ratio of updates to env steps holds in both directions.
 
-The learner waits until the env steps of its next update are there. Actors wait when they are a window of chunks
-beyond them (the idea of samples per insert, Cassirer 2021, arXiv:2102.04736).
+The learner waits until the env steps of its next update are there. Actors wait when they are a window of
+chunks beyond them (the idea of samples per insert, Cassirer 2021, arXiv:2102.04736).
 """
 
 from __future__ import annotations

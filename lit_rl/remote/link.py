@@ -1,8 +1,8 @@
-"""The actor's side of the wire: keeps a connection to the learner, and what was played until it is safe there.
+"""The actor's side of the wire: keeps a connection to the learner, and what was played until it is there.
 
-The thread that plays only puts chunks in and looks at what came back; one thread connects, and connects again.
-Chunks are numbered. They are kept until the learner has taken them, and for a while after, so that a learner
-that goes on from an older checkpoint gets again what it has forgotten.
+The thread that plays only puts chunks in and looks at what came back; one thread connects, and connects
+again. Chunks are numbered. They are kept until the learner has taken them, and for a while after, so that a
+learner that goes on from an older checkpoint gets again what it has forgotten.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A chunk of experience: what an actor plays between two messages, and the rollout that a learner makes of it.
+"""A chunk of experience: what an actor plays between two messages, and what a learner reads of it.
 
 Axes: T steps, N environments, K episode ends.
 """

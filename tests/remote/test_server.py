@@ -145,7 +145,7 @@ def test_a_second_learner_on_the_port_is_told_in_one_line():
 
 @pytest.mark.parametrize("text", ["", "host:", "host:0", "host:65536", "host:a", ":5488"])
 def test_an_address_that_is_none_is_refused(text: str):
-    with pytest.raises(ValueError, match="expected HOST:PORT, such as 127.0.0.1:5488"):
+    with pytest.raises(ValueError, match=r"expected HOST:PORT, such as 127\.0\.0\.1:5488"):
         parse_address(text)
 
 
