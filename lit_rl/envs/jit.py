@@ -14,28 +14,30 @@ import numpy as np
 
 from lit_rl.envs.without_compiler import is_left_out
 
+
+def _as_it_is(function: Callable[..., Any] | None = None, **options: Any) -> Any:  # noqa: ARG001
+    """Return the function; ``options`` are for the compiler."""
+    return _as_it_is if function is None else function
+
+
+def _going_round(function: Callable[..., Any]) -> Any:
+    """Return the function, in which whole numbers go round without a warning, as in compiled code."""
+
+    @functools.wraps(function)
+    def called(*args: Any) -> Any:
+        with np.errstate(over="ignore"):
+            return function(*args)
+
+    return called
+
+
+njit: Any
+compiled: Any
 if is_left_out():
-
-    def njit(function: Callable[..., Any] | None = None, **options: Any) -> Any:  # noqa: ARG001
-        """Return the function as it is; ``options`` are for the compiler."""
-        return njit if function is None else function
-
-    def compiled(function: Callable[..., Any]) -> Any:
-        """Return the function, in which whole numbers go round as they do in compiled code."""
-
-        @functools.wraps(function)
-        def called(*args: Any) -> Any:
-            with np.errstate(over="ignore"):
-                return function(*args)
-
-        return called
-
+    njit, compiled = _as_it_is, _going_round
 else:
     import numba
 
     from lit_rl.envs import compiled as compiler
 
-    njit: Any = numba.njit
-    compiled: Any = compiler.compiled
-
-__all__ = ["compiled", "njit"]
+    njit, compiled = numba.njit, compiler.compiled
