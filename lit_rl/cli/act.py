@@ -20,6 +20,7 @@ from lit_rl.cli.errors import CommandError
 from lit_rl.cli.layers import callback_arguments, pairs, read_layers
 from lit_rl.envs.class_path import factory
 from lit_rl.envs.vector import make_vector_env
+from lit_rl.envs.without_compiler import leave_out_compiler
 from lit_rl.processes import STOP_SIGNALS
 from lit_rl.remote.actor import Actor
 from lit_rl.remote.link import Link, Refused
@@ -55,6 +56,7 @@ def act(argv: Sequence[str]) -> None:
     host, port = parse_address(given.connect)
     security = Security(given.token, given.certificate)
     check_address(host, security, "--connect")
+    leave_out_compiler(data.get("env"), int(data.get("num_envs", 1)))
     env = make_env(data)
     name = given.name or f"actor-{secrets.token_hex(3)}"
     link = Link(host, port, name, env.spec, env.num_envs, given.realtime, security, int(given.spool_mb * 1e6))

@@ -26,12 +26,12 @@ from lit_rl.types import Policy, ReplayBatch, Rollout
 _log = logging.getLogger("lit_rl")
 
 Transport: TypeAlias = Literal["grpc", "in_process"]
-"""Actors play in other processes (``grpc``), or this process plays (``in_process``)."""
+"""Where actors are: in other processes, or in this one, which plays as ``ReplayDataModule`` does."""
 _LOOK_S = 0.2
 
 
 class RemoteReplayDataModule(ReplayDataModule):
-    """A ``ReplayDataModule`` whose transitions come from actors elsewhere (``lit-rl act --connect ADDRESS``).
+    """A ``ReplayDataModule`` whose transitions actors elsewhere send: ``lit-rl act --connect HOST:PORT``.
 
     The learner listens; actors join whenever they like, before or after it, and again after either of the
     two was ended. Each plays ``num_envs`` environments and sends chunks of ``steps_per_batch`` steps; it
@@ -132,7 +132,7 @@ class RemoteReplayDataModule(ReplayDataModule):
         self._num_blocks = self._taken_steps = 0
 
     def setup(self, stage: str) -> None:
-        """Bind the environments to the trainer, and refuse several ranks: they would need several servers."""
+        """Bind the environments to the trainer; several ranks, which would need servers each, are refused."""
         super().setup(stage)
         if stage != "fit" or self.transport != "grpc":
             return
@@ -259,7 +259,7 @@ class RemoteReplayDataModule(ReplayDataModule):
         self._num_blocks = self._taken_steps = 0
 
     def teardown(self, stage: str) -> None:
-        """Stop listening. Actors are told that the run has ended; if it was interrupted, they wait."""
+        """Stop listening. Actors are told that the run has ended; they wait for one that was interrupted."""
         if self._receiver is not None and stage == "fit":
             self._pending_remote = self.local_state()["remote"]
             self._close_server(is_over=exit_code(self.trainer) is None)

@@ -1,11 +1,9 @@
-"""How functions are compiled here: options, memory on the stack, and what numba's cache must know."""
+"""How functions are compiled here: options, and memory on the stack."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from numba import njit, types
@@ -36,22 +34,6 @@ def compiled(function: Callable[..., Any]) -> Any:
             error,
         )
         return njit(**OPTIONS)(function)
-
-
-def digest_of_sources(file: str) -> str:
-    """Name the state of all files that are compiled together.
-
-    Numba compiles a function anew when its own file changes, but not when a function that it calls does. A
-    compiled function that names this digest changes with any of them.
-
-    Args:
-        file: ``__file__`` of a module. All files of its folder count, and those that environments share.
-    """
-    shared = Path(__file__).parent
-    found = hashlib.sha256()
-    for path in (*sorted(Path(file).parent.glob("*.py")), shared / "compiled.py", shared / "streams.py"):
-        found.update(path.read_bytes())
-    return found.hexdigest()
 
 
 def _on_stack(typing_context: Any, dtype: Any) -> Any:  # noqa: ARG001  # numba's signature

@@ -5,6 +5,7 @@ Axes: N environments.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +18,11 @@ from lit_rl.remote.link import Link
 from lit_rl.remote.policy import NumpyPolicy
 from lit_rl.remote.recording import Recording
 from lit_rl.types import Step, VectorEnv
+
+_log = logging.getLogger("lit_rl")
+
+STALE_S = 60.0
+"""Age of weights at which an actor says so, and says so again."""
 
 Swap = Literal["step", "episode"]
 """When newer weights are used: from the next step on, or when the episode of the first environment ends."""
@@ -47,6 +53,7 @@ class Actor:
         self._rate_hz, self._swap, self._tell = rate_hz, swap, tell
         self._stats = ActorStats(env.num_envs)
         self.num_late = 0
+        self._told_of_age = 0.0
 
     def run(self, max_steps: int | None = None, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Play until the learner ends, ``max_steps`` env steps are played, or ``should_stop``.
@@ -89,7 +96,16 @@ class Actor:
                     if self._tell is not None:
                         self._tell(values | self._of_link(policy))
                 due = self._pace(due)
+            self._warn_of_age()
             link.send(recording.arrays(), 0 if turn.at_random else policy.version, turn)
+
+    def _warn_of_age(self) -> None:
+        """Say that no newer weights come; a robot acts on."""
+        now = time.monotonic()
+        if now - max(self._link.policy_at, self._told_of_age) > STALE_S:
+            self._told_of_age = now
+            age = now - self._link.policy_at
+            _log.warning("the weights are %.0f s old, and no newer ones come; look at the learner", age)
 
     def _pace(self, due: float) -> float:
         """Wait for the next step of a robot; a step that comes late is counted, and moves those after it."""

@@ -1,8 +1,8 @@
-"""The actor's side of the wire: keeps a connection to the learner, and what was played until it is safe.
+"""The actor's side of the wire: keeps a connection to the learner, and what was played until it is there.
 
-The thread that plays only puts chunks in and looks at what came back; another one connects, again and again.
-Chunks are numbered. They are kept until the learner has taken them, and for a while after, so that a learner
-that goes on from an older checkpoint gets again what it has forgotten.
+The thread that plays only puts chunks in and looks at what came back; one thread connects, and connects
+again. Chunks are numbered. They are kept until the learner has taken them, and for a while after, so that a
+learner that goes on from an older checkpoint gets again what it has forgotten.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ class Link:
         self._may_play = False  # whether the learner has said how far to play at random
         self._trouble = "nothing listens there"
         self.policy: NumpyPolicy | None = None
+        self.policy_at = time.monotonic()
         self.is_connected = self.learner_has_ended = False
         self._thread = threading.Thread(target=self._keep_connected, name="lit_rl-link", daemon=True)
 
@@ -302,7 +303,7 @@ class Link:
         if frame.kind == "policy":
             policy = NumpyPolicy(self._spec, frame)
             with self._changed:
-                self.policy = policy
+                self.policy, self.policy_at = policy, time.monotonic()
                 self._changed.notify_all()
         elif frame.kind == "credit":
             with self._changed:

@@ -34,6 +34,8 @@ JOIN_S = 10.0
 """An actor that was admitted must open its stream within so many seconds."""
 _BEHIND = 64
 """Chunks of one actor that wait in the learner before its stream is read no further."""
+_TOGETHER = 16
+"""Chunks that are acknowledged together while more of them wait."""
 _REMEMBERED = 1_000
 """Starts of actors that are remembered at least."""
 
@@ -155,7 +157,8 @@ class LearnerServer:
             for session in self._sessions.values():
                 if session.incarnation == arrival.incarnation:
                     session.waiting -= 1
-                    _tell(session)
+                    if not self._arrivals or session.waiting % _TOGETHER == 0:
+                        _tell(session)
             return arrival
 
     @property
@@ -259,13 +262,12 @@ class LearnerServer:
             for session in [s for s in self._sessions.values() if s.actor == name]:
                 newer = session.incarnation != incarnation
                 self._end(session, "it joined again", f"another process joined as {name!r}" if newer else "")
-            code = status.RESOURCE_EXHAUSTED
+            code, full, answer = status.RESOURCE_EXHAUSTED, None, None
             if len(self._sessions) >= self._max_actors:
                 full = f"max_actors = {self._max_actors} actors are connected; wait, or raise data.max_actors"
             elif self._closing:
                 full, code = "the learner is about to end", status.UNAVAILABLE  # it may go on: ask again
             else:
-                full = None
                 answer = self._admit(name, incarnation, bool(realtime))
         if full is not None:
             self._refuse(context, code, full)
@@ -381,7 +383,7 @@ class LearnerServer:
             credit = known.inserted, until, random_until
         if credit != session.credit and session.has_version >= 0:  # none plays before there is a policy
             session.credit = credit
-            said = dict(zip(("acknowledged", "until", "random_until"), credit, strict=True))
+            said = {"acknowledged": known.inserted, "until": until, "random_until": random_until}
             parts.append(Frame("credit", said).encode())
         return parts
 

@@ -193,8 +193,8 @@ def make_server(
 
 def _taken(address: str, what: str) -> str:
     return (
-        f"{what}: nothing can listen at {address}; another process holds the port (a learner?), or it is "
-        "no address of this machine; give another port, or 0 for a free one"
+        f"{what}: nothing can listen at {address}; another process holds the port (another learner?), or it "
+        "is no address of this machine; give another port, or 0 for a free one"
     )
 
 
@@ -216,6 +216,6 @@ def call_metadata(security: Security, session: str | None = None) -> list[tuple[
 
 
 def spec_text(spec: Mapping[str, Any]) -> str:
-    """Return what both sides must agree on of an ``EnvSpec.to_dict()``, as text, without its names."""
+    """Return as text what both sides must agree on of an ``EnvSpec.to_dict()``: not names, nor mirrors."""
     kept = {name: spec[name] for name in ("observation", "action", "agents", "state")}
     return json.dumps(kept, sort_keys=True)

@@ -93,7 +93,7 @@ def decode(header: bytes, body: bytes) -> Frame:
         is_flag = isinstance(value, bool)
         if not isinstance(value, kinds) or (is_flag and bool not in kinds):
             raise WireError(f"frame {kind}: {name} must be {kinds[0].__name__}, got {type(value).__name__}")
-        if kinds is _NUMBER and not 0 <= value < 2**62:
+        if kinds is _NUMBER and isinstance(value, int) and not 0 <= value < 2**62:
             raise WireError(f"frame {kind}: {name} must be a count, got {str(value)[:30]}")
     return Frame(kind, said, _arrays(body) if body else {})
 

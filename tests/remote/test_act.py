@@ -190,9 +190,10 @@ thread.join()
 """
 
 
-def test_it_imports_no_torch_starts_within_a_second_and_is_small(tmp_path: Path):
+@pytest.mark.parametrize("env", ["Pendulum-v1", "GO2-v0"])
+def test_it_imports_no_torch_starts_within_a_second_and_is_small(tmp_path: Path, env: str):
     """A second of the processor, to the first connection: other tests run beside this one."""
-    (tmp_path / "act.yaml").write_text(CONFIG)
+    (tmp_path / "act.yaml").write_text(f"data: {{init_args: {{env: {env}}}}}")
     done = subprocess.run(
         [sys.executable, "-c", WATCH], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=60, check=True,

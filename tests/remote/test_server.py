@@ -360,6 +360,19 @@ def test_news_reach_an_actor_at_once():
         assert time.monotonic() - start < 10.0
 
 
+def test_an_actor_says_that_its_weights_are_old(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("lit_rl.remote.actor.STALE_S", 0.2)
+    learner = Learner()
+    player = Player(learner.port, realtime=True, rate_hz=200)
+    with closing(player, learner):
+        learner.publish()
+        learner.take(8)
+        eventually(lambda: "s old, and no newer ones come; look at the learner" in caplog.text)
+        assert player.error is None
+
+
 def test_old_policies_are_told_of():
     learner = Learner(window=100)
     actor = ByHand(learner.port)

@@ -15,7 +15,8 @@ from torch import Tensor
 from lit_rl.envs.arm.body import GEAR_NM, LENGTH_M
 from lit_rl.envs.arm.dynamics import COS, GEAR, LENGTH, SIN, SPEED
 from lit_rl.envs.arm.observations import GLOBAL_TOKEN, JOINT_MASK, JOINT_TOKENS
-from lit_rl.envs.compiled import compiled, digest_of_sources
+from lit_rl.envs.compiled import compiled
+from lit_rl.envs.sources import digest_of_sources
 from lit_rl.types import Decision, Nested
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from lit_rl.envs.arm.dynamics import ACTION, ANGLE, COS, SIN, SPEED, place, swin
 from lit_rl.envs.arm.observations import write_observation
 from lit_rl.envs.arm.rewards import write_terms
 from lit_rl.envs.arm.trigonometry import sin_cos
-from lit_rl.envs.compiled import compiled, digest_of_sources, on_stack
+from lit_rl.envs.compiled import compiled, on_stack
+from lit_rl.envs.sources import digest_of_sources
 from lit_rl.envs.streams import uniform
 
 MEASURES = (

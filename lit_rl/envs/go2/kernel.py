@@ -9,12 +9,12 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
-from lit_rl.envs.compiled import compiled, digest_of_sources
 from lit_rl.envs.go2.model import HIGH_RAD, LEGS, LOW_RAD, NUM_JOINTS, STANCE_M, STANCE_RAD
 from lit_rl.envs.go2.observations import push_frame, write_critic, write_frame
 from lit_rl.envs.go2.rewards import SHORT_STEP_S, write_terms
+from lit_rl.envs.jit import compiled, njit
+from lit_rl.envs.sources import digest_of_sources
 from lit_rl.envs.streams import uniform
 
 MEASURES = (

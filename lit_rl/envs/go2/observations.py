@@ -13,9 +13,8 @@ Joints go by ``model.JOINT_NAMES``. Axes: O observation features.
 
 from __future__ import annotations
 
-from numba import njit
-
 from lit_rl.envs.go2.model import NUM_JOINTS
+from lit_rl.envs.jit import njit
 from lit_rl.envs.streams import uniform
 
 NUM_CRITIC = 60

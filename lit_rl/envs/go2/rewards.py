@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from lit_rl.envs.jit import njit
 
 WEIGHTS: dict[str, float] = {
     "tracking": 1.5,
