@@ -145,7 +145,7 @@ def point_latest(path: Path) -> str | None:
     """Let ``latest`` beside the run point to it, where the file system has symbolic links.
 
     Returns:
-        Where it pointed before; None where there was none.
+        The name of the run to which it pointed before; None where there was none.
     """
     latest = path.parent / "latest"
     try:

@@ -52,7 +52,7 @@ class Supervisor:
         extra: Arguments of every process.
 
     Attributes:
-        run_directory: Where the learner writes.
+        run_directory: The directory into which the learner writes.
     """
 
     def __init__(self, plan: Plan, extra: Sequence[str] = ()) -> None:
