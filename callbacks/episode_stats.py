@@ -131,7 +131,7 @@ class EpisodeStats(Callback):
         self._lowest = min(self._lowest, *returns)
         success = episodes["last_values"].get(IS_SUCCESS)
         if success is not None:
-            self._successes.extend(success.tolist())
+            self._successes.extend(success.nan_to_num(0.0).tolist())  # not reported means not reached
 
     def _means(self, module: Learner, batch: Rollout | ReplayBatch) -> dict[str, float]:
         """Means over the last 10 and 100 episodes, and the throughput since the last such point."""

@@ -47,7 +47,8 @@ def summarize(batch: EvalEpisodes, ranks: Ranks, env_steps: int) -> tuple[EvalRe
     }
     success = episodes["last_values"].get(IS_SUCCESS)
     if success is not None:
-        result["success_rate"] = ranks.join(success).mean().item()
+        # an episode that ends without a word about success was none
+        result["success_rate"] = ranks.join(success.nan_to_num(0.0)).mean().item()
     reported = {
         f"{metrics.EVAL_ENV_PREFIX}{name}": ranks.join(value).nanmean().item()
         for name, value in episodes["values"].items()

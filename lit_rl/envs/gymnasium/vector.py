@@ -10,6 +10,7 @@ Axes: N environments.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from lit_rl.envs.gymnasium import exact_state
-from lit_rl.envs.gymnasium.copies import keep_last_observations
+from lit_rl.envs.gymnasium.copies import keep_what_copies_report
 from lit_rl.envs.gymnasium.spec import action_caster, env_spec, observation_caster, stack_rows, take_rows
 from lit_rl.envs.packed import unpack
 from lit_rl.types import NestedArray, Step
@@ -48,7 +49,7 @@ class GymnasiumVectorEnv:
         self.num_envs = envs.num_envs
         self.spec = env_spec(name, envs.single_observation_space, envs.single_action_space)
         self._mode = _read_autoreset(envs, name)
-        keep_last_observations(envs)
+        keep_what_copies_report(envs)
         self._to_obs = observation_caster(envs.single_observation_space)
         self._to_action = action_caster(envs.single_action_space)
         self._action_shape = (self.num_envs, *self.spec.action.shape)
@@ -67,7 +68,7 @@ class GymnasiumVectorEnv:
         """Apply ``action`` ``(N, ...)``; ``Step`` says what comes back.
 
         Raises:
-            ValueError: ``action`` has another shape than the action space, or a metric is never reported.
+            ValueError: ``action`` has another shape than the action space, or a metric is not a number.
         """
         if action.shape != self._action_shape:
             expected = f"action must have shape {self._action_shape} (num_envs first)"
@@ -103,11 +104,15 @@ class GymnasiumVectorEnv:
             if _fill(values, info, name, rows) | _fill(values, final_info, name, ended):
                 self._never_reported.discard(name)
         if some_ended and self._never_reported:
-            reported = {key for key in (*info, *final_info) if not key.startswith(("_", "final_"))}
-            raise ValueError(
+            keys = {str(key) for key in (*info, *final_info)}
+            reported = sorted(key for key in keys if not key.startswith(("_", "final_")))
+            warnings.warn(
                 f"{self.spec.name}: record={sorted(self._never_reported)} was not in info during a whole "
-                f"episode; the environment reports {sorted(reported) or 'nothing'}"
+                f"episode, and counts as not reported until it is; the environment reports "
+                f"{reported or 'nothing'}",
+                stacklevel=2,
             )
+            self._never_reported.clear()
         return metrics
 
     @property

@@ -5,6 +5,7 @@ Axes: N environments, A agents, S state features.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -136,7 +137,7 @@ class ParallelVectorEnv:
 
         Raises:
             ValueError: ``action`` has another shape, an agent leaves although ``may_leave`` is False, or a
-                value to record is never reported.
+                value to record is not a number.
         """
         shape = (self.num_envs, len(self._index), *self.spec.action.shape)
         if action.shape != shape:
@@ -242,10 +243,12 @@ class ParallelVectorEnv:
 
     def _check_reported(self) -> None:
         if self._never_reported:
-            raise ValueError(
+            warnings.warn(
                 f"{self.spec.name}: record={sorted(self._never_reported)} was not in the info of any agent "
-                "during a whole episode; leave it out"
+                "during a whole episode, and counts as not reported until it is",
+                stacklevel=3,
             )
+            self._never_reported.clear()
 
     @property
     def unknown_class(self) -> str | None:

@@ -221,10 +221,41 @@ def test_metric_that_is_never_reported() -> None:
     env.reset(0)
     for _ in range(4):
         env.step(np.zeros((1, 1), np.float32))
-    with pytest.raises(
-        ValueError, match=r"\['sucess'\] was not in info .* \['label', 'length_squared', 'success', 'time'\]"
+    with pytest.warns(
+        UserWarning, match=r"\['sucess'\] was not in info .* \['label', 'length_squared', 'success', 'time'\]"
     ):
-        env.step(np.zeros((1, 1), np.float32))
+        step = env.step(np.zeros((1, 1), np.float32))
+    assert np.isnan(step.metrics["sucess"]).all()
+    for _ in range(7):
+        env.step(np.zeros((1, 1), np.float32))  # which says so once
+
+
+@pytest.mark.parametrize("autoreset", ["same_step", "next_step", "disabled"])
+def test_copies_report_values_of_different_types(autoreset: Any) -> None:
+    """Gymnasium keeps all copies in the type of the first, so that 0.75 beside 0 became 0."""
+    told = iter(
+        [
+            [{"x": 0, "note": "a", "y": True}, {"x": 0.75, "note": "longer", "y": 2}, {"x": 3, 7: "number"}],
+            [{"note": np.zeros(2)}, {"x": np.uint8(250), "note": np.zeros(3)}, {"x": -1, "note": {"a": 1}}],
+            [{"note": {"a": 1}}, {"note": "text", "x": np.array(0.5)}, {"note": [1], "other": None}],
+        ]
+    )
+    row: list[Any] = []
+
+    class Teller(Toy):
+        def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict]:
+            answer = super().step(action)
+            return (*answer[:4], row.pop(0))
+
+    env = make_vector_env(Teller, 3, record=("x", "y"), autoreset=autoreset)
+    env.reset(0)
+    seen = []
+    for infos in told:
+        row[:] = infos
+        seen.append(env.step(np.zeros((3, 1), np.float32)).metrics)
+    nan = float("nan")
+    np.testing.assert_array_equal([m["x"] for m in seen], [[0, 0.75, 3], [nan, 250, -1], [nan, 0.5, nan]])
+    np.testing.assert_array_equal(seen[0]["y"], [1, 2, nan])
 
 
 @pytest.mark.parametrize("name", ["length_squared", "label"])
