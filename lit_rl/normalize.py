@@ -132,26 +132,6 @@ class ObservationNorm(nn.Module):
         name = _module_name(path)
         return self.norms[name](obs) if name in self.norms else obs
 
-    def constants(self, part: str = "") -> dict[str, tuple[Tensor, Tensor]]:
-        """Return what is subtracted from each leaf, and what it is multiplied with, by the path of the leaf.
-
-        Args:
-            part: Key of the part of the observation that is asked for, whose paths then begin below it; an
-                empty one means the whole.
-        """
-        found = {}
-        for name, norm in self.norms.items():
-            path = name.removeprefix("leaf:")
-            if path == part:
-                path = "obs"
-            elif part and not path.startswith(f"{part}/"):
-                continue
-            found[path.removeprefix(f"{part}/")] = (
-                cast(RunningNorm, norm).shift,
-                cast(RunningNorm, norm).scale,
-            )
-        return found
-
     def update(
         self, obs: Nested, *, valid: Tensor | None = None, sum_over_ranks: SumOverRanks | None = None
     ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lit_rl.algos.action_box import ActionBox
 from lit_rl.algos.actor import Actor
 from lit_rl.nets import Flatten, NumpyMLP
-from lit_rl.normalize import ObservationNorm
+from lit_rl.normalize import ObservationNorm, RunningNorm
 from lit_rl.remote.policy import Description
 
 
@@ -50,12 +50,32 @@ def portable(
     for number, layer in enumerate(layers):
         arrays[f"weight/{number}"], arrays[f"bias/{number}"] = _numbers(layer.weight).T, _numbers(layer.bias)
     arrays |= {"middle": _numbers(box.middle), "scale": _numbers(box.scale)}
-    constants = norm.constants(norm_of) if norm is not None else {}
+    constants = _constants(norm, norm_of) if norm is not None else {}
     for path, (shift, factor) in constants.items():
         arrays |= {f"shift/{path}": _numbers(shift), f"factor/{path}": _numbers(factor)}
     activation = "tanh" if activations == {nn.Tanh} else "relu"
     clip = norm.clip if norm is not None else 10.0
     return Portable(Description(head, activation, noise, clip, box.has_joints), arrays)
+
+
+def _constants(norm: ObservationNorm, part: str) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return what is subtracted from each leaf, and what it is multiplied with, by the path of the leaf.
+
+    Args:
+        norm: Normalisation of observations.
+        part: Key of the part of the observation that is asked for, whose paths then begin below it; an empty
+            one means the whole.
+    """
+    found = {}
+    for name, of_leaf in norm.norms.items():
+        path = name.removeprefix("leaf:")
+        if path == part:
+            path = "obs"
+        elif part and not path.startswith(f"{part}/"):
+            continue
+        running = cast("RunningNorm", of_leaf)
+        found[path.removeprefix(f"{part}/")] = running.shift, running.scale
+    return found
 
 
 def _numbers(tensor: Tensor) -> np.ndarray:

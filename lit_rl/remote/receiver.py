@@ -19,7 +19,8 @@ from lit_rl.nested import map_nested
 from lit_rl.remote.limiter import credit
 from lit_rl.remote.policy import Description, policy_frame
 from lit_rl.remote.recording import read_chunk
-from lit_rl.remote.server import Arrival, Known, LearnerServer
+from lit_rl.remote.server import LearnerServer
+from lit_rl.remote.sessions import Arrival, Known
 from lit_rl.remote.wire import Frame, FrameReader, WireError, flatten, messages
 from lit_rl.types import EnvSpec, Rollout
 
