@@ -34,7 +34,7 @@ class Receiver:
     """Takes chunks from a server in the trainer's thread, and counts what it takes.
 
     Args:
-        server: Where they arrive.
+        server: Server at which they arrive.
         spec: Observation and action of the environment.
         num_envs: Environments N of each actor.
         chunk_steps: Steps T of a chunk.
@@ -42,7 +42,7 @@ class Receiver:
 
     Attributes:
         inserted_steps: Env steps that were taken.
-        random_steps: Those of them that were played at random.
+        random_steps: Number of them that were played at random.
         missing_steps: Env steps that were played and will never come.
     """
 

@@ -138,7 +138,7 @@ class LearnerServer:
         """List the actors that are connected.
 
         Returns:
-            Of each its incarnation, whether it acts in real time, and its newest chunk that arrived.
+            Incarnation of each, whether it acts in real time, and its newest chunk that arrived.
         """
         with self._lock:
             return [
