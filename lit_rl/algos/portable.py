@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -51,22 +50,32 @@ def portable(
     for number, layer in enumerate(layers):
         arrays[f"weight/{number}"], arrays[f"bias/{number}"] = _numbers(layer.weight).T, _numbers(layer.bias)
     arrays |= {"middle": _numbers(box.middle), "scale": _numbers(box.scale)}
-    clip = 10.0
-    for path, of_leaf in _norms(norm, norm_of):
-        arrays |= {f"shift/{path}": _numbers(of_leaf.shift), f"factor/{path}": _numbers(of_leaf.scale)}
-        clip = of_leaf.clip
+    constants = _constants(norm, norm_of) if norm is not None else {}
+    for path, (shift, factor) in constants.items():
+        arrays |= {f"shift/{path}": _numbers(shift), f"factor/{path}": _numbers(factor)}
     activation = "tanh" if activations == {nn.Tanh} else "relu"
+    clip = norm.clip if norm is not None else 10.0
     return Portable(Description(head, activation, noise, clip, box.has_joints), arrays)
 
 
-def _norms(norm: ObservationNorm | None, part: str) -> Iterator[tuple[str, RunningNorm]]:
-    """Yield paths and normalisations of what the actor sees, at the key ``part`` if there is one."""
-    for name, of_leaf in ({} if norm is None else norm.norms).items():
+def _constants(norm: ObservationNorm, part: str) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return what is subtracted from each leaf, and what it is multiplied with, by the path of the leaf.
+
+    Args:
+        norm: Normalisation of observations.
+        part: Key of the part of the observation that is asked for, whose paths then begin below it; an empty
+            one means the whole.
+    """
+    found = {}
+    for name, of_leaf in norm.norms.items():
         path = name.removeprefix("leaf:")
-        if not part or path.startswith(f"{part}/"):
-            yield path.removeprefix(f"{part}/"), cast("RunningNorm", of_leaf)
-        elif path == part:
-            yield "obs", cast("RunningNorm", of_leaf)
+        if path == part:
+            path = "obs"
+        elif part and not path.startswith(f"{part}/"):
+            continue
+        running = cast("RunningNorm", of_leaf)
+        found[path.removeprefix(f"{part}/")] = running.shift, running.scale
+    return found
 
 
 def _numbers(tensor: Tensor) -> np.ndarray:

@@ -26,7 +26,7 @@ from lit_rl.types import Policy, ReplayBatch, Rollout
 _log = logging.getLogger("lit_rl")
 
 Transport: TypeAlias = Literal["grpc", "in_process"]
-"""Where actors are: in other processes, or in this one, which plays as ``ReplayDataModule`` does."""
+"""``grpc`` serves actors in other processes; ``in_process`` plays here, as ``ReplayDataModule`` does."""
 _LOOK_S = 0.2
 
 

@@ -19,7 +19,8 @@ from lit_rl.nested import map_nested
 from lit_rl.remote.limiter import credit
 from lit_rl.remote.policy import Description, policy_frame
 from lit_rl.remote.recording import read_chunk
-from lit_rl.remote.server import Arrival, Known, LearnerServer
+from lit_rl.remote.server import LearnerServer
+from lit_rl.remote.sessions import Arrival, Known
 from lit_rl.remote.wire import Frame, FrameReader, WireError, flatten, messages
 from lit_rl.types import EnvSpec, Rollout
 
@@ -33,7 +34,7 @@ class Receiver:
     """Takes chunks from a server in the trainer's thread, and counts what it takes.
 
     Args:
-        server: The server at which they arrive.
+        server: Server at which they arrive.
         spec: Observation and action of the environment.
         num_envs: Environments N of each actor.
         chunk_steps: Steps T of a chunk.
@@ -41,7 +42,7 @@ class Receiver:
 
     Attributes:
         inserted_steps: Env steps that were taken.
-        random_steps: Env steps among them that were played at random.
+        random_steps: Number of them that were played at random.
         missing_steps: Env steps that were played and will never come.
     """
 

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from lit_rl.remote.service import (
@@ -26,6 +26,7 @@ from lit_rl.remote.service import (
     grpc_module,
     make_server,
 )
+from lit_rl.remote.sessions import Arrival, Known, Session
 from lit_rl.remote.wire import PROTOCOL, Frame, FrameReader, WireError, messages
 
 _log = logging.getLogger("lit_rl")
@@ -38,60 +39,6 @@ _TOGETHER = 16
 """Chunks that are acknowledged together while more of them wait."""
 _REMEMBERED = 1_000
 """Starts of actors that are remembered at least."""
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """What has arrived, in the order in which its actor played it.
-
-    Args:
-        actor: Name of the actor.
-        incarnation: Start of the actor.
-        seq: Number of the chunk, or of the last chunk that will never come.
-        frame: A frame ``chunk`` or ``skip``.
-        missing: Chunks up to ``seq`` that will never come, of a frame ``skip``.
-    """
-
-    actor: str
-    incarnation: str
-    seq: int
-    frame: Frame
-    missing: int = 0
-
-
-@dataclass
-class Known:
-    """What the learner knows of the experience of one start of an actor.
-
-    Args:
-        actor: Name of the actor.
-        received: Number of its newest chunk that arrived.
-        inserted: Number of its newest chunk that the trainer took.
-    """
-
-    actor: str = ""
-    received: int = 0
-    inserted: int = 0
-
-
-@dataclass
-class _Session:
-    """One connection of one actor."""
-
-    key: str
-    actor: str
-    incarnation: str
-    realtime: bool
-    heard: float
-    is_open: bool = False
-    is_over: bool = False
-    refusal: str = ""  # why its actor must not come back
-    changes: int = 0  # counts what there is to tell
-    waiting: int = 0  # chunks in the queue
-    has_version: int = -1  # newest policy that was sent
-    credit: tuple[int, int, int] | None = None  # what was sent last
-    produced: int = 0
-    lock: threading.Condition = field(default_factory=threading.Condition)
 
 
 class LearnerServer:
@@ -131,7 +78,7 @@ class LearnerServer:
         self.counts = dict.fromkeys(
             ("rejected_frames", "duplicate_chunks", "refused_actors", "lost_actors"), 0
         )
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, Session] = {}
         self._lock = threading.Condition()
         self._arrivals: deque[Arrival] = deque()
         self._policy: tuple[int, bytes] | None = None
@@ -158,7 +105,7 @@ class LearnerServer:
                 if session.incarnation == arrival.incarnation:
                     session.waiting -= 1
                     if not self._arrivals or session.waiting % _TOGETHER == 0:
-                        _tell(session)
+                        session.tell()
             return arrival
 
     @property
@@ -185,13 +132,13 @@ class LearnerServer:
             self._credit[incarnation] = until, random_until
             for session in self._sessions.values():
                 if session.incarnation == incarnation:
-                    _tell(session)
+                    session.tell()
 
     def live(self) -> list[tuple[str, bool, int]]:
         """List the actors that are connected.
 
         Returns:
-            Of each its incarnation, whether it acts in real time, and its newest chunk that arrived.
+            Incarnation of each, whether it acts in real time, and its newest chunk that arrived.
         """
         with self._lock:
             return [
@@ -216,7 +163,7 @@ class LearnerServer:
         with self._lock:
             sessions = list(self._sessions.values())
         for session in sessions:
-            _tell(session)
+            session.tell()
 
     # Admission
 
@@ -277,7 +224,7 @@ class LearnerServer:
     def _admit(self, name: str, incarnation: str, realtime: bool) -> dict[str, Any]:
         """Open a session; the lock is held."""
         known = self._known.setdefault(incarnation, Known(name))
-        session = _Session(uuid.uuid4().hex, name, incarnation, realtime, time.monotonic())
+        session = Session(uuid.uuid4().hex, name, incarnation, realtime, time.monotonic())
         session.waiting = sum(arrival.incarnation == incarnation for arrival in self._arrivals)
         self._sessions[session.key] = session
         self.num_joined += 1
@@ -310,7 +257,7 @@ class LearnerServer:
                 self.counts["lost_actors"] += session.is_open
                 self._end(session, f"it said nothing for {limit:g} s")
 
-    def _end(self, session: _Session, why: str, refusal: str = "") -> None:
+    def _end(self, session: Session, why: str, refusal: str = "") -> None:
         """Take a session out; the lock is held, and its threads notice by ``is_over``.
 
         Args:
@@ -320,7 +267,7 @@ class LearnerServer:
         """
         if self._sessions.pop(session.key, None) is not None:
             session.is_over, session.refusal = True, refusal
-            _tell(session)
+            session.tell()
             _log.info("actor %s is gone: %s", session.actor, refusal or why)
 
     # A stream
@@ -349,7 +296,7 @@ class LearnerServer:
                 self._end(session, "its stream ended")
                 self._lock.notify_all()
 
-    def _answers(self, session: _Session, context: Any) -> Iterator[bytes]:
+    def _answers(self, session: Session, context: Any) -> Iterator[bytes]:
         """Yield what an actor is told, until its stream ends."""
         beat = 0.0
         while context.is_active() and not session.is_over and not self._closing:
@@ -371,7 +318,7 @@ class LearnerServer:
         elif self._closing and self._says_goodbye and context.is_active():
             yield from messages([Frame("bye").encode()])
 
-    def _news(self, session: _Session) -> list[bytes]:
+    def _news(self, session: Session) -> list[bytes]:
         parts = []
         policy = self._policy
         if policy is not None and policy[0] != session.has_version:
@@ -387,7 +334,7 @@ class LearnerServer:
             parts.append(Frame("credit", said).encode())
         return parts
 
-    def _read(self, session: _Session, requests: Iterator[bytes], context: Any) -> None:
+    def _read(self, session: Session, requests: Iterator[bytes], context: Any) -> None:
         """Read what an actor sends, in a thread of its own."""
         reader = FrameReader()
         try:
@@ -411,7 +358,7 @@ class LearnerServer:
                     self.counts["lost_actors"] += 1
                 self._end(session, "its stream broke")
 
-    def _receive(self, session: _Session, frame: Frame) -> None:
+    def _receive(self, session: Session, frame: Frame) -> None:
         if frame.kind == "heartbeat":
             session.produced = frame.header["produced"]
         elif frame.kind == "bye":
@@ -422,7 +369,7 @@ class LearnerServer:
         else:
             raise WireError(f"an actor sends no frame {frame.kind}")
 
-    def _take_in(self, session: _Session, frame: Frame) -> None:
+    def _take_in(self, session: Session, frame: Frame) -> None:
         seq, is_chunk = frame.header["seq"], frame.kind == "chunk"
         with self._lock:
             if session.is_over:
@@ -438,13 +385,6 @@ class LearnerServer:
             session.waiting += 1
             self._arrivals.append(Arrival(session.actor, session.incarnation, seq, frame, missing))
             self._lock.notify_all()
-
-
-def _tell(session: _Session) -> None:
-    """Wake the thread that tells an actor what is new."""
-    with session.lock:
-        session.changes += 1
-        session.lock.notify_all()
 
 
 def _metadata(context: Any) -> dict[str, str]:

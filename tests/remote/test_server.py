@@ -461,7 +461,7 @@ def check_hostile_frames(
             answer = json.loads(join(json.dumps(request).encode(), timeout=5))
             sent = frames[start : start + size]
             for i in range(size):  # every frame is the first that is read of a reader of its own
-                session = server_module._Session("k", "evil", "1", False, 0.0)
+                session = server_module.Session("k", "evil", "1", False, 0.0)
                 learner.server._read(session, iter(sent[i : i + 1]), None)
             call = stream(iter(sent), metadata=[(SESSION, answer["session"])], timeout=5)
             try:
