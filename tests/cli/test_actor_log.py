@@ -64,7 +64,8 @@ def options(*configs: str, **given: str) -> dict[str, object]:
 def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an actor that played three episodes of ``systems/go2_async``."""
     directory = tmp_path_factory.mktemp("run") / "actors"
-    log = ActorLog("actor-1", str(directory), 10.0, options("systems/go2_async") | {"start_delay_s": 0.0})
+    quick = {"start_delay_s": 0.0, "finish_timeout_s": 120.0}  # patient on a busy machine
+    log = ActorLog("actor-1", str(directory), 10.0, options("systems/go2_async") | quick)
     assert not directory.exists()  # the learner makes the run directory
     for values in episodes(3):
         log(values)
