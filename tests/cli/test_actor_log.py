@@ -146,7 +146,9 @@ def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
 def test_a_killed_wandb_is_one_warning_and_playing_goes_on(tmp_path, caplog):
     caplog.set_level(logging.WARNING, "lit_rl")
     log = ActorLog("a", str(tmp_path), 10.0, options("callbacks/wandb_go2_actor"))
+    assert log._wandb is not None
     companion = log._wandb._companion
+    assert companion is not None
     os.kill(companion.pid, signal.SIGKILL)
     companion._process.wait()
     companion.channel.push_interval_s = 0.0
