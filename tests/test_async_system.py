@@ -38,7 +38,7 @@ SMALL = {
     "data.eval_episodes": "1",
     "data.env_kwargs.max_traj_length": "20",
     "model.hidden": "[4]",
-    "budget.total_env_steps": "48",
+    "budget.total_env_steps": "120",  # means of actors follow every 50
 }
 
 

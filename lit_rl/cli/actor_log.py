@@ -18,7 +18,7 @@ _log = logging.getLogger("lit_rl")
 MODES = ("offline", "online", "disabled")
 _LATER_S = 10.0
 _PUSH_S = 0.25
-_FINISH_S = 15.0
+_FINISH_S = 30.0
 
 
 class ActorLog:
@@ -170,7 +170,7 @@ class _WandbRows:
         if self._is_on and self._is_begun:
             self._companion = companion
             self._send("finish", exit_code)
-            self._hear(companion.finish(_FINISH_S + 5.0))
+            self._hear(companion.finish(self._options["finish_timeout_s"] + 5.0))  # more than wandb is given
             self._companion = None
             if refused := companion.channel.refused:
                 _log.warning("W&B: %d of %d rows were dropped, wandb was slow", refused, self._offered)
@@ -219,7 +219,7 @@ def wandb_options(
         "id": None,  # that of the configuration is the learner's
         "mode": mode,
         "start_delay_s": delay if delay is not None else _LATER_S * (mode == "offline"),
-        "finish_timeout_s": _FINISH_S,
+        "finish_timeout_s": float(own.get("finish_timeout_s", _FINISH_S)),
         "is_resumed": False,
         "hyper_parameters": {"actor": name, **config},
         "axes": {"actor": metrics.ACTOR_STEPS, "timer": metrics.ACTOR_STEPS},

@@ -64,7 +64,8 @@ def options(*configs: str, **given: str) -> dict[str, object]:
 def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an actor that played three episodes of ``systems/go2_async``."""
     directory = tmp_path_factory.mktemp("run") / "actors"
-    log = ActorLog("actor-1", str(directory), 10.0, options("systems/go2_async") | {"start_delay_s": 0.0})
+    quick = {"start_delay_s": 0.0, "finish_timeout_s": 120.0}  # patient on a busy machine
+    log = ActorLog("actor-1", str(directory), 10.0, options("systems/go2_async") | quick)
     assert not directory.exists()  # the learner makes the run directory
     for values in episodes(3):
         log(values)
@@ -145,7 +146,9 @@ def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
 def test_a_killed_wandb_is_one_warning_and_playing_goes_on(tmp_path, caplog):
     caplog.set_level(logging.WARNING, "lit_rl")
     log = ActorLog("a", str(tmp_path), 10.0, options("callbacks/wandb_go2_actor"))
+    assert log._wandb is not None
     companion = log._wandb._companion
+    assert companion is not None
     os.kill(companion.pid, signal.SIGKILL)
     companion._process.wait()
     companion.channel.push_interval_s = 0.0
