@@ -54,7 +54,9 @@ def portable(
     for path, (shift, factor) in constants.items():
         arrays |= {f"shift/{path}": _numbers(shift), f"factor/{path}": _numbers(factor)}
     activation = "tanh" if activations == {nn.Tanh} else "relu"
-    clip = norm.clip if norm is not None else 10.0
+    clip = (
+        next((cast("RunningNorm", of_leaf).clip for of_leaf in norm.norms.values()), 10.0) if norm else 10.0
+    )
     return Portable(Description(head, activation, noise, clip, box.has_joints), arrays)
 
 

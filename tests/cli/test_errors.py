@@ -25,7 +25,7 @@ COMMAND_LINE = [
     ),
     (
         ["--data", "Foo"],
-        "data: unknown class 'Foo'; known: MorphologyDataModule, ReplayDataModule, RolloutDataModule;",
+        "data: unknown class 'Foo'; known: MorphologyDataModule, RemoteReplayDataModule, ReplayDataModule, ",
     ),
     (["--model", "torch.nn.Linear"], "model: Import path does not correspond to a subclass of RLModule"),
     (["--model", "lit_rl.Foo"], "model: module 'lit_rl' has no attribute 'Foo'"),

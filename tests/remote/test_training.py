@@ -265,7 +265,7 @@ def test_random_generators_go_on_where_the_checkpoint_left_them(
         def __init__(self) -> None:
             self.before: list[tuple[bytes, str]] = []
 
-        def on_train_batch_end(self, *args: Any) -> None:
+        def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
             numbers = np.random.get_state()[1].tobytes()  # type: ignore[index,union-attr]  # noqa: NPY002
             self.before.append((torch.get_rng_state().numpy().tobytes(), numbers.hex()))
 
@@ -310,8 +310,8 @@ def test_the_ratio_of_updates_to_env_steps_is_what_was_asked_for(
 
     class Watch(Callback):
         def on_train_batch_start(
-            self, trainer: Trainer, module: LightningModule, batch: ReplayBatch, *_: Any
-        ):
+            self, trainer: Trainer, pl_module: LightningModule, batch: ReplayBatch, batch_idx: int
+        ) -> None:
             ratios.append(batch["collector"]["learner/utd"])
 
     make_run(tmp_path, port, 12, (Watch(),))
@@ -332,7 +332,9 @@ def test_ten_unusable_chunks_stop_training_with_a_checkpoint(
     tmp_path: Path, port: int, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
 ):
     class Breaks(Callback):
-        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        def on_train_batch_end(
+            self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+        ) -> None:
             monkeypatch.setattr(Counts, "_obs", lambda self: np.full(2, np.nan, np.float32))
 
     with pytest.raises(FloatingPointError, match="the last 10 chunks of transitions were unusable"):
@@ -366,7 +368,7 @@ def test_a_signal_while_it_waits_again_saves_once_what_was_trained(tmp_path: Pat
     saved: list[int] = []
 
     class Ends(Callback):
-        def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
+        def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any, **kwargs: Any) -> None:
             if pl_module.policy_version == 2:
                 elsewhere.stop()
                 send_soon(signal.SIGTERM, lambda: True)

@@ -9,7 +9,7 @@ import pytest
 from numba import njit
 from numba.core import caching
 
-from lit_rl.envs import compiled
+from lit_rl.envs import compiled, sources
 from lit_rl.envs.arm import kernel
 from lit_rl.envs.arm.controller import _write_torques
 from lit_rl.envs.arm.trigonometry import sin_cos
@@ -44,7 +44,7 @@ def test_without_a_folder_for_compiled_code_it_is_compiled_at_every_start(
 
 def test_the_cache_of_compiled_code_notices_every_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Numba's key of a compiled function holds what the function closes over: the digest of all files."""
-    stamp = compiled.digest_of_sources(kernel.__file__)
+    stamp = sources.digest_of_sources(kernel.__file__)
     for entry in (kernel.play, _write_torques):
         assert stamp in [cell.cell_contents for cell in entry.py_func.__closure__]
     copies = tmp_path / "envs" / "arm"
@@ -57,7 +57,7 @@ def test_the_cache_of_compiled_code_notices_every_file(monkeypatch: pytest.Monke
             (copy / path.name).write_bytes(path.read_bytes())
     monkeypatch.setattr(compiled, "__file__", str(copies.parent / "compiled.py"))
     for changed in (copies / "contacts.py", copies.parent / "streams.py"):
-        before = compiled.digest_of_sources(str(copies / "kernel.py"))
+        before = sources.digest_of_sources(str(copies / "kernel.py"))
         with changed.open("a") as file:
             file.write("\n# another line\n")
-        assert compiled.digest_of_sources(str(copies / "kernel.py")) != before
+        assert sources.digest_of_sources(str(copies / "kernel.py")) != before
