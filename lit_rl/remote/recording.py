@@ -1,6 +1,6 @@
 """A chunk of experience: what an actor plays between two messages, and what a learner reads of it.
 
-Axes: T steps, N environments, K episode ends.
+Axes: T steps, N environments, K finished episodes.
 """
 
 from __future__ import annotations
