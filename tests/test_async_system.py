@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,20 @@ def train(directory: Path) -> Path:
     return (directory / "runs/go2_async/latest").resolve()
 
 
+def ended(run: Path) -> wandb_file.WandbFile:
+    """Wait for the process beside the trainer, which ends the run of W&B after it, and read the run."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for path in wandb_file.find(run):
+            if (file := wandb_file.read(path)).exit_code is not None:
+                return file
+        time.sleep(0.2)
+    raise AssertionError(f"W&B did not end its run below {run}")
+
+
 def test_every_name_of_the_learner_is_recorded(tmp_path: Path):
     run = train(tmp_path)
-    [path] = wandb_file.find(run)
-    file = wandb_file.read(path)
+    file = ended(run)
     assert (file.project, file.group, file.job_type) == ("go2_sac_training", "GO2_SAC_Training", "learner")
     assert (file.name, file.exit_code) == ("Learner-go2_sac_walking_training", 0)
     recorded = {name for row in file.rows for name in row}
