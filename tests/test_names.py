@@ -24,6 +24,7 @@ from lit_rl import Predictor, RolloutDataModule, metrics
 from lit_rl.cli import main
 from tests import wandb_file
 from tests.cases import TOKEN_ENCODERS, ppo_ahead
+from tests.remote.toys import Learner, Player
 from tests.token_toys import Joints
 from tests.toys import fit
 from tests.wandb_file import WandbFile
@@ -292,9 +293,21 @@ def logged_by_collecting_workers() -> set[str]:
     return {name for _, row in fit(*ppo_ahead(2)).rows for name in row}
 
 
+def logged_by_actors_elsewhere() -> set[str]:
+    """What an actor tells of an episode, and what its learner says of actors."""
+    learner, told = Learner(), list[dict[str, float]]()
+    learner.publish()
+    player = Player(learner.port, tell=told.append)
+    learner.take(8)  # an episode has seven steps
+    player.stop()
+    said = learner.receiver.report(0, [0], 1, 0)
+    learner.close()
+    return told[0].keys() | said.keys()
+
+
 def test_every_name_is_defined_and_every_definition_in_use(ppo: Run, sac: Run, hmasd: Run):
     logged = ppo.in_csv | sac.in_csv | hmasd.in_csv
-    logged |= logged_by_encoders_alone() | logged_by_collecting_workers()
+    logged |= logged_by_encoders_alone() | logged_by_collecting_workers() | logged_by_actors_elsewhere()
     defined = {re.sub(r"env_\d+_", "env_{}_", name) for name in logged}
     defined = {re.sub(r"Performance/Episode_\w+", "Performance/Episode_{}", name) for name in defined}
     defined = {re.sub(r"(Current/Agent|Counts/(?:Team|Agent)Skill_)\d+", r"\1{}", name) for name in defined}
