@@ -92,7 +92,7 @@ class ModuleProcess:
 
     @property
     def printed(self) -> tuple[IO[bytes], IO[bytes]]:
-        """What a supervised process prints: its stdout and its stderr, to read from."""
+        """The stdout and the stderr of a supervised process, to read from."""
         stdout, stderr = self._process.stdout, self._process.stderr
         if stdout is None or stderr is None:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What an actor tells of its episodes: lines, a CSV file, curves of TensorBoard, and a run of W&B."""
+"""An actor tells of its episodes by lines, a CSV file, curves of TensorBoard, and a run of W&B."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ActorLog:
         directory: Folder of ``actor_NAME.csv``, of ``actor_NAME/`` with the events of TensorBoard, and of
             ``wandb/``; None writes none of them.
         period_s: Seconds between two lines.
-        wandb: What :func:`wandb_options` returned; None records no run of W&B.
+        wandb: Options from :func:`wandb_options`; None records no run of W&B.
     """
 
     def __init__(

@@ -20,11 +20,11 @@ _LEAST_FREE_GB = 2.0
 
 
 class Finding(NamedTuple):
-    """What one check found.
+    """The finding of one check.
 
     Attributes:
         is_good: False where something that training needs is missing.
-        text: What there is, or what to do.
+        text: Description of what was found, or advice on what to do.
     """
 
     is_good: bool

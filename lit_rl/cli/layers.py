@@ -74,7 +74,7 @@ def callback_arguments(config: Mapping[str, Any], name: str) -> dict[str, Any] |
     """Return the ``init_args`` of the last callback of class ``name``; None where there is none.
 
     Args:
-        config: What :func:`read_layers` returned.
+        config: Merged configuration from :func:`read_layers`.
         name: Name of the class, without its module.
     """
     callbacks = (config.get("trainer") or {}).get("callbacks") or []

@@ -16,7 +16,7 @@ callable by ``class_path`` and ``init_args``."""
 EvalPolicy: TypeAlias = Literal["greedy", "sample"]
 """Evaluations play ``greedy`` (the most likely actions) or ``sample`` (actions drawn as in training)."""
 CollectorName: TypeAlias = Literal["inline", "workers", "ray"]
-"""Who acts in training environments: the process of the trainer, worker processes, or actors of Ray."""
+"""Training environments are played by the trainer's process, worker processes, or actors of Ray."""
 WORKERS = ("workers", "ray")
 """Collectors that have workers."""
 

@@ -48,7 +48,7 @@ def measure_with(
 
     Args:
         policy: The policy.
-        how: What is measured.
+        how: Settings of the measurement.
         genes: ``(bodies, genes)``.
         num_before: Bodies that are measured elsewhere and come before these, so that these meet the episodes
             that they would meet in one batch of all.
@@ -73,7 +73,7 @@ def measure_over_workers(
         collector: Has the workers; one that is lost is replaced, and its share measured again.
         policy: The policy.
         version: Its number.
-        how: What is measured.
+        how: Settings of the measurement.
         genes: ``(bodies, genes)``.
     """
     bounds = [len(genes) * w // collector.num_workers for w in range(collector.num_workers + 1)]

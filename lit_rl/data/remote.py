@@ -5,10 +5,11 @@ Axes: T steps, N environments.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from lightning.pytorch import Trainer
@@ -123,6 +124,8 @@ class RemoteReplayDataModule(ReplayDataModule):
         self._security = Security(token, certificate, key)
         check_address(host, self._security, "host")
         of_wire = ("host", "port", "max_actors", "window", "token", "certificate", "key", "transport")
+        if transport == "in_process":
+            _refuse_unused(given, [name for name in of_wire if name != "transport"])
         super().__init__(**{name: value for name, value in given.items() if name not in of_wire})
         self.made_with = describe(type(self), given)
         self.host, self.port, self.max_actors, self.window = host, port, max_actors, window
@@ -150,7 +153,7 @@ class RemoteReplayDataModule(ReplayDataModule):
 
     @property
     def receiver(self) -> Receiver:
-        """What takes transitions from actors; it listens from the first time on that it is asked for.
+        """The receiver of transitions; it listens from the first time on that it is asked for.
 
         Raises:
             ValueError: Nothing can listen at ``host`` and ``port``.
@@ -276,6 +279,22 @@ class RemoteReplayDataModule(ReplayDataModule):
         if self._receiver is not None:
             self._receiver.server.close(is_over)
             self._receiver = None
+
+
+def _refuse_unused(given: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse arguments of actors in other processes where there are none.
+
+    Raises:
+        ValueError: One of them has another value than its default.
+    """
+    declared = inspect.signature(RemoteReplayDataModule).parameters
+    for name in names:
+        is_lockstep = name == "window" and given[name] == 1  # which is how this process plays
+        if given[name] != declared[name].default and not is_lockstep:
+            raise ValueError(
+                f"{name} = {given[name]!r} needs transport = grpc: in_process has no actors elsewhere; "
+                "leave it out"
+            )
 
 
 class _AskedToStop(Exception):  # noqa: N818  # no error: the run is to end

@@ -1,4 +1,4 @@
-"""What numba's cache must know: the state of all files that are compiled together."""
+"""The cache of numba must know the state of all files that are compiled together."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def digest_of_sources(file: str) -> str:
     """
     shared = Path(__file__).parent
     found = hashlib.sha256()
-    for path in (*sorted(Path(file).parent.glob("*.py")), shared / "compiled.py", shared / "streams.py"):
+    common = (shared / name for name in ("compiled.py", "jit.py", "streams.py"))
+    for path in (*sorted(Path(file).parent.glob("*.py")), *common):
         found.update(path.read_bytes())
     return found.hexdigest()

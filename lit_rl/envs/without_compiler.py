@@ -17,7 +17,7 @@ def leave_out_compiler(env: Any, num_envs: int) -> None:
     """Run environments without the compiler in this process, if they can and are few.
 
     Args:
-        env: What ``data.env`` says.
+        env: Value of ``data.env``.
         num_envs: Number of environments.
     """
     if isinstance(env, str) and env in _PLAIN and num_envs <= _MOST and "lit_rl.envs.jit" not in sys.modules:

@@ -25,7 +25,7 @@ STALE_S = 60.0
 """Age of weights at which an actor says so, and says so again."""
 
 Swap = Literal["step", "episode"]
-"""When newer weights are used: from the next step on, or when the episode of the first environment ends."""
+"""Newer weights are used from the next step on, or when the first environment's episode ends."""
 
 
 class Actor:
@@ -131,7 +131,7 @@ class Actor:
 
 
 class ActorStats:
-    """What an actor can tell of its episodes, by the names of document 002.
+    """Statistics of an actor's episodes, by the names of ``metrics.py``.
 
     Args:
         num_envs: Number N of environments.

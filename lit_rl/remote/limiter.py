@@ -1,4 +1,4 @@
-"""How far actors may be ahead: the ratio of updates to env steps holds in both directions.
+"""The rate limiter keeps the ratio of updates to env steps in both directions.
 
 The learner waits until the env steps of its next update are there. Actors wait when they are a window of
 chunks beyond them (the idea of samples per insert, Cassirer 2021, arXiv:2102.04736).

@@ -135,9 +135,9 @@ class Link:
         A chunk of a run that has been replaced by another one meanwhile is not kept.
 
         Args:
-            arrays: What ``Recording.arrays`` returned.
+            arrays: Arrays of a chunk, from ``Recording.arrays``.
             version: Version of the policy that played it.
-            turn: What it was played for.
+            turn: Turn for which the chunk was played.
         """
         steps = int(arrays["terminated"].size)
         with self._changed:

@@ -29,7 +29,7 @@ LOG_STD_RANGE = (-20.0, 2.0)
 
 @dataclass(frozen=True)
 class Description:
-    """What the numbers of a policy mean.
+    """The meaning of the numbers of a policy.
 
     Args:
         head: ``squashed_normal``: the last layer gives means and logarithms of deviations; ``squashed``: it
@@ -56,7 +56,7 @@ def policy_frame(version: int, description: Description, arrays: Mapping[str, np
 
     Args:
         version: Number of batches that the policy was trained on.
-        description: What the arrays mean.
+        description: Meaning of the arrays.
         arrays: ``weight/0`` ``(F, outputs)``, ``bias/0``, ``weight/1`` ..., ``middle`` and ``scale`` of the
             actions ``(U,)``, and ``shift/PATH``, ``factor/PATH`` of each leaf that is normalised.
     """
@@ -80,7 +80,7 @@ class NumpyPolicy:
 
     Args:
         spec: Observation and action of the actor's environment.
-        frame: What :func:`policy_frame` made.
+        frame: Frame from :func:`policy_frame`.
 
     Raises:
         WireError: It was damaged on its way.

@@ -1,4 +1,4 @@
-"""What the trainer does with chunks from elsewhere: rollouts of them, and how far actors may be ahead.
+"""The trainer makes rollouts of chunks from elsewhere, and says how far actors may be ahead.
 
 Axes: T steps, N environments.
 """
@@ -252,7 +252,7 @@ def through_the_wire(rollout: Rollout, spec: EnvSpec) -> Rollout:
     """Send the arrays of a rollout through the encoding of the wire, and return what arrives.
 
     Args:
-        rollout: What a collector of this process returned.
+        rollout: Rollout of a collector of this process.
         spec: Observation and action of the environment.
     """
     numbers = map_nested(

@@ -21,7 +21,7 @@ class Recording:
     """Keeps T steps of N environments.
 
     Args:
-        obs: What is seen before the first step, leaves ``(N, ...)``.
+        obs: Observation before the first step, leaves ``(N, ...)``.
         reset: ``(N,)`` bool, True where an episode starts with it.
     """
 

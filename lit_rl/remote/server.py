@@ -54,8 +54,8 @@ class LearnerServer:
         host: Address to listen at.
         port: Port; 0 takes a free one.
         security: Token and certificate.
-        known: What a checkpoint knows of actors, by their incarnations: a learner that goes on has it before
-            the first actor comes back.
+        known: Counts of actors from a checkpoint, by their incarnations: a learner that goes on has them
+            before the first actor comes back.
         num_joined: Times that actors were admitted before.
 
     Raises:

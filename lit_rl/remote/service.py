@@ -48,7 +48,7 @@ _OF_CHANNEL = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)
 
 @dataclass(frozen=True)
 class Security:
-    """How the two sides trust each other.
+    """Files by which the two sides trust each other.
 
     Args:
         token: File with a secret that every actor must show; None asks for none.

@@ -1,4 +1,4 @@
-"""What a learner keeps of actors: connections, what it has of their experience, and what has arrived."""
+"""A learner keeps, of its actors, connections, counts of their experience, and arrived chunks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lit_rl.remote.wire import Frame
 
 @dataclass(frozen=True)
 class Arrival:
-    """What has arrived, in the order in which its actor played it.
+    """An arrived chunk; those of an actor come in the order in which it played them.
 
     Args:
         actor: Name of the actor.
@@ -29,7 +29,7 @@ class Arrival:
 
 @dataclass
 class Known:
-    """What the learner knows of the experience of one start of an actor.
+    """Counts of the experience of one start of an actor.
 
     Args:
         actor: Name of the actor.

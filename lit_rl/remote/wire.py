@@ -48,7 +48,7 @@ FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
 
 
 class WireError(ValueError):
-    """What arrived is not what the protocol allows."""
+    """The protocol does not allow what arrived."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Frame:
 
     Args:
         kind: A key of ``FIELDS``.
-        header: What ``FIELDS`` names for this kind, as plain types.
+        header: Values of the fields that ``FIELDS`` names for this kind, as plain types.
         arrays: Arrays by name; a nested dict has the names ``key/key``.
     """
 

@@ -389,3 +389,11 @@ def test_a_signal_while_it_waits_again_saves_once_what_was_trained(tmp_path: Pat
     checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["state_dict"]["_extra_state"]["env_steps"] == learner.env_steps
     check_counters(data, elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("port", 5499), ("window", 2), ("max_actors", 1), ("host", "localhost")]
+)
+def test_in_process_refuses_what_only_actors_elsewhere_need(name: str, value: object):
+    with pytest.raises(ValueError, match=f"{name} = .* needs transport = grpc"):
+        RemoteReplayDataModule("Pendulum-v1", transport="in_process", **{name: value})

@@ -26,7 +26,7 @@ class Child:
     """A process that is started again when it is lost.
 
     Args:
-        label: What each of its lines begins with, in brackets.
+        label: Name with which each of its lines begins, in brackets.
         arguments: Command line after ``lit-rl``; asked anew before each start.
         is_lost: Whether a process that ended with this exit status (``-N``: killed by signal N) is started
             again; otherwise it has ended for good.

@@ -1,4 +1,4 @@
-"""What ``lit-rl async`` was asked for: the command line of the learner, and that of its actors."""
+"""The plan of ``lit-rl async``: it makes the command lines of the learner and of its actors."""
 
 from __future__ import annotations
 

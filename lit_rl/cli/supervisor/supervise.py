@@ -48,7 +48,7 @@ class Supervisor:
     """Starts the processes, starts lost ones again, passes signals on.
 
     Args:
-        plan: What to start.
+        plan: Command lines of the processes to start.
         extra: Arguments of every process.
 
     Attributes:

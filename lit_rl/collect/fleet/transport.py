@@ -95,7 +95,7 @@ class RayWorker:
     """An actor that collects (a ``AnyWorker``).
 
     Args:
-        transport: What started it.
+        transport: Transport that started the worker.
         actor: Handle of a ``FleetActor``.
         buffer: Buffer whose slots tell which rollouts are under way.
         publisher: What publishes the policy.

@@ -51,7 +51,7 @@ class WorkersCollector:
         update_interval: With ``max_policy_lag``, env steps of a worker after which it takes newer weights
             within a rollout; None keeps the weights for a rollout.
         device: Device of the policy in this process; the workers act on the CPU.
-        transport: What starts the workers; None takes processes of this machine. The collector closes it.
+        transport: Transport that starts the workers, closed with the collector; None takes processes here.
 
     Raises:
         ValueError: ``num_workers`` is not between 1 and N, or ``step_timeout_s`` is not positive.

@@ -72,7 +72,7 @@ class Weights(NamedTuple):
 
     Args:
         layout: Places of the tensors in ``data``.
-        published: What identifies them.
+        published: Identity of the published weights.
         version: Number of the policy.
         data: The bytes of all tensors.
     """

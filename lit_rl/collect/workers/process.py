@@ -60,7 +60,7 @@ class Order(NamedTuple):
         num_steps: Number of steps.
         policy_version: Version of the policy that acts.
         published: Weights of this version.
-        changed: What changed of the policy's plain attributes since the version before.
+        changed: Plain attributes of the policy that changed since the version before.
         autocast: Dtype of automatic mixed precision; None without.
         default_dtype: Dtype of new tensors.
         generators: State of the trainer's random generators, from which the worker draws; None lets it draw
@@ -86,7 +86,7 @@ class Task(NamedTuple):
         function: Function of the policy and of ``arguments``; it leaves the random generators as they were.
         arguments: Its other arguments.
         published: Weights of the policy.
-        changed: What changed of the policy's plain attributes since the version before.
+        changed: Plain attributes of the policy that changed since the version before.
         autocast: Dtype of automatic mixed precision; None without.
         default_dtype: Dtype of new tensors.
     """

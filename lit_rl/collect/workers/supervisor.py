@@ -27,9 +27,9 @@ class Supervisor:
         rows: Environments of each worker.
         seed: Seed of environment 0.
         buffer: The buffer into which rollouts are written.
-        publisher: What publishes the policy.
+        publisher: Publisher of the policy.
         step_timeout_s: Longest time in seconds that a step may take, before a worker is taken to hang.
-        transport: What starts workers, and brings them questions; it is closed with the last of them.
+        transport: Transport that starts workers and asks them; it is closed with the last of them.
 
     Raises:
         ValueError: Workers made different environments; and whatever making them raises.

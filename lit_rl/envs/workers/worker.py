@@ -266,10 +266,10 @@ def raise_hang(where: str, asked: str, patience_s: float, trace: str) -> NoRetur
     """Say that a worker did not answer, and where it is.
 
     Args:
-        where: Which environments it steps.
-        asked: What it was asked.
-        patience_s: How long it was waited for.
-        trace: What it was doing, innermost call first; empty where it could not say.
+        where: Name of the environments that it steps.
+        asked: Question that it did not answer.
+        patience_s: Seconds for which it was waited.
+        trace: Calls that it was in, the innermost one first; empty where it could not say.
 
     Raises:
         RuntimeError: Always.

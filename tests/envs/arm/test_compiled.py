@@ -51,12 +51,13 @@ def test_the_cache_of_compiled_code_notices_every_file(monkeypatch: pytest.Monke
     copies.mkdir(parents=True)
     for folder, copy in (
         (Path(kernel.__file__).parent, copies),
-        (Path(compiled.__file__).parent, copies.parent),
+        (Path(sources.__file__).parent, copies.parent),
     ):
         for path in folder.glob("*.py"):
             (copy / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(compiled, "__file__", str(copies.parent / "compiled.py"))
-    for changed in (copies / "contacts.py", copies.parent / "streams.py"):
+    monkeypatch.setattr(sources, "__file__", str(copies.parent / "sources.py"))
+    shared = [copies.parent / name for name in ("compiled.py", "jit.py", "streams.py")]
+    for changed in (copies / "contacts.py", *shared):
         before = sources.digest_of_sources(str(copies / "kernel.py"))
         with changed.open("a") as file:
             file.write("\n# another line\n")
