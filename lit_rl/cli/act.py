@@ -17,6 +17,7 @@ from typing import Any
 from lit_rl.checks import nearest
 from lit_rl.cli.actor_log import MODES, ActorLog, wandb_options
 from lit_rl.cli.errors import CommandError
+from lit_rl.cli.flags import FlagParser
 from lit_rl.cli.layers import callback_arguments, pairs, read_layers
 from lit_rl.envs.class_path import factory
 from lit_rl.envs.vector import make_vector_env
@@ -191,17 +192,11 @@ def read_data(configs: Sequence[str], overrides: Sequence[str]) -> tuple[dict[st
     return data, int(seed) if isinstance(seed, int) and not isinstance(seed, bool) else 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise CommandError(f"lit-rl act: {message}; see lit-rl act --help")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="lit-rl act",
+    parser = FlagParser(
+        "act",
         description="Play environments for a learner that runs lit-rl fit --config data/remote. Further "
         "arguments: --data.KEY VALUE and --seed_everything N, as of lit-rl fit.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--config", "-c", action="append", required=True, help="configuration of the learner, or its name")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import socket
@@ -10,9 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lit_rl.cli.errors import CommandError, describe
+from lit_rl.cli.flags import FlagParser
 from lit_rl.processes import allowed_cores
 from lit_rl.remote.service import DEFAULT_PORT
 
@@ -37,8 +37,8 @@ def doctor(argv: Sequence[str]) -> None:
     Raises:
         CommandError: Something that training needs is missing.
     """
-    parser = _Parser(
-        prog="lit-rl doctor", allow_abbrev=False,
+    parser = FlagParser(
+        "doctor",
         description="Check packages, W&B, GO2, cores, GPU, port and disk, and say what to do.",
     )  # fmt: skip
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port of actors; default: %(default)s")
@@ -64,11 +64,6 @@ def doctor(argv: Sequence[str]) -> None:
         sys.stdout.flush()
     if bad:
         raise CommandError(f"{', '.join(bad)}: see above what to do", 1)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise CommandError(f"lit-rl doctor: {message}")
 
 
 def _python() -> Finding:

@@ -1,7 +1,7 @@
 """The compiler of environments, or none: an actor of few robots runs the same functions as plain Python.
 
-That takes a third more time for each robot, and saves the memory of the compiler, and the seconds that it
-takes at its first start. ``without_compiler.py`` decides it for the whole process.
+That takes more time for each robot, and saves the memory of the compiler, and the seconds that it takes at
+its first start. ``without_compiler.py`` decides it for the whole process.
 """
 
 from __future__ import annotations

@@ -8,11 +8,12 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from lit_rl.cli import shipped
 from lit_rl.cli.actor_log import MODES
 from lit_rl.cli.errors import CommandError
+from lit_rl.cli.flags import FlagParser
 from lit_rl.cli.layers import callback_arguments, pairs, read_layers
 from lit_rl.cli.run_directory import make_unique, unmade
 from lit_rl.remote.service import DEFAULT_PORT
@@ -224,18 +225,12 @@ def check_port(host: str, port: int) -> None:
         ) from error
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise CommandError(f"lit-rl async: {message}; see lit-rl async --help")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="lit-rl async",
+    parser = FlagParser(
+        "async",
         description="Train with a learner and its actors in processes of their own. A lost process is "
         "started again, at most three times in a row; the learner then goes on from its last checkpoint. All "
         "further arguments are those of lit-rl fit.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--config", "-c", action="append", required=True, help="configuration with SAC or TD3, or its name")
