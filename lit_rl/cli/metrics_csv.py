@@ -37,9 +37,9 @@ class MetricsCSV(Logger):
     is_row_per_batch = True
     """Values at a step inside a batch are left to the other loggers."""
 
-    def __init__(self, directory: Path, resume_step: int | None = None) -> None:
+    def __init__(self, directory: str | Path, resume_step: int | None = None) -> None:
         super().__init__()
-        self._path = directory / "metrics.csv"
+        self._path = Path(directory) / "metrics.csv"
         self._resume_step = resume_step
         self._columns: list[str] | None = None  # None until the file was looked at
         self._rows: list[dict[str, Any]] = []

@@ -17,7 +17,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 import lit_rl
-from lit_rl.cli import renamed, shipped
+from lit_rl.cli import renamed
 from lit_rl.cli.errors import CommandError
 from lit_rl.cli.signatures import argument_ranges
 
@@ -72,7 +72,7 @@ class Parser(LightningArgumentParser):
             return self._explain_unknown(match.group(1))
         if match := re.search(r"following arguments are required: (.+)", text):
             missing = ", ".join(f"--{key.partition('.')[2]}" for key in match.group(1).split(", "))
-            return f"missing {missing}: give it, or a configuration (--config {' | '.join(shipped.names())})"
+            return f"missing {missing}: give it, or a --config NAME that has it (lit-rl --help lists them)"
         key = ".".join(_KEY.findall(text)) or "command line"
         text = _KEY.sub("", text)
         if match := re.search(r"given class_path '([^']+)': Option '([^']+)' is not accepted", text):

@@ -15,7 +15,7 @@ def read(tmp_path):
 
 
 def test_values_of_one_step_share_a_row(tmp_path, read):
-    table = MetricsCSV(tmp_path)
+    table = MetricsCSV(str(tmp_path))
     table.log_metrics({"a": 1.5}, step=10)
     table.log_metrics({"b": 2.5}, step=10)
     table.log_metrics({"a": 3.5}, step=20)

@@ -72,7 +72,7 @@ def logs(folder: Path) -> str:
 
 
 REMOTE = ("--config", "run.yaml", "--config", "data/remote")
-LEARNER = ("fit", *REMOTE, "--run_dir", "run", "--seed_everything", 1)
+LEARNER = ("fit", *REMOTE, "--run_dir", "run", "--seed_everything", 1, "--budget.total_env_steps", 3_000)
 
 
 @pytest.mark.slow
@@ -83,7 +83,7 @@ def test_both_sides_are_killed_and_go_on(start: Start, tmp_path: Path):
     port = free_port()
     act = ("act", "--config", "run.yaml", "--connect", f"127.0.0.1:{port}", "--name", "robot")
     actor = start(*act)
-    learner = start(*LEARNER, "--data.port", port, "--budget.total_env_steps", 3_000)
+    learner = start(*LEARNER, "--data.port", port)
     eventually(lambda: steps(tmp_path) > 500, 120.0)
     actor.kill()
     actor.wait()

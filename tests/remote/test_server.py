@@ -21,8 +21,9 @@ import pytest
 from lit_rl.remote import link as link_module
 from lit_rl.remote import server as server_module
 from lit_rl.remote.link import Link, Refused
+from lit_rl.remote.recording import read_chunk
 from lit_rl.remote.service import JOIN, SESSION, STREAM, parse_address
-from lit_rl.remote.wire import FIELDS, PROTOCOL, Frame
+from lit_rl.remote.wire import FIELDS, PROTOCOL, Frame, FrameReader, WireError
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec
 from tests.remote.toys import SPEC, STEPS, ByHand, Learner, Player, chunk, closing, eventually, security
 
@@ -390,7 +391,7 @@ def test_old_policies_are_told_of():
 
 
 def hostile(rng: random.Random, count: int) -> list[bytes]:
-    """Random bytes, pickles, cut and altered frames, wrong kinds and lengths."""
+    """Random bytes, pickles, cut and altered frames, wrong kinds and lengths; none is whole experience."""
     whole = Frame("chunk", {"seq": 1, "version": 0, "num_envs": 1, "at_random": False}, chunk()).encode()
     pickled = pickle.dumps({"chunk": np.zeros(3), "code": print})
     parts = []
@@ -404,7 +405,8 @@ def hostile(rng: random.Random, count: int) -> list[bytes]:
             parts.append(whole[: rng.randrange(len(whole))] + b"\xff" * 9)
         elif kind == 3:
             at = rng.randrange(8, len(whole))
-            parts.append(whole[:at] + rng.randbytes(3) + whole[at + 3 :])
+            altered = whole[:at] + rng.randbytes(3) + whole[at + 3 :]
+            parts.append(whole[:9] if is_experience(altered) else altered)
         elif kind == 4:
             header = json.dumps(
                 {"kind": rng.choice([*FIELDS, "x", 1, None])}
@@ -425,6 +427,15 @@ def hostile(rng: random.Random, count: int) -> list[bytes]:
             lengths = len(header).to_bytes(4, "little") + len(arrays).to_bytes(4, "little")
             parts.append(lengths + header + arrays)
     return parts
+
+
+def is_experience(sent: bytes) -> bool:
+    """Whether a learner may take it: altered numbers within a whole chunk are another robot's experience."""
+    try:
+        (frame,) = FrameReader().feed(sent)
+        return frame.kind == "chunk" and bool(read_chunk(frame, SPEC, 1))
+    except (WireError, FloatingPointError, ValueError):
+        return False
 
 
 def check_hostile_frames(
