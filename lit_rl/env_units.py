@@ -71,3 +71,17 @@ def observation_from_env(spec: LeafSpec | dict[str, Any], obs: Nested) -> Nested
         return {**obs, **known}
     seen = obs.to(getattr(torch, spec.dtype)) if not obs.is_floating_point() else obs
     return seen - torch.tensor(spec.start).reshape(spec.shape) if spec.start else seen
+
+
+def observation_to_env(spec: LeafSpec | dict[str, Any], obs: Nested) -> Nested:
+    """Turn what a policy was trained on back into what its environment returns; the inverse of the above.
+
+    Args:
+        spec: The observations of the environment.
+        obs: Tensors ``(..., *shape)`` as a ``VectorEnv`` gives them. Keys that ``spec`` does not name stay.
+    """
+    if isinstance(spec, dict):
+        known = {key: observation_to_env(leaf, obs[key]) for key, leaf in spec.items()}
+        return {**obs, **known}
+    counted = obs + torch.tensor(spec.start).reshape(spec.shape) if spec.start else obs
+    return counted.to(input_dtype(spec))

@@ -18,10 +18,11 @@ SHOWS = {
     "06_map_elites": ["image/png"] * 3,
     "07_go2": ["image/png"] * 2,
     "08_actor_learner": ["image/png"],
+    "09_policy_bundle": ["image/png"],
 }
 """Pictures each notebook shows, in their order."""
 
-SLOW = ("04_hmasd_skills", "05_encoders", "06_map_elites", "08_actor_learner")
+SLOW = ("04_hmasd_skills", "05_encoders", "06_map_elites", "08_actor_learner", "09_policy_bundle")
 """They run with ``-m slow``, since other tests run what they do."""
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -80,7 +80,18 @@ def export_policy(
     out = Path(out)
     if out.suffix != ".pt2":
         raise ValueError(f"out must end in .pt2 (the format of torch.export), got {out}")
-    learner = load_policy(checkpoint, classes, **arguments)
+    program = policy_program(load_policy(checkpoint, classes, **arguments))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    torch.export.save(program, out)
+    return out
+
+
+def policy_program(learner: RLModule) -> torch.export.ExportedProgram:
+    """Trace the greedy policy of a loaded learner, for any number of environments.
+
+    It takes the observation, and the memory and ``reset`` where the policy has memory; it returns the action,
+    and the next memory.
+    """
     spec = cast("EnvSpec", learner.spec).of_actor()  # a loaded learner knows it
     obs = example_observation(spec, 2)
     carry = learner.initial_carry(2)
@@ -88,10 +99,7 @@ def export_policy(
     inputs: tuple[Any, ...] = (obs, carry, torch.zeros(2, dtype=torch.bool)) if carry else (obs,)
     dynamic = tuple(map_nested(lambda _: {0: batch}, value) for value in inputs)
     with torch.no_grad():
-        program = torch.export.export(GreedyPolicy(learner, spec), inputs, dynamic_shapes=dynamic)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    torch.export.save(program, out)
-    return out
+        return torch.export.export(GreedyPolicy(learner, spec), inputs, dynamic_shapes=dynamic)
 
 
 def example_observation(spec: EnvSpec, num_envs: int) -> Nested:

@@ -17,7 +17,7 @@ from typing import Any
 from lit_rl.checks import nearest
 from lit_rl.cli.actor_log import MODES, ActorLog, wandb_options
 from lit_rl.cli.errors import CommandError
-from lit_rl.cli.flags import FlagParser
+from lit_rl.cli.flags import FlagParser, count
 from lit_rl.cli.layers import callback_arguments, pairs, read_layers
 from lit_rl.envs.class_path import factory
 from lit_rl.envs.vector import make_vector_env
@@ -212,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
         "--realtime", action="store_true", help="never wait for the learner (a robot): drop and count instead"
     )
     add("--swap", choices=("step", "episode"), default="step", help="when newer weights are used")
-    add("--max_steps", type=_count, default=None, help="env steps after which this actor ends")
+    add("--max_steps", type=count, default=None, help="env steps after which this actor ends")
     add(
         "--spool_mb", type=_positive, default=32.0, help="what may wait for the learner; default: %(default)s"
     )
@@ -252,9 +252,3 @@ def _not_negative(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a finite number, at least 0, got {text}")
     return value
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, got {text!r}")
-    return int(text)

@@ -23,7 +23,8 @@ COMMANDS = {
     "act": "play environments for a learner elsewhere: --config NAME --connect HOST:PORT",
     "async": "train with a learner and actors in processes of their own: --config NAME [--actors N]",
     "doctor": "check packages, cores, GPU, ports and the GO2, and say what to do",
-    "export": "write the policy of a checkpoint as a file that runs without lit_rl",
+    "export": "write the policy of a checkpoint as a file (--out), or as a bundle for a robot (--bundle)",
+    "verify-policy": "check a bundle: its pairs, its contract, and how the policy does in other worlds",
     "report": "write report.html about one or several runs",
     "map-elites": "search for bodies: basic, advanced, multiprocess, shared-ppo or custom, with flags",
     "status": "say whether a run is alive, and how far it is",
@@ -36,7 +37,8 @@ Reinforcement learning on PyTorch Lightning.
   lit-rl fit --config NAME [--config FILE ...] [--key value ...]
   lit-rl validate|test|predict --config RUN/config.yaml --ckpt_path last|best|PATH
   lit-rl map-elites [MODE] [--num-generations 20 ...]
-  lit-rl export CHECKPOINT --out policy.pt2
+  lit-rl export CHECKPOINT|RUN --out policy.pt2 | --bundle DIR
+  lit-rl verify-policy DIR
   lit-rl async --config NAME [--actors N]
   lit-rl act --config NAME --connect HOST:PORT
   lit-rl report|status|paper RUN [RUN ...] [--out PATH]
@@ -105,6 +107,10 @@ def _dispatch(argv: list[str], debug: bool = False) -> None:
         from lit_rl.cli.export import export
 
         export(argv[1:])
+    elif command == "verify-policy":
+        from lit_rl.cli.bundles import verify_policy
+
+        verify_policy(argv[1:])
     elif command == "act":
         from lit_rl.cli.act import act
 

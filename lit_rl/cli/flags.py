@@ -26,3 +26,14 @@ class FlagParser(argparse.ArgumentParser):
             CommandError: It was called.
         """
         raise CommandError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def count(text: str) -> int:
+    """Read a whole number of at least 1.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, got {text!r}")
+    return int(text)

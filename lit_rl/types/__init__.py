@@ -15,6 +15,7 @@ from lit_rl.types.experience import (
 )
 from lit_rl.types.protocols import (
     Collector,
+    Deployable,
     Drawable,
     ExactState,
     Learner,
@@ -59,6 +60,7 @@ __all__ = [
     "Batch",
     "Collector",
     "Decision",
+    "Deployable",
     "Drawable",
     "EnvSpec",
     "Episodes",

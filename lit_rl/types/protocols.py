@@ -65,6 +65,25 @@ class Drawable(Protocol):
 
 
 @runtime_checkable
+class Deployable(Protocol):
+    """A ``VectorEnv`` of a machine that exists: its policies may leave the simulator (``lit-rl export``)."""
+
+    def contract(self) -> dict[str, Any]:
+        """Describe in plain types for JSON how the machine runs a policy: order of joints, units, timing."""
+        ...
+
+    def trials(self) -> dict[str, Any]:
+        """Name the worlds in which a policy is tried before.
+
+        Returns:
+            ``settings`` holds, by the name of each world, the arguments of the environment that differ there;
+            ``limits`` holds, by names that ``record`` may ask for, ``{"of": "last step" or "all steps",
+            "at_most": number}``.
+        """
+        ...
+
+
+@runtime_checkable
 class Policy(Protocol):
     """Anything that acts. Learners are policies; so are scripts and random baselines."""
 

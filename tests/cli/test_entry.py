@@ -20,6 +20,7 @@ def test_help_lists_commands_and_configurations(run, capsys):
         "async",
         "doctor",
         "export",
+        "verify-policy",
         "report",
         "map-elites",
         "status",
@@ -53,8 +54,8 @@ def test_help_and_version_load_neither_torch_nor_lightning(option):
 def test_expects_a_command_first(error, args, got):
     message = error(2, *args)
     assert message.startswith(
-        "expected a command (fit, validate, test, predict, act, async, doctor, export, report, map-elites, "
-        "status, paper) first, "
+        "expected a command (fit, validate, test, predict, act, async, doctor, export, verify-policy, "
+        "report, map-elites, status, paper) first, "
     )
     assert f"got {got}; see lit-rl --help" in message
 

@@ -137,7 +137,7 @@ def test_video_format(error, cwd, fitted):
 
 
 def test_export_arguments(error):
-    assert error(2, "export", "a.ckpt").endswith("expected lit-rl export CHECKPOINT --out policy.pt2")
+    assert error(2, "export", "a.ckpt").startswith("expected lit-rl export CHECKPOINT --out policy.pt2 (a")
     assert error(2, "export", "a.ckpt", "--out", "a.pt2") == "checkpoint a.ckpt does not exist"
     assert error(2, "export", "tiny.yaml", "--out", "x/a.pt2") == "--out x/a.pt2: the folder x does not exist"
 

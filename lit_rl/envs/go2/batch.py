@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lit_rl.envs.go2.contract import contract_of, trials_of
 from lit_rl.envs.go2.kernel import (
     MEASURES,
     begin,
@@ -79,7 +80,7 @@ class Go2Batch:
             action=ActionSpec("box", [NUM_JOINTS], low=[-bound for bound in bounds], high=bounds),
             mirror=mirror_of(task.observation == "full", task.history, task.critic),
         )
-        model = make_model(task.timestep_s, task.stiffness, task.damping)
+        model = make_model(task.timestep_s, task.stiffness, task.damping, task.solver)
         self._trunk = model.body(TRUNK).id
         self._simulations = sims = Simulations(model, num_envs, min(task.num_threads, num_envs), NAME)
         self._torque, self._force = sims.bind("actuator_force"), sims.bind("sensordata")
@@ -207,6 +208,14 @@ class Go2Batch:
             "velocity": self._velocity(env).round(4).tolist(),
             "foot_force": self._force[env].round(2).tolist(),
         }
+
+    def contract(self) -> dict[str, Any]:
+        """Describe joints, controller, timing and observation, for those who run a policy on the robot."""
+        return contract_of(self.task)
+
+    def trials(self) -> dict[str, Any]:
+        """Name other worlds in which a policy is tried before it leaves, and what it must reach there."""
+        return trials_of(self.task)
 
     def _velocity(self, env: int) -> np.ndarray:
         """Return x and y velocity of one trunk in its own frame, and its turning rate."""

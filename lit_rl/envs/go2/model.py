@@ -8,7 +8,7 @@ collide with each other; everything collides with the floor.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import mujoco
 import numpy as np
@@ -40,6 +40,9 @@ LOW_RAD, HIGH_RAD = (
 FOOT_RADIUS_M = 0.022
 TRUNK = "trunk"
 FRICTION = 0.8
+Solver = Literal["newton", "cg", "pgs"]
+"""Algorithms by which MuJoCo finds the forces of contacts; they agree where they may iterate long enough."""
+_SOLVERS: dict[Solver, tuple[str, int]] = {"newton": ("Newton", 10), "cg": ("CG", 50), "pgs": ("PGS", 50)}
 
 _LEG = """
 <body name="{leg}_hip" pos="{x} {y} 0">
@@ -65,8 +68,8 @@ _LEG = """
 _MODEL = """
 <mujoco model="GO2">
   <compiler angle="radian"/>
-  <option timestep="{timestep_s}" integrator="implicitfast" cone="pyramidal" iterations="10"
-    ls_iterations="10"><flag eulerdamp="disable"/></option>
+  <option timestep="{timestep_s}" integrator="implicitfast" cone="pyramidal" solver="{solver}"
+    iterations="{iterations}" ls_iterations="10"><flag eulerdamp="disable"/></option>
   <visual><headlight ambient="0.4 0.4 0.4" diffuse="0.4 0.4 0.4"/><quality shadowsize="2048"/></visual>
   <asset>
     <texture name="floor" type="2d" builtin="checker" rgb1="0.86 0.88 0.9" rgb2="0.78 0.81 0.84"
@@ -100,13 +103,14 @@ _MODEL = """
 </mujoco>"""
 
 
-def make_model(timestep_s: float, stiffness: float, damping: float) -> Any:
+def make_model(timestep_s: float, stiffness: float, damping: float, solver: Solver = "newton") -> Any:
     """Compile the model, an ``MjModel``.
 
     Args:
         timestep_s: Seconds of a physics step.
         stiffness: Gain kp of the position controller of each joint, Nm/rad.
         damping: Gain kd of it, Nm s/rad.
+        solver: Algorithm that finds the forces of contacts.
     """
     legs = "".join(_leg(leg, x, y) for leg, (x, y) in zip(LEGS, HIP_M, strict=True))
     actuators = "".join(
@@ -116,8 +120,9 @@ def make_model(timestep_s: float, stiffness: float, damping: float) -> Any:
     )
     sensors = "".join(f'<touch name="{leg}" site="{leg}"/>' for leg in LEGS)
     xml = _MODEL.format(
-        timestep_s=timestep_s, friction=FRICTION, trunk=TRUNK, legs=legs, actuators=actuators, sensors=sensors
-    )
+        timestep_s=timestep_s, friction=FRICTION, trunk=TRUNK, legs=legs, actuators=actuators,
+        sensors=sensors, solver=_SOLVERS[solver][0], iterations=_SOLVERS[solver][1],
+    )  # fmt: skip
     return mujoco.MjModel.from_xml_string(xml)  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -18,8 +18,10 @@ from lit_rl.envs.jit import njit
 from lit_rl.envs.streams import uniform
 
 NUM_CRITIC = 60
-_TURN_NOISE, _GRAVITY_NOISE, _ANGLE_NOISE, _SPEED_NOISE = 0.2, 0.05, 0.01, 1.5
-_SPEED_SCALE, _TURN_SCALE, _VELOCITY_SCALE, _TORQUE_SCALE = 0.05, 0.25, 2.0, 0.02
+TURN_NOISE, GRAVITY_NOISE, ANGLE_NOISE, SPEED_NOISE = 0.2, 0.05, 0.01, 1.5
+"""Largest noise of what a robot measures, in the units of the quantity, before it is scaled."""
+SPEED_SCALE, TURN_SCALE, VELOCITY_SCALE = 0.05, 0.25, 2.0
+_TORQUE_SCALE = 0.02
 
 
 @njit(forceinline=True)
@@ -47,18 +49,18 @@ def write_frame(e, out, at, is_full, velocity, turn, gravity, angles, speeds, st
     """
     if is_full:
         for i in range(3):
-            out[at + i] = _VELOCITY_SCALE * velocity[i]
+            out[at + i] = VELOCITY_SCALE * velocity[i]
         at += 3
     for i in range(3):
-        out[at + i] = _TURN_SCALE * _noisy(turn[i], noise * _TURN_NOISE, e, rows)
+        out[at + i] = TURN_SCALE * _noisy(turn[i], noise * TURN_NOISE, e, rows)
     for i in range(3):
-        out[at + 3 + i] = _noisy(gravity[i], noise * _GRAVITY_NOISE, e, rows)
+        out[at + 3 + i] = _noisy(gravity[i], noise * GRAVITY_NOISE, e, rows)
     for i in range(3):
-        out[at + 6 + i] = (_VELOCITY_SCALE if i < 2 else _TURN_SCALE) * rows.command[e, i]
+        out[at + 6 + i] = (VELOCITY_SCALE if i < 2 else TURN_SCALE) * rows.command[e, i]
     at += 9
     for i in range(NUM_JOINTS):
-        out[at + i] = _noisy(angles[i] - stance[i], noise * _ANGLE_NOISE, e, rows)
-        out[at + 12 + i] = _SPEED_SCALE * _noisy(speeds[i], noise * _SPEED_NOISE, e, rows)
+        out[at + i] = _noisy(angles[i] - stance[i], noise * ANGLE_NOISE, e, rows)
+        out[at + 12 + i] = SPEED_SCALE * _noisy(speeds[i], noise * SPEED_NOISE, e, rows)
         out[at + 24 + i] = rows.action[e, i]
     return at + 36
 

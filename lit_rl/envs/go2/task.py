@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from lit_rl.checks import nearest
+from lit_rl.envs.go2.model import Solver
 from lit_rl.envs.go2.rewards import FORWARD_TURNING, TERMS, WEIGHTS
 from lit_rl.processes import allowed_cores
 
@@ -15,7 +16,7 @@ NAME = "GO2-v0"
 TaskName = Literal["forward", "joystick"]
 Actuator = Literal["pd", "pd_torque_speed"]
 Observation = Literal["robot", "full"]
-_CHOICES = {"task": TaskName, "actuator": Actuator, "observation": Observation}
+_CHOICES = {"task": TaskName, "actuator": Actuator, "observation": Observation, "solver": Solver}
 _RANGES = {
     # name: (lowest, highest) value that is allowed
     "command_x_mps": (-5.0, 5.0),
@@ -51,6 +52,8 @@ class Go2Task:
         max_traj_length: Steps until an episode is truncated.
         timestep_s: Seconds of a physics step; it must divide ``control_s``. 0.004 is precise, 0.01 takes less
             than half the time and trains policies that walk at 0.004, too.
+        solver: Algorithm of MuJoCo that finds the forces of contacts; another one than in training tries
+            whether a policy has learned to walk or to use the simulator.
         control_s: Seconds of a step.
         stiffness: Gain kp of the position controller of each joint, Nm/rad.
         damping: Gain kd of it, Nm s/rad.
@@ -96,6 +99,7 @@ class Go2Task:
     resample_s: Sequence[float] = (4.0, 8.0)
     max_traj_length: int = 1000
     timestep_s: float = 0.004
+    solver: Solver = "newton"
     control_s: float = 0.02
     stiffness: float = 35.0
     damping: float = 0.5
