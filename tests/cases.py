@@ -14,6 +14,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+import pytest
 from lightning.pytorch import LightningDataModule
 
 import lit_rl
@@ -330,6 +331,16 @@ CASES: dict[str, Make] = {
         hmasd_last_layer,
     )
 }
+
+FEW = ("ppo_memory", "sac_pendulum", "hmasd")
+"""Cases of all kinds of learning, for tests that take long: the others run with ``-m wide``, as .ci/run does."""
+
+
+def few(names: Iterable[str], *kept: str) -> list[Any]:
+    """Mark as ``wide`` all names but those of ``FEW`` and those that are ``kept``."""
+    chosen = {*FEW, *kept}
+    return [name if name in chosen else pytest.param(name, marks=pytest.mark.wide) for name in names]
+
 
 NOT_GOLDEN = (
     "ppo_annealed", "ppo_halfcheetah", "ppo_arm", "ppo_bodies", "ppo_workers", "ppo_joints", "sac_joints",

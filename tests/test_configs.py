@@ -62,7 +62,16 @@ def test_begins_with_one_line_that_describes_it(name: str):
     assert not second.startswith("#")
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+LONG = (
+    "go2_ppo_joystick", "go2_sac_full", "go2_sac_legged", "hmasd_alice_bob", "hmasd_uav_sparse",
+    "map_elites/advanced", "map_elites/independent", "predictor_uav", "systems/shared_ppo",
+)  # fmt: skip
+"""Experiments of which one batch takes seconds, and whose learner and data another one has, too."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.wide) if name in LONG else name for name in EXPERIMENTS]
+)
 def test_experiment_runs(cwd: Path, capsys: pytest.CaptureFixture[str], name: str):
     main(arguments(name))
     assert "env steps" in capsys.readouterr().out

@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_every
 from lit_rl import PPO, SAC, ReplayDataModule, RolloutDataModule
 from lit_rl.algos.module import RLModule
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
-from tests.cases import CASES, Make, ppo_annealed, sac_pendulum, shipped_data_modules
+from tests.cases import CASES, Make, few, ppo_annealed, sac_pendulum, shipped_data_modules
 from tests.processes import Forked, lit_rl
 from tests.toys import ContinuousEpisodes57, Episodes57, MemoryLogger, make_trainer
 
@@ -120,7 +120,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
     return cache(lambda name: Run(tmp_path_factory.mktemp(name), CASES[name]))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", few(CASES, "mappo", "population", "ppo_workers", "sac_remote"))
 def test_resume_is_exact(name: str, tmp_path: Path, whole_run: Callable[[str], Run]):
     whole = whole_run(name)
     *earlier, last = whole.step_checkpoints()
@@ -151,7 +151,7 @@ def without_evaluations(run: Run) -> list[dict[str, float]]:
     return [row for row in rows if row]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", few(CASES))
 def test_sampled_evaluations_change_nothing_that_is_learned_and_resume_exactly(
     name: str, tmp_path: Path, whole_run: Callable[[str], Run]
 ):
@@ -327,6 +327,7 @@ def read_metrics(directory: Path) -> list[dict[str, str]]:
     return [{name: value for name, value in row.items() if not name.startswith("time/")} for row in rows]
 
 
+@pytest.mark.wide  # tests/test_signals.py kills a run, too
 def test_a_killed_run_resumes_to_the_metrics_of_one_that_was_not(tmp_path: Path, fork: Callable[..., Forked]):
     (tmp_path / "run.yaml").write_text(RUN)
     start = ["fit", "--config", "run.yaml", "--seed_everything", "5", "--run_dir"]

@@ -320,7 +320,9 @@ def cartpole_run(directory, batches, ckpt_path=None, interval=40):
     return export
 
 
-@pytest.mark.parametrize("stop_at", [1, 4, 5])
+@pytest.mark.parametrize(
+    "stop_at", [pytest.param(1, marks=pytest.mark.wide), 4, pytest.param(5, marks=pytest.mark.wide)]
+)
 def test_resumed_run_has_every_row_once(tmp_path, stop_at, caplog):
     cartpole_run(tmp_path / "whole", 10)
     cartpole_run(tmp_path / "parts", 7)

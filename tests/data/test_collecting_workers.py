@@ -19,7 +19,7 @@ from lit_rl.algos.lag import compare_with_behaviour
 from lit_rl.collect.workers.collector import WorkersCollector
 from lit_rl.collect.workers.policy import _pickle, unpickle
 from lit_rl.nets import EncoderFactory
-from tests.cases import CASES, ppo_ahead
+from tests.cases import CASES, few, ppo_ahead
 from tests.toys import MemoryLogger, fit, make_trainer
 
 OFF_POLICY = ["sac_pendulum", "sac_legged", "td3_pendulum"]
@@ -44,7 +44,7 @@ def comparable(logger: MemoryLogger) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("name", COLLECTED)
+@pytest.mark.parametrize("name", few(COLLECTED, "ppo_bodies"))
 def test_one_worker_trains_as_the_process_of_the_trainer_does(name: str):
     """Bit for bit: every learner, its memory, normalizers and evaluations, and bodies that change."""
     inline, expected = run(name, collector="inline", num_workers=None)

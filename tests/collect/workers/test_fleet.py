@@ -36,6 +36,7 @@ from tests.worker_toys import Steps
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.real_workers,  # Ray has threads: what is forked beside them dies
     pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'lit-rl[fleet]'"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of Ray's own log files
 ]

@@ -100,6 +100,7 @@ def test_threads_change_no_number():
     shared.close()
 
 
+@pytest.mark.wide
 def test_physics_in_float32_stays_close_to_float64():
     single, double = PlanarArms(16, joints=6), PlanarArms(16, joints=6, precision="float64")
     got, expected = (play(arms, actions(arms, 100)) for arms in (single, double))

@@ -48,7 +48,8 @@ def nothing_is_left() -> Iterator[None]:
     """No test leaves a worker or its memory; a failed fit of another test may hold that of its last step."""
     before = len(shared_memory())
     yield
-    gc.collect()  # the frames of an exception hold the mapped memory
+    if len(shared_memory()) > before:
+        gc.collect()  # the frames of an exception hold the mapped memory
     assert not [command for command in commands_of_children() if "lit_rl.envs.workers.process" in command]
     assert len(shared_memory()) <= before
 
