@@ -333,7 +333,7 @@ CASES: dict[str, Make] = {
 }
 
 FEW = ("ppo_memory", "sac_pendulum", "hmasd")
-"""Cases of all kinds of learning, for tests that take long: the others run with ``-m wide``, as .ci/run does."""
+"""Cases of all kinds of learning, for tests that take long; the others run with ``-m wide``."""
 
 
 def few(names: Iterable[str], *kept: str) -> list[Any]:

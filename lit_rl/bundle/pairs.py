@@ -1,7 +1,4 @@
-"""Pairs of observation and action that travel with a policy: whoever runs it can tell whether it is the same.
-
-Axes: P pairs.
-"""
+"""Pairs of observation and action that travel with a policy, and tell whether it still is the same."""
 
 from __future__ import annotations
 
@@ -14,13 +11,13 @@ from lit_rl.bundle.contract import PAIRS, BundleError, Contract
 from lit_rl.bundle.onnx_policy import RESET, OnnxPolicy
 
 EPISODES, STEPS = 4, 8
-"""Pairs are the first steps of several episodes, so that they span resets: P = 32."""
+"""Pairs are the first steps of several episodes, so that they span resets; 32 in all."""
 TOLERANCE = 1e-5
 """Largest error of a real number of an action."""
 
 
 def read_pairs(directory: Path, contract: Contract) -> dict[str, np.ndarray]:
-    """Read the pairs, arrays ``(P, ...)`` by name: observations, ``reset`` and ``action``.
+    """Read the pairs, arrays ``(pairs, ...)`` by name: observations, ``reset`` and ``action``.
 
     Raises:
         BundleError: An array is missing, or of another shape or dtype than the contract says.

@@ -133,7 +133,7 @@ def _fitting_spec(learner: RLModule, env: VectorEnv) -> EnvSpec:
 
 
 def _record(learner: RLModule, spec: EnvSpec, env: VectorEnv) -> dict[str, np.ndarray]:
-    """Play the first steps of some episodes, and keep what the policy saw and did, arrays ``(P, ...)``."""
+    """Play the first steps of some episodes, and keep what was seen and done, arrays ``(pairs, ...)``."""
     policy, rows = GreedyPolicy(learner, spec), []
     carry = learner.initial_carry(1)
     for episode in range(EPISODES):
