@@ -9,11 +9,11 @@ import logging
 import time
 import uuid
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lit_rl.arguments import Count, Range, check_arguments
+from lit_rl.arguments import Count, Interval, check_arguments
 from lit_rl.callbacks.paper.figure_process import FigureProcess
 from lit_rl.callbacks.paper.files import (
     COMPONENTS,
@@ -92,7 +92,7 @@ class PaperExport(Callback):
         directory: str | None = None,
         export_interval: Count = 1000,
         detailed_logging: bool = False,
-        figure_interval_s: Annotated[float, Range(at_least=0, at_most=10**8)] = 60.0,
+        figure_interval_s: Interval = 60.0,
     ) -> None:
         check_arguments(PaperExport, locals())
         self.directory = directory

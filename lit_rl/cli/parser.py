@@ -17,13 +17,16 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 import lit_rl
-from lit_rl.cli import renamed, shipped
+from lit_rl.cli import renamed
 from lit_rl.cli.errors import CommandError
 from lit_rl.cli.signatures import argument_ranges
 
 _log = logging.getLogger("lit_rl")
 
 _KEY = re.compile(r'Parser key "([^"]+)":\s*')
+_NO_SUBCLASS = re.compile(
+    r"Not a valid subclass of (\w+)\.?(?: Got value: (.+?))?(?= Subclass types| Not a valid|$)"
+)
 _FRAME = ("Does not validate against any", "Subtypes:", "Errors:", "Given value", "Expected a path but")
 """Lines in which jsonargparse explains a union of types; what is left names the mistake."""
 
@@ -72,7 +75,10 @@ class Parser(LightningArgumentParser):
             return self._explain_unknown(match.group(1))
         if match := re.search(r"following arguments are required: (.+)", text):
             missing = ", ".join(f"--{key.partition('.')[2]}" for key in match.group(1).split(", "))
-            return f"missing {missing}: give it, or a configuration (--config {' | '.join(shipped.names())})"
+            hint = (
+                "give it, or a configuration (--config NAME, such as ppo_cartpole; lit-rl --help lists them)"
+            )
+            return f"missing {missing}: {hint}"
         key = ".".join(_KEY.findall(text)) or "command line"
         text = _KEY.sub("", text)
         if match := re.search(r"given class_path '([^']+)': Option '([^']+)' is not accepted", text):
@@ -86,6 +92,11 @@ class Parser(LightningArgumentParser):
             return f"{key}: unknown class {match.group(1)!r}{near}; known: {names}; others as module.Class"
         if match := re.search(r"argument (\S+): expected one argument", text):
             return f"{match.group(1)}: expected a value, got none"
+        if match := _NO_SUBCLASS.search(text):
+            base, got = match.groups()
+            return f"{key}: expected the class_path of a {base}, with its init_args" + f"; got {got}" * bool(
+                got
+            )
         text = re.sub(r"Problem with given class_path '[^']+': ", "", text)
         return f"{key}: {_explain_type(text, message)}"
 

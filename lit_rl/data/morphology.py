@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from lit_rl.arguments import (
     Steps,
     check_arguments,
 )
-from lit_rl.checks import nearest
 from lit_rl.collect.evaluate import evaluate
 from lit_rl.collect.random_state import seeded_apart
 from lit_rl.data.arguments import WORKERS, CollectorName, EnvironmentArguments, EvalPolicy
@@ -158,12 +157,6 @@ class MorphologyDataModule(RLDataModule):
         self._shares = (shares[0], shares[1], shares[2])
         self._fitness = with_tiers if genetic_fitness else arm_fitness
         self._collector_name = collector
-        if vectorization not in get_args(Placement):
-            known = get_args(Placement)
-            raise ValueError(
-                f"vectorization must be {' or '.join(known)} here, got {vectorization!r}."
-                f"{nearest(str(vectorization), known)}"
-            )
         if num_workers is not None and vectorization != "async" and collector not in WORKERS:
             raise ValueError(
                 f"num_workers = {num_workers} needs vectorization = async or collector = workers or ray, got "

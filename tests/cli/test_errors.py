@@ -38,11 +38,14 @@ COMMAND_LINE = [
         ["--data.num_env", "3"],
         "data.num_env: RolloutDataModule has no argument 'num_env'; did you mean num_envs?",
     ),
-    (["--data.num_envs", "0"], "RolloutDataModule: num_envs = 0, expected num_envs >= 1"),
+    (["--data.num_envs", "0"], "RolloutDataModule: num_envs = 0, expected 1 <= num_envs"),
     (["--data.env", "CartPol-v1"], "CartPol-v1"),
     (["--budgt.total", "3"], "unknown key '--budgt.total'; did you mean --budget?"),
     (["--budget.total_env_steps", "x"], "budget.total_env_steps: expected int, got 'x'"),
-    (["--budget.total_env_steps", "-5"], "total_env_steps must be positive, got -5"),
+    (
+        ["--budget.total_env_steps", "-5"],
+        "EnvStepBudget: total_env_steps = -5, expected total_",
+    ),
     (["--checkpoint.mode", "most"], "checkpoint.mode: expected one of 'max', 'min', got 'most'"),
     (["--seed_everything", "x"], "seed_everything: expected bool or int, got 'x'"),
     (["--nonsense", "3"], "unknown key '--nonsense'"),
@@ -101,7 +104,7 @@ def test_configuration(error, cwd, text, line):
 def test_missing_keys(error):
     message = error(2, "fit", "--model", "PPO")
     assert message.startswith(
-        "missing --budget.total_env_steps, --data: give it, or a configuration (--config "
+        "missing --budget.total_env_steps, --data: give it, or a configuration (--config NAME, "
     )
     assert "ppo_cartpole" in message
 
@@ -166,3 +169,20 @@ def test_strip_frame_leaves_the_mistake():
         "  Given value type: <class 'str'>\n"
     )
     assert strip_frame(message) == 'Parser key "model": what is wrong'
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 7.28 TiB for an array"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"
+        ),
+        ValueError("Maximum allowed dimension exceeded"),
+    ],
+)
+def test_a_lack_of_memory_names_what_to_lower(error):
+    line = describe(error)
+    assert line.startswith("there is not enough memory for what was asked (")
+    assert "lower num_envs, rollout_steps, capacity, batch_size or the widths" in line
+    assert "--debug" not in line

@@ -163,9 +163,7 @@ def test_processes_that_nobody_uses_are_refused():
         match="num_workers = 2 needs vectorization = async or collector = workers or ray, got native",
     ):
         make(num_workers=2)
-    with pytest.raises(
-        ValueError, match="vectorization = 'asinc', expected native or async. Did you mean async?"
-    ):
+    with pytest.raises(ValueError, match=r"= 'asinc', expected native or async\. Did you mean async\?"):
         make(vectorization="asinc")
 
 
