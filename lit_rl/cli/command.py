@@ -24,7 +24,7 @@ from lit_rl.callbacks.checkpoint import RolloutCheckpoint
 from lit_rl.callbacks.env_step_budget import EnvStepBudget
 from lit_rl.callbacks.graceful_stop import GracefulStop
 from lit_rl.callbacks.progress_bar import EnvStepsProgressBar
-from lit_rl.cli import checkpoints, evaluation, launch, messages, origin, shipped
+from lit_rl.cli import checkpoints, evaluation, free_values, launch, messages, origin, shipped
 from lit_rl.cli.curves import Curves
 from lit_rl.cli.errors import CommandError
 from lit_rl.cli.interrupts import guarded
@@ -33,7 +33,7 @@ from lit_rl.cli.parser import Parser, strip_frame
 from lit_rl.cli.process_file import ProcessFile
 from lit_rl.cli.ranks import Ranks
 from lit_rl.cli.requirements import check_classes, check_nodes, check_seed, check_video
-from lit_rl.cli.run_directory import RunDirectory
+from lit_rl.cli.run_directory import RunDirectory, is_run
 from lit_rl.cli.yaml_file import read_yaml
 from lit_rl.files import unfinished
 
@@ -72,7 +72,7 @@ def run(argv: list[str]) -> None:
         read_yaml(path)
     is_first = launch.published() is None
     try:
-        with messages.on_stderr(), guarded(RunDirectory()) as run_directory:
+        with messages.on_stderr(), free_values.kept(), guarded(RunDirectory()) as run_directory:
             CommandLine(resolved, configs, run_directory)
     finally:
         if is_first:
