@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lit_rl.arguments import Interval, Range, check_arguments
+from lit_rl.arguments import Range, Timeout, check_arguments
 from lit_rl.callbacks.companions.companion import Companion
 from lit_rl.callbacks.trainer.attributes import is_dry_run
 
@@ -33,7 +33,7 @@ class TensorBoardServer(Callback):
             ``runs`` shows all runs.
         host: Address the server listens on. The default can be reached from this machine only.
         port: Port; the next free one of the 20 after it when it is taken.
-        reload_interval_s: Interval between two looks for new values.
+        reload_interval_s: Seconds between two looks for new values.
 
     Raises:
         ValueError: ``port`` is not between 1 and 65535.
@@ -44,7 +44,7 @@ class TensorBoardServer(Callback):
         logdir: str | None = None,
         host: str = "127.0.0.1",
         port: Annotated[int, Range(at_least=1, at_most=65_535)] = 6006,
-        reload_interval_s: Interval = 5.0,
+        reload_interval_s: Timeout = 5.0,
     ) -> None:
         check_arguments(TensorBoardServer, locals())
         self.logdir = logdir

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 
-from lit_rl.arguments import Interval, check_arguments, plain
+from lit_rl.arguments import Timeout, check_arguments, plain
 from lit_rl.callbacks.companions.companion import Companion
 from lit_rl.callbacks.trainer.attributes import exit_code_of_signal, is_dry_run
 from lit_rl.checks import is_plain
@@ -79,8 +79,8 @@ class WandbRun(Callback):
         entity: str | None = None,
         id: str | None = None,
         mode: Literal["online", "offline", "disabled"] = "offline",
-        start_delay_s: Interval | None = None,
-        finish_timeout_s: Interval = 30.0,
+        start_delay_s: Timeout | None = None,
+        finish_timeout_s: Timeout = 30.0,
     ) -> None:
         check_arguments(WandbRun, locals())
         self.name = name
