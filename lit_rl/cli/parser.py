@@ -17,6 +17,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 import lit_rl
+from lit_rl.arguments import shown
 from lit_rl.cli import renamed
 from lit_rl.cli.errors import CommandError
 from lit_rl.cli.signatures import argument_ranges
@@ -74,7 +75,9 @@ class Parser(LightningArgumentParser):
         if match := re.search(r"does not accept option '([^']+)'", text):
             return self._explain_unknown(match.group(1))
         if match := re.search(r"following arguments are required: (.+)", text):
-            missing = ", ".join(f"--{key.partition('.')[2]}" for key in match.group(1).split(", "))
+            within = ".".join(_KEY.findall(text))  # an argument of a class has no dots of its own
+            keys = [key.partition(".")[2] or f"{within}.{key}" for key in match.group(1).split(", ")]
+            missing = ", ".join(f"--{key}" for key in keys)
             hint = (
                 "give it, or a configuration (--config NAME, such as ppo_cartpole; lit-rl --help lists them)"
             )
@@ -139,14 +142,20 @@ def _explain_type(text: str, message: str) -> str:
         _type_name(name)
         for name in re.findall(r"Expected an? (.+?)(?=\.? Got value|\s+Expected an? |$)", text)
     ]
-    got = re.search(r"Got value: (.+)$", text) or re.search(r"Given value: (.+)$", message)
-    if expected and got:
-        return f"expected {' or '.join(expected)}, got {got.group(1)!r}"
+    wanted = " or ".join(dict.fromkeys(name.partition(", but got ")[0] for name in expected))
+    got = re.search(r"but got (.+?)(?=\.? Got value|$)|Got value: (.+)$", text)
+    value = next(filter(None, got.groups()), None) if got else None
+    if value is None and (given := re.search(r"Given value: (.+)$", message)):
+        value = None if given.group(1).startswith("{'class_path'") else given.group(1)  # all of a class
+    if expected:
+        return f"expected {wanted}" + (f", got {shown(value)}" if value is not None else "")
     return text
 
 
 def _type_name(text: str) -> str:
     text = re.sub(r"<class '([^']+)'>", r"\1", text.strip())
+    if text in ("collections.abc.Mapping", "dict"):
+        return "keys with values"
     if match := re.fullmatch(r"typing\.Literal\[(.+)\]", text):
         return "one of " + match.group(1)
     return text

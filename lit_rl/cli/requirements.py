@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import Namespace
 
@@ -19,12 +21,24 @@ def check_classes(config: Namespace) -> None:
     """Refuse a configuration that names no learner or no data module: the parser would take their bases.
 
     Raises:
-        CommandError: ``class_path`` of ``model`` or ``data`` is missing, or names the base itself.
+        CommandError: ``class_path`` of ``model`` or ``data`` is missing, or names the base itself, or a
+            network has none.
     """
     for section, kind in _KINDS.items():
         name = config[section].class_path.rpartition(".")[2]
         if name in _BASES:
             raise CommandError(f"{section}.class_path: expected the class of a {kind}; got none, or {name}")
+        for key, path in class_paths(config[section].as_dict(), section):
+            if path.startswith("torch.nn.") and path.endswith(".Module"):
+                raise CommandError(f"{key}: expected the class of a network, such as an encoder; got none")
+
+
+def class_paths(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Yield the dotted name and the value of each ``class_path`` within a configuration."""
+    for key, entry in value.items() if isinstance(value, dict) else ():
+        if key == "class_path" and isinstance(entry, str):
+            yield f"{name}.class_path", entry
+        yield from class_paths(entry, name if key == "init_args" else f"{name}.{key}")
 
 
 def check_seed(seed: int | bool) -> None:

@@ -109,6 +109,13 @@ def test_missing_keys(error):
     assert "ppo_cartpole" in message
 
 
+def test_a_missing_argument_of_a_class(error):
+    message = error(
+        2, "fit", "--model", "PPO", "--data", "RolloutDataModule", "--budget.total_env_steps", "1"
+    )
+    assert message.startswith("missing --data.env: give it, or a configuration (--config NAME, ")
+
+
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
 def test_evaluations_need_a_checkpoint(error, command):
     message = error(2, command, "--config", "tiny.yaml")
@@ -186,3 +193,17 @@ def test_a_lack_of_memory_names_what_to_lower(error):
     assert line.startswith("there is not enough memory for what was asked (")
     assert "lower num_envs, rollout_steps, capacity, batch_size or the widths" in line
     assert "--debug" not in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("{critic_encoder: 0}", "model.critic_encoder: expected import path or a subclass spec, got '0'"),
+        ("{clip: " + "x" * 999 + "}", "model.clip: expected float, got 'xxxxx"),
+    ],
+)
+def test_a_value_of_any_size_is_one_short_line(error, cwd, arguments, line):
+    (cwd / "bad.yaml").write_text(f"model: {{class_path: PPO, init_args: {arguments}}}\n")
+    message = error(2, "fit", "--config", "tiny.yaml", "--config", "bad.yaml")
+    assert message.startswith(line)
+    assert len(message) < 200

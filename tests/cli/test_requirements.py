@@ -52,3 +52,8 @@ def test_a_configuration_without_the_class_of_its_learner_is_refused():
     with pytest.raises(CommandError, match=r"^data\.class_path: expected the class of a data module"):
         check_classes(Namespace(model=model, data=base))
     check_classes(Namespace(model=model, data=data))
+    reader = Namespace(class_path="torch.nn.Module")
+    gnn = Namespace(class_path="lit_rl.x.GNN", init_args=Namespace(reader=reader))
+    model = Namespace(class_path="lit_rl.PPO", init_args=Namespace(encoder=gnn))
+    with pytest.raises(CommandError, match=r"^model\.encoder\.reader\.class_path: expected the class"):
+        check_classes(Namespace(model=model, data=data))
