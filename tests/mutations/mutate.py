@@ -50,6 +50,11 @@ def words(path: Path) -> tuple[str, ...]:
     return (last, keys[-2]) if last in ("init_args", "class_path") else (last,)
 
 
+def below(tree: Any) -> tuple[str, ...]:
+    """Name all keys within a value: where they are gone, a message may speak of any of them."""
+    return tuple(path[-1] for path in entries(tree) if isinstance(path[-1], str))
+
+
 def _at(tree: Any, path: Path) -> Any:
     for key in path:
         tree = tree[key]
@@ -66,9 +71,9 @@ def _keys(config: dict[str, Any]) -> list[Path]:
 
 def _other_value(config: dict[str, Any], random_: random.Random) -> Mutation:
     path = random_.choice(list(entries(config)))
-    value = random_.choice(VALUES)
+    value, inner = random_.choice(VALUES), below(_at(config, path))
     _at(config, path[:-1])[path[-1]] = value
-    return Mutation(_text(config), f"{path} = {value!r}", words(path))
+    return Mutation(_text(config), f"{path} = {value!r}", (*words(path), *inner))
 
 
 def _scaled_value(config: dict[str, Any], random_: random.Random) -> Mutation:
@@ -95,8 +100,7 @@ def _misspelt_key(config: dict[str, Any], random_: random.Random) -> Mutation:
 
 def _missing_key(config: dict[str, Any], random_: random.Random) -> Mutation:
     path = random_.choice(_keys(config))
-    _at(config, path[:-1]).pop(path[-1])
-    inner = path[-2:-1] if len(path) > 1 and isinstance(path[-2], str) else ()
+    inner = below(_at(config, path[:-1]).pop(path[-1]))
     return Mutation(_text(config), f"{path} missing", (*words(path), *inner))
 
 

@@ -181,7 +181,8 @@ def _command(argv: Sequence[str]) -> int:
 
     def watched(self: Trainer, model: Any, *args: Any, **kwargs: Any) -> None:
         watch = _Watch()
-        if getattr(kwargs.get("datamodule"), "eval_episodes", 0) > MANY:
+        data = getattr(kwargs.get("datamodule"), "made_with", {"init_args": {}})
+        if (data["init_args"].get("eval_episodes") or 0) > MANY:
             self.limit_val_batches = 0  # so many take long, but they end
         self.callbacks.append(watch)
         fit(self, model, *args, **kwargs)
