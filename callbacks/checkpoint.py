@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 
+from lit_rl.arguments import Count, check_arguments
 from lit_rl.callbacks.trainer.attributes import data_module, exit_code_of_signal, is_dry_run
 from lit_rl.files import keep_as, unfinished
 from lit_rl.metrics import EVAL_RETURN
@@ -68,23 +69,16 @@ class RolloutCheckpoint(Checkpoint):
 
     def __init__(
         self,
-        every_batches: int = 100,
-        every_env_steps: int | None = None,
+        every_batches: Count = 100,
+        every_env_steps: Count | None = None,
         monitor: str = EVAL_RETURN,
         mode: Literal["max", "min"] = "max",
         save_best: bool = True,
-        keep_periodic: int | None = None,
+        keep_periodic: Count | None = None,
         models: str | None = None,
     ) -> None:
+        check_arguments(RolloutCheckpoint, locals())
         super().__init__()
-        given = {
-            "every_batches": every_batches,
-            "every_env_steps": every_env_steps,
-            "keep_periodic": keep_periodic,
-        }
-        for name, value in given.items():
-            if value is not None and value <= 0:
-                raise MisconfigurationException(f"RolloutCheckpoint: {name} must be positive, got {value}.")
         stem, ending = _split_name(models or "")
         if models is not None and (not stem or Path(models).name != models):
             raise MisconfigurationException(

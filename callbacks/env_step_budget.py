@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lit_rl.arguments import Count, check_arguments
 from lit_rl.types import Learner, as_learner
 
 _log = logging.getLogger("lit_rl")
@@ -32,9 +32,8 @@ class EnvStepBudget(Callback):
 
     _learner: Learner
 
-    def __init__(self, total_env_steps: int) -> None:
-        if total_env_steps <= 0:
-            raise MisconfigurationException(f"total_env_steps must be positive, got {total_env_steps}.")
+    def __init__(self, total_env_steps: Count) -> None:
+        check_arguments(EnvStepBudget, locals())
         self.total_env_steps = total_env_steps
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

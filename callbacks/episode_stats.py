@@ -9,11 +9,11 @@ import time
 from collections import deque
 from typing import Any
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_rl import metrics
+from lit_rl.arguments import Count, check_arguments
 from lit_rl.callbacks.skills.counter import SkillCounter
 from lit_rl.types import IS_SUCCESS, Episodes, Learner, ReplayBatch, Rollout, as_learner
 
@@ -44,11 +44,8 @@ class EpisodeStats(Callback):
 
     _learner: Learner
 
-    def __init__(self, log_period: int = 50, max_points: int = 16) -> None:
-        if log_period < 1 or max_points < 1:
-            raise MisconfigurationException(
-                f"EpisodeStats: log_period and max_points must be at least 1, got {log_period}, {max_points}"
-            )
+    def __init__(self, log_period: Count = 50, max_points: Count = 16) -> None:
+        check_arguments(EpisodeStats, locals())
         self.log_period, self.max_points = log_period, max_points
         self.without_point = 0
         self._returns: deque[float] = deque(maxlen=_LONG)

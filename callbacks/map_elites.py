@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_rl import metrics
+from lit_rl.arguments import Count, Positive, Range, Seed, Steps, check_arguments
 from lit_rl.callbacks.trainer.attributes import data_module, exit_code_of_signal, is_dry_run
 from lit_rl.files import write_json
 from lit_rl.qd.archive import Archive
@@ -73,26 +74,19 @@ class MapElites(Callback):
 
     def __init__(
         self,
-        generations: int = 120,
-        batch_size: int = 64,
-        num_initial: int | None = None,
-        iso_sigma: float = 0.1,
-        line_sigma: float = 0.2,
-        every_batches: int = 5,
-        remeasure_every: int = 10,
+        generations: Count = 120,
+        batch_size: Steps = 64,
+        num_initial: Annotated[int, Range(at_least=0, at_most=10**8)] | None = None,
+        iso_sigma: Positive = 0.1,
+        line_sigma: Positive = 0.2,
+        every_batches: Count = 5,
+        remeasure_every: Count = 10,
         compare: bool = True,
-        seed: int = 0,
+        seed: Seed = 0,
         archive: str | None = None,
         render: bool = False,
     ) -> None:
-        for name, value in (
-            ("generations", generations),
-            ("batch_size", batch_size),
-            ("every_batches", every_batches),
-            ("remeasure_every", remeasure_every),
-        ):
-            if value < 1:
-                raise MisconfigurationException(f"MapElites: {name} must be at least 1, got {value}.")
+        check_arguments(MapElites, locals())
         self.generations, self.every_batches, self.remeasure_every = (
             generations,
             every_batches,

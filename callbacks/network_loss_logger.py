@@ -10,6 +10,7 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lit_rl.arguments import Seconds, Steps, check_arguments
 from lit_rl.callbacks.recorder.classify import classify
 from lit_rl.callbacks.recorder.client import Recorder, start_recorder
 from lit_rl.callbacks.recorder.directory import leave_pointer
@@ -103,9 +104,10 @@ class NetworkLossLogger(Callback):
         experiment_name: str | None = None,
         log_dir: str | None = None,
         networks: Sequence[str] = DEFAULT_NETWORKS,
-        update_interval: float = UPDATE_INTERVAL_S,
-        queue_size: int = QUEUE_SIZE,
+        update_interval: Seconds = UPDATE_INTERVAL_S,
+        queue_size: Steps = QUEUE_SIZE,
     ) -> None:
+        check_arguments(NetworkLossLogger, locals())
         self.experiment_name = experiment_name
         self.log_dir = log_dir
         self.networks = tuple(name.lower() for name in networks)

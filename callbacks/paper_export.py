@@ -11,9 +11,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lit_rl.arguments import Count, Interval, check_arguments
 from lit_rl.callbacks.paper.figure_process import FigureProcess
 from lit_rl.callbacks.paper.files import (
     COMPONENTS,
@@ -90,15 +90,11 @@ class PaperExport(Callback):
     def __init__(
         self,
         directory: str | None = None,
-        export_interval: int = 1000,
+        export_interval: Count = 1000,
         detailed_logging: bool = False,
-        figure_interval_s: float = 60.0,
+        figure_interval_s: Interval = 60.0,
     ) -> None:
-        if export_interval < 1 or figure_interval_s < 0:
-            raise MisconfigurationException(
-                "PaperExport: export_interval must be at least 1 and figure_interval_s at least 0, got "
-                f"{export_interval} and {figure_interval_s}"
-            )
+        check_arguments(PaperExport, locals())
         self.directory = directory
         self.export_interval = export_interval
         self.detailed_logging = detailed_logging

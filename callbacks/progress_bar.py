@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 from lit_rl import terminal
+from lit_rl.arguments import Interval, check_arguments
 from lit_rl.callbacks.trainer.attributes import total_env_steps
 from lit_rl.metrics import EPISODE_RETURN, STEPS_PER_SECOND
 from lit_rl.types import Learner, as_learner
@@ -37,7 +38,8 @@ class EnvStepsProgressBar(ProgressBar):
 
     _learner: Learner
 
-    def __init__(self, line_interval_s: float = 30.0) -> None:
+    def __init__(self, line_interval_s: Interval = 30.0) -> None:
+        check_arguments(EnvStepsProgressBar, locals())
         super().__init__()
         self.line_interval_s = line_interval_s
         self._is_enabled = True

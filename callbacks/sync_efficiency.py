@@ -13,6 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_rl import metrics
+from lit_rl.arguments import Count, Number, check_arguments
 from lit_rl.callbacks.trainer.attributes import is_dry_run, total_env_steps
 from lit_rl.types import Learner, ReplayBatch, Rollout, as_learner
 
@@ -53,15 +54,11 @@ class SyncEfficiency(Callback):
     def __init__(
         self,
         log_level: Literal["DEBUG", "INFO"] = "DEBUG",
-        progress_every: int = 10,
-        max_envs: int = 64,
+        progress_every: Count = 10,
+        max_envs: Number = 64,
         file: str = "logs/sync_training.log",
     ) -> None:
-        if log_level not in ("DEBUG", "INFO") or progress_every < 1 or max_envs < 0:
-            raise MisconfigurationException(
-                "SyncEfficiency: log_level must be DEBUG or INFO, progress_every at least 1 and max_envs at "
-                f"least 0, got {log_level}, {progress_every}, {max_envs}"
-            )
+        check_arguments(SyncEfficiency, locals())
         if not Path(file).name or Path(file).is_absolute() or ".." in Path(file).parts:
             raise MisconfigurationException(
                 f"SyncEfficiency: file must be a path within the run directory, got {file!r}"

@@ -7,10 +7,11 @@ import math
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lit_rl.arguments import Range, Timeout, check_arguments
 from lit_rl.callbacks.companions.companion import Companion
 from lit_rl.callbacks.trainer.attributes import is_dry_run
 
@@ -42,11 +43,10 @@ class TensorBoardServer(Callback):
         self,
         logdir: str | None = None,
         host: str = "127.0.0.1",
-        port: int = 6006,
-        reload_interval_s: float = 5.0,
+        port: Annotated[int, Range(at_least=1, at_most=65_535)] = 6006,
+        reload_interval_s: Timeout = 5.0,
     ) -> None:
-        if not 1 <= port <= 65535:
-            raise ValueError(f"port of TensorBoardServer must be between 1 and 65535, got {port}")
+        check_arguments(TensorBoardServer, locals())
         self.logdir = logdir
         self.host = host
         self.port = port

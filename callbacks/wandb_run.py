@@ -15,6 +15,7 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 
+from lit_rl.arguments import Timeout, check_arguments, plain
 from lit_rl.callbacks.companions.companion import Companion
 from lit_rl.callbacks.trainer.attributes import exit_code_of_signal, is_dry_run
 from lit_rl.checks import is_plain
@@ -78,11 +79,10 @@ class WandbRun(Callback):
         entity: str | None = None,
         id: str | None = None,
         mode: Literal["online", "offline", "disabled"] = "offline",
-        start_delay_s: float | None = None,
-        finish_timeout_s: float = 30.0,
+        start_delay_s: Timeout | None = None,
+        finish_timeout_s: Timeout = 30.0,
     ) -> None:
-        if mode not in ("online", "offline", "disabled"):
-            raise ValueError(f"mode of WandbRun must be online, offline or disabled, got {mode!r}")
+        check_arguments(WandbRun, locals())
         self.name = name
         self.mode = mode = "disabled" if os.environ.get("WANDB_MODE") == "disabled" else mode
         self.finish_timeout_s = finish_timeout_s
@@ -104,11 +104,12 @@ class WandbRun(Callback):
         if self.mode == "disabled" or is_dry_run(trainer) or not trainer.is_global_zero:
             return
         directory = Path(trainer.default_root_dir).absolute()
+        given = plain(pl_module.hparams)
         options = {
             **self._options,
             "dir": str(directory),
             "name": self.name or "/".join(directory.parts[-2:]),
-            "hyper_parameters": {key: value for key, value in pl_module.hparams.items() if is_plain(value)},
+            "hyper_parameters": {key: value for key, value in given.items() if is_plain(value)},
             "is_resumed": trainer.ckpt_path is not None,
             "finish_timeout_s": self.finish_timeout_s,
         }

@@ -6,12 +6,9 @@ The name of a tensor ends in its axes (``reward_TN``), with the letters of :data
 from __future__ import annotations
 
 import difflib
-import inspect
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # environments check with this file, too, and do without torch
     from torch import Tensor
@@ -134,126 +131,6 @@ def _place(name: str, index: tuple[int, ...]) -> str:
         return f" at index {index}"
     words = [f"{AXES.get(letter, letter)} {i}" for letter, i in zip(axes, index, strict=True)]
     return " at " + ", ".join(words)
-
-
-@dataclass(frozen=True)
-class Range:
-    """What a number may be, declared beside an argument.
-
-    ``clip: Annotated[float, Range(above=0, at_most=1)] = 0.2`` stands in a constructor's signature. The check
-    of the value, its message and the help of the argument all come from this one declaration.
-
-    Args:
-        above: The number must be greater.
-        at_least: The number must be this or greater.
-        below: The number must be smaller.
-        at_most: The number must be this or smaller.
-    """
-
-    above: float | None = None
-    at_least: float | None = None
-    below: float | None = None
-    at_most: float | None = None
-
-    def holds(self, value: float) -> bool:
-        """Tell whether ``value`` lies inside; NaN never does."""
-        return (
-            value == value
-            and (self.above is None or value > self.above)
-            and (self.at_least is None or value >= self.at_least)
-            and (self.below is None or value < self.below)
-            and (self.at_most is None or value <= self.at_most)
-        )
-
-    def describe(self, name: str) -> str:
-        """Write the range as in mathematics: ``0 < clip <= 1``."""
-        low = f"{self.above} < " if self.above is not None else ""
-        low = f"{self.at_least} <= " if self.at_least is not None else low
-        high = f" < {self.below}" if self.below is not None else ""
-        high = f" <= {self.at_most}" if self.at_most is not None else high
-        if low and not high:
-            return f"{name} {'>' if self.at_least is None else '>='} {low.split()[0]}"
-        return f"{low}{name}{high}"
-
-
-Positive: TypeAlias = Annotated[float, Range(above=0)]
-NonNegative: TypeAlias = Annotated[float, Range(at_least=0)]
-Share: TypeAlias = Annotated[float, Range(above=0, at_most=1)]
-Count: TypeAlias = Annotated[int, Range(at_least=1)]
-
-
-def constructors(found: type) -> Iterator[Callable[..., None]]:
-    """Walk through the constructors from a class to the base that hands no further arguments on."""
-    for base in inspect.getmro(found):
-        constructor = vars(base).get("__init__")
-        if constructor is None or base is object:
-            continue
-        yield constructor
-        parameters = inspect.signature(constructor).parameters.values()
-        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
-            return
-
-
-def alternatives(hint: Any) -> Iterator[Any]:
-    """Yield the types of which a value may be one: those of a union, without what stands beside them."""
-    if get_origin(hint) is Annotated:
-        yield from alternatives(get_args(hint)[0])
-    elif get_origin(hint) in (Union, UnionType):
-        for part in get_args(hint):
-            yield from alternatives(part)
-    else:
-        yield hint
-
-
-def declared_ranges(owner: type) -> Iterator[tuple[str, Range, bool]]:
-    """Yield name, range, and whether None is allowed, for each constructor argument that declares a range."""
-    for name, hint in get_type_hints(owner.__init__, include_extras=True).items():
-        for part in (hint, *get_args(hint)):  # `Positive | None` holds the declaration one level down
-            if get_origin(part) is Annotated:
-                allows_none = NoneType in get_args(hint) or NoneType in get_args(get_args(part)[0])
-                yield from (
-                    (name, item, allows_none) for item in get_args(part)[1:] if isinstance(item, Range)
-                )
-
-
-def declared_makers(owner: type) -> Iterator[tuple[str, str, bool]]:
-    """Yield name, what is made, and whether None is allowed, for each argument that makes something else.
-
-    ``encoder: Callable[[EnvSpec], nn.Module] | None`` makes a module.
-    """
-    for name, hint in get_type_hints(owner.__init__).items():
-        kinds = list(alternatives(hint))
-        makers = [kind for kind in kinds if get_origin(kind) is Callable]
-        allows_none = NoneType in kinds
-        if makers and len(makers) + allows_none == len(kinds):
-            made = get_args(makers[0])[-1]
-            yield name, getattr(made, "__name__", str(made)), allows_none
-
-
-def check_arguments(owner: type, given: Mapping[str, Any]) -> None:
-    """Refuse constructor arguments outside the ranges declared beside them, and makers that cannot be called.
-
-    Args:
-        owner: The class whose constructor declares the ranges.
-        given: Values by name, such as ``locals()`` in the first line of that constructor.
-
-    Raises:
-        ValueError: The first value outside its range, in one line: ``PPO: clip = 0, expected 0 < clip <= 1``.
-        TypeError: A value is no number, or what should make a network or the like cannot be called.
-    """
-    for name, made, allows_none in declared_makers(owner):
-        if not callable(given[name]) and not (given[name] is None and allows_none):
-            what = f"a class or function that makes a {made}" + (", or null" if allows_none else "")
-            raise TypeError(f"{owner.__name__}: {name} = {given[name]!r}, expected {what}")
-    for name, allowed, allows_none in declared_ranges(owner):
-        value = given[name]
-        if value is None and allows_none:
-            continue
-        expected = allowed.describe(name) + (", or null" if allows_none else "")
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"{owner.__name__}: {name} = {value!r}, expected a number with {expected}")
-        if not allowed.holds(value):
-            raise ValueError(f"{owner.__name__}: {name} = {value}, expected {expected}")
 
 
 def check_encoder(encoder: object) -> int:

@@ -401,12 +401,12 @@ def shipped_data_modules() -> set[type[LightningDataModule]]:
 
 def shipped_collectors() -> set[type]:
     """Find every class of ``lit_rl/collect`` that has all methods of ``Collector``."""
-    return {cls for cls in _defined_in(lit_rl.collect) if issubclass(cls, Collector)}
+    return {cls for cls in defined_in(lit_rl.collect) if issubclass(cls, Collector)}
 
 
 def shipped_token_encoders() -> set[type]:
     """Find every encoder of ``lit_rl/encoders`` that tells parts apart."""
-    return {cls for cls in _defined_in(lit_rl.encoders) if hasattr(cls, "loss_name")}
+    return {cls for cls in defined_in(lit_rl.encoders) if hasattr(cls, "loss_name")}
 
 
 def is_exported(cls: type) -> bool:
@@ -417,13 +417,13 @@ def is_exported(cls: type) -> bool:
 def _shipped(package: ModuleType, base: type) -> Iterator[type]:
     """Subclasses of ``base`` that lit_rl exports or that ``package`` defines, without its bases."""
     exported = (getattr(lit_rl, name) for name in lit_rl.__all__)
-    for cls in (*exported, *_defined_in(package)):
+    for cls in (*exported, *defined_in(package)):
         is_base = cls is base or getattr(cls, "__module__", "") == f"{package.__name__}.module"
         if inspect.isclass(cls) and issubclass(cls, base) and not is_base:
             yield cls
 
 
-def _defined_in(package: ModuleType) -> Iterable[type]:
+def defined_in(package: ModuleType) -> Iterable[type]:
     """Every class that a file of ``package`` defines."""
     for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         for _, cls in inspect.getmembers(import_module(found.name), inspect.isclass):

@@ -1,26 +1,15 @@
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from typing import Annotated, get_args, get_origin, get_type_hints
-
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 
-import lit_rl
 from lit_rl.checks import (
-    Count,
-    Positive,
-    Range,
-    check_arguments,
     check_encoder,
     check_finite,
     check_same_shape,
     check_shapes,
-    declared_ranges,
     nearest,
 )
 
@@ -71,89 +60,6 @@ def test_check_finite_without_axes_in_the_name():
 def test_nearest_guesses_or_stays_silent():
     assert nearest("rewrad", ["reward", "action"]) == " Did you mean reward?"
     assert nearest("xyz", ["reward", "action"]) == ""
-
-
-class Tuned:
-    def __init__(
-        self,
-        clip: Annotated[float, Range(above=0, at_most=1)] = 0.2,
-        epochs: Count = 3,
-        delta: Positive | None = None,
-        angle: Annotated[float, Range(at_least=-1, below=2)] = 0.0,
-        name: str = "x",
-    ) -> None:
-        check_arguments(Tuned, locals())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"clip": 0}, "Tuned: clip = 0, expected 0 < clip <= 1"),
-        ({"clip": 1.01}, "Tuned: clip = 1.01, expected 0 < clip <= 1"),
-        ({"clip": float("nan")}, "Tuned: clip = nan, expected 0 < clip <= 1"),
-        ({"epochs": 0}, "Tuned: epochs = 0, expected epochs >= 1"),
-        ({"delta": -3.0}, "Tuned: delta = -3.0, expected delta > 0, or null"),
-        ({"angle": 2}, "Tuned: angle = 2, expected -1 <= angle < 2"),
-    ],
-)
-def test_a_value_outside_its_declared_range(arguments: dict[str, float], message: str):
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        Tuned(**arguments)
-
-
-@pytest.mark.parametrize(("value", "shown"), [("3", "'3'"), (True, "True"), (None, "None")])
-def test_a_value_that_is_no_number(value: object, shown: str):
-    with pytest.raises(TypeError, match=rf"^Tuned: epochs = {shown}, expected a number with epochs >= 1$"):
-        Tuned(epochs=value)
-
-
-def test_values_at_the_ends_of_their_ranges():
-    Tuned(clip=1, epochs=1, delta=1e-9, angle=-1)
-    assert [(name, allows_none) for name, _, allows_none in declared_ranges(Tuned)] == [
-        ("clip", False), ("epochs", False), ("delta", True), ("angle", False),
-    ]  # fmt: skip
-
-
-UNBOUNDED = {"seed", "threads", "target_entropy", "entropy_coef"}
-"""Numbers that may be anything, and one that has a check of its own."""
-
-
-@pytest.mark.parametrize("name", lit_rl.__all__)
-def test_every_number_of_a_learner_or_data_module_declares_its_range(name: str):
-    owner = getattr(lit_rl, name)
-    if not (isinstance(owner, type) and issubclass(owner, LightningModule | LightningDataModule)):
-        return
-    numbers = {
-        argument
-        for argument, hint in get_type_hints(owner.__init__).items()
-        if {int, float} & {hint, *get_args(hint)} and get_origin(hint) is not tuple
-    }
-    assert numbers - UNBOUNDED == {argument for argument, _, _ in declared_ranges(owner)}
-    outside = dict.fromkeys(numbers - UNBOUNDED, -1)
-    for argument, value in outside.items():
-        needed = {"env": "CartPole-v1"} if "env" in get_type_hints(owner.__init__) else {}
-        with pytest.raises(ValueError, match=f"{name}: {argument} = -1, expected "):
-            owner(**needed, **{argument: value})
-
-
-class Made:
-    def __init__(
-        self,
-        encoder: Callable[[int], nn.Module] | None = None,
-        activation: Callable[[], nn.Module] = nn.ReLU,
-        either: str | Callable[[], nn.Module] = "relu",
-    ) -> None:
-        check_arguments(Made, locals())
-
-
-def test_what_makes_something_can_be_called():
-    for arguments in ((), (nn.Flatten, nn.Tanh), (lambda _: nn.Flatten(),)):
-        Made(*arguments)
-    message = r"^Made: encoder = 0, expected a class or function that makes a Module, or null$"
-    with pytest.raises(TypeError, match=message):
-        Made(encoder=0)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"^Made: activation = None, expected .* that makes a Module$"):
-        Made(activation=None)  # type: ignore[arg-type]
 
 
 def test_an_encoder_is_a_module_that_knows_its_number_of_features():

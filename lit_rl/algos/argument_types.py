@@ -9,7 +9,7 @@ from pathlib import PurePath
 from types import NoneType
 from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
-from lit_rl.checks import alternatives, constructors
+from lit_rl.arguments import alternatives, constructors
 
 NUMBERS = (int, float, bool, NoneType)
 LISTS = (list, tuple, set, frozenset, Sequence, AbstractSet)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from lit_rl.algos.names import public_name
+from lit_rl.arguments import plain
+from lit_rl.checks import is_plain
 from lit_rl.types import EnvSpec
 
 KEY = "lit_rl"
@@ -44,3 +46,19 @@ def read_entry(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     if KEY not in checkpoint:
         raise ValueError("checkpoint expected to be written by lit_rl, but it has no entry 'lit_rl'")
     return checkpoint[KEY]
+
+
+def make_plain(checkpoint: dict[str, Any], hyper_parameters: str) -> None:
+    """Let a checkpoint hold what loads as plain data, beside its weights.
+
+    Numbers and arrays of numpy become Python's own, also in settings of optimizers, where a learner was given
+    such a learning rate. Hyper-parameters that are other objects are left out.
+
+    Args:
+        checkpoint: What Lightning is about to write.
+        hyper_parameters: Key of the hyper-parameters in it.
+    """
+    for part in checkpoint.keys() - {"state_dict"}:
+        checkpoint[part] = plain(checkpoint[part])
+    given = checkpoint.get(hyper_parameters, {})
+    checkpoint[hyper_parameters] = {name: value for name, value in given.items() if is_plain(value)}

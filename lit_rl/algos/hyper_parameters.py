@@ -24,7 +24,7 @@ from lit_rl.algos.argument_types import (
     wanted_class,
 )
 from lit_rl.algos.names import NamedClasses, UntrustedError, import_name, is_same, shown
-from lit_rl.checks import alternatives
+from lit_rl.arguments import alternatives
 
 _GROUPS = ("init_args", "dict_kwargs")
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from lit_rl import metrics
 from lit_rl.algos.batch_log import BatchLog, fetch, refuse_not_finite
-from lit_rl.algos.checkpoint_entry import KEY, entry, read_entry
+from lit_rl.algos.checkpoint_entry import KEY, entry, make_plain, read_entry
 from lit_rl.algos.env_step_loop import count_env_steps, is_row_due, publish
 from lit_rl.algos.evaluation import EvalResult, summarize
 from lit_rl.algos.lag import Lag
@@ -33,7 +33,6 @@ from lit_rl.algos.loading import FromCheckpoint
 from lit_rl.algos.monitors import check_monitors, report_waiting
 from lit_rl.algos.optimizer_settings import OptimizerSettings
 from lit_rl.algos.requirements import check_schedulers, check_trainer
-from lit_rl.checks import is_plain
 from lit_rl.compute import MatmulPrecision, ProcessSettings, choose_settings
 from lit_rl.flat import FlatAdam, descend
 from lit_rl.ranks import Ranks
@@ -385,8 +384,7 @@ class RLModule(FromCheckpoint):
             for logger in self.trainer.loggers:
                 logger.save()
         checkpoint["state_dict"]["_extra_state"] = self.get_extra_state()  # averaged weights lack counters
-        given = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
-        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {k: v for k, v in given.items() if is_plain(v)}
+        make_plain(checkpoint, self.CHECKPOINT_HYPER_PARAMS_KEY)
         own = {"state": self.local_state() if self._built else {}, **self.recent_episodes.state_dict()}
         ranks, optimizers = self.ranks.gather(own), self._optimizer_settings.given
         checkpoint[KEY] = entry(type(self), self.spec, ranks, optimizers)

@@ -24,7 +24,7 @@ from lit_rl.callbacks.checkpoint import RolloutCheckpoint
 from lit_rl.callbacks.env_step_budget import EnvStepBudget
 from lit_rl.callbacks.graceful_stop import GracefulStop
 from lit_rl.callbacks.progress_bar import EnvStepsProgressBar
-from lit_rl.cli import checkpoints, evaluation, launch, messages, origin, shipped
+from lit_rl.cli import checkpoints, evaluation, free_values, launch, messages, origin, shipped
 from lit_rl.cli.curves import Curves
 from lit_rl.cli.errors import CommandError
 from lit_rl.cli.interrupts import guarded
@@ -32,7 +32,9 @@ from lit_rl.cli.metrics_csv import MetricsCSV
 from lit_rl.cli.parser import Parser, strip_frame
 from lit_rl.cli.process_file import ProcessFile
 from lit_rl.cli.ranks import Ranks
-from lit_rl.cli.run_directory import RunDirectory
+from lit_rl.cli.requirements import check_classes, check_nodes, check_seed, check_video
+from lit_rl.cli.run_directory import RunDirectory, is_run
+from lit_rl.cli.yaml_file import read_yaml
 from lit_rl.files import unfinished
 
 _log = logging.getLogger("lit_rl")
@@ -67,10 +69,10 @@ def run(argv: list[str]) -> None:
         sys.path.append(str(Path.cwd()))  # a user's own environments and encoders lie there
     resolved, configs = shipped.resolve(argv)
     for path in configs:
-        _check_yaml(path)
+        read_yaml(path)
     is_first = launch.published() is None
     try:
-        with messages.on_stderr(), guarded(RunDirectory()) as run_directory:
+        with messages.on_stderr(), free_values.kept(), guarded(RunDirectory()) as run_directory:
             CommandLine(resolved, configs, run_directory)
     finally:
         if is_first:
@@ -187,6 +189,7 @@ class CommandLine(LightningCLI):
             run = checkpoints.run_of(self.checkpoint) if self.checkpoint else None
             saved = checkpoints.read_config(run / "config.yaml") if run else {}
             config["seed_everything"] = saved.get("seed_everything", secrets.randbelow(2**31))
+        check_seed(config["seed_everything"])
         if config["seed_everything"] is not False:
             seed_everything(config["seed_everything"], workers=True, verbose=False)
 
@@ -194,6 +197,7 @@ class CommandLine(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Report what a constructor refused, without jsonargparse's explanation of its type hint."""
+        check_classes(self.chosen)
         try:
             super().instantiate_classes()
         except (MisconfigurationException, TypeError, ValueError) as error:
@@ -212,6 +216,7 @@ class CommandLine(LightningCLI):
                 "use Trainer(barebones=True) in Python, or give --trainer.logger false "
                 "--trainer.enable_checkpointing false --trainer.enable_progress_bar false"
             )
+        check_nodes(settings["num_nodes"])
         if self.subcommand == "fit" and self.chosen.init_from is not None:
             self.model.init_from(self.chosen.init_from, partial=self.chosen.init_from_partial)
         if self.subcommand != "fit":
@@ -264,7 +269,9 @@ class CommandLine(LightningCLI):
         if not self.configs:
             return self.chosen.model.class_path.rpartition(".")[2].lower()
         first = self.configs[0].resolve()
-        return first.parent.parent.name if first.name == "config.yaml" else first.stem
+        return (
+            first.parent.parent.name if first.name == "config.yaml" and is_run(first.parent) else first.stem
+        )
 
     def _whole_config(self, directory: Path) -> str:
         """Write all that decides the run, without where it is written; what it began with is a comment."""
@@ -313,7 +320,7 @@ class CommandLine(LightningCLI):
         """Play the evaluation episodes, print their result, write ``eval.json`` and the video."""
         video = self.chosen.video
         if video is not None:
-            self.datamodule.video = _check_video(Path(video))
+            self.datamodule.video = check_video(Path(video))
         checkpoint, result = self._evaluate(self.trainer.test, **kwargs)
         if not self.trainer.is_global_zero:
             return
@@ -375,17 +382,6 @@ class CommandLine(LightningCLI):
                 raise
 
 
-def _check_yaml(path: Path) -> None:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CommandError(f"{path} is no valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise CommandError(
-            f"{path} expected keys such as model, data and budget, got a {type(content).__name__}"
-        )
-
-
 def _with_default_callbacks(settings: Mapping[str, Any]) -> list[Callback]:
     configured = settings["callbacks"] or []
     callbacks: list[Callback] = configured if isinstance(configured, list) else [configured]
@@ -395,9 +391,3 @@ def _with_default_callbacks(settings: Mapping[str, Any]) -> list[Callback]:
     if shows_progress and not any(isinstance(callback, ProgressBar) for callback in callbacks):
         callbacks = [*callbacks, EnvStepsProgressBar()]
     return callbacks
-
-
-def _check_video(path: Path) -> Path:
-    if path.suffix not in (".gif", ".mp4"):
-        raise CommandError(f"--video expects a path that ends in .gif or .mp4, got {path}")
-    return path

@@ -17,6 +17,12 @@ EXPECTED = (
 )
 """Exceptions whose message was written for users, by name: importing them would load Lightning."""
 
+_NO_MEMORY = (
+    "can't allocate memory", "Unable to allocate", "out of memory", "array is too big",
+    "Maximum allowed dimension exceeded", "Storage size calculation overflowed",
+)  # fmt: skip
+"""What numpy and torch say where there is not enough memory."""
+
 
 class CommandError(Exception):
     """A failure whose message says all there is to say.
@@ -59,6 +65,11 @@ def describe(error: BaseException) -> str:
         return text
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
+        return (
+            f"there is not enough memory for what was asked ({text[:200]}): lower num_envs, rollout_steps, "
+            "capacity, batch_size or the widths of networks (hidden)"
+        )
     if type(error).__name__ in EXPECTED and text:
         return text
     name = type(error).__name__

@@ -9,6 +9,7 @@ import yaml
 
 from lit_rl.cli import shipped
 from lit_rl.cli.errors import CommandError
+from lit_rl.cli.yaml_file import read_yaml
 
 
 def read_layers(names: Sequence[str]) -> dict[str, Any]:
@@ -22,14 +23,7 @@ def read_layers(names: Sequence[str]) -> dict[str, Any]:
     """
     merged: dict[str, Any] = {}
     for name in names:
-        path = shipped.find(name)
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise CommandError(f"--config {path} cannot be read: {str(error).splitlines()[0]}") from error
-        if not isinstance(content, dict):
-            raise CommandError(f"--config {path} must hold keys and values, got {type(content).__name__}")
-        _merge(merged, content)
+        _merge(merged, read_yaml(shipped.find(name)))
     return merged
 
 

@@ -17,6 +17,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 import lit_rl
+from lit_rl.arguments import shown
 from lit_rl.cli import renamed
 from lit_rl.cli.errors import CommandError
 from lit_rl.cli.signatures import argument_ranges
@@ -24,6 +25,9 @@ from lit_rl.cli.signatures import argument_ranges
 _log = logging.getLogger("lit_rl")
 
 _KEY = re.compile(r'Parser key "([^"]+)":\s*')
+_NO_SUBCLASS = re.compile(
+    r"Not a valid subclass of (\w+)\.?(?: Got value: (.+?))?(?= Subclass types| Not a valid|$)"
+)
 _FRAME = ("Does not validate against any", "Subtypes:", "Errors:", "Given value", "Expected a path but")
 """Lines in which jsonargparse explains a union of types; what is left names the mistake."""
 
@@ -71,8 +75,13 @@ class Parser(LightningArgumentParser):
         if match := re.search(r"does not accept option '([^']+)'", text):
             return self._explain_unknown(match.group(1))
         if match := re.search(r"following arguments are required: (.+)", text):
-            missing = ", ".join(f"--{key.partition('.')[2]}" for key in match.group(1).split(", "))
-            return f"missing {missing}: give it, or a --config NAME that has it (lit-rl --help lists them)"
+            within = ".".join(_KEY.findall(text))  # an argument of a class has no dots of its own
+            keys = [key.partition(".")[2] or f"{within}.{key}" for key in match.group(1).split(", ")]
+            missing = ", ".join(f"--{key}" for key in keys)
+            hint = (
+                "give it, or a configuration (--config NAME, such as ppo_cartpole; lit-rl --help lists them)"
+            )
+            return f"missing {missing}: {hint}"
         key = ".".join(_KEY.findall(text)) or "command line"
         text = _KEY.sub("", text)
         if match := re.search(r"given class_path '([^']+)': Option '([^']+)' is not accepted", text):
@@ -86,6 +95,11 @@ class Parser(LightningArgumentParser):
             return f"{key}: unknown class {match.group(1)!r}{near}; known: {names}; others as module.Class"
         if match := re.search(r"argument (\S+): expected one argument", text):
             return f"{match.group(1)}: expected a value, got none"
+        if match := _NO_SUBCLASS.search(text):
+            base, got = match.groups()
+            return f"{key}: expected the class_path of a {base}, with its init_args" + f"; got {got}" * bool(
+                got
+            )
         text = re.sub(r"Problem with given class_path '[^']+': ", "", text)
         return f"{key}: {_explain_type(text, message)}"
 
@@ -128,14 +142,20 @@ def _explain_type(text: str, message: str) -> str:
         _type_name(name)
         for name in re.findall(r"Expected an? (.+?)(?=\.? Got value|\s+Expected an? |$)", text)
     ]
-    got = re.search(r"Got value: (.+)$", text) or re.search(r"Given value: (.+)$", message)
-    if expected and got:
-        return f"expected {' or '.join(expected)}, got {got.group(1)!r}"
+    wanted = " or ".join(dict.fromkeys(name.partition(", but got ")[0] for name in expected))
+    got = re.search(r"but got (.+?)(?=\.? Got value|$)|Got value: (.+)$", text)
+    value = next(filter(None, got.groups()), None) if got else None
+    if value is None and (given := re.search(r"Given value: (.+)$", message)):
+        value = None if given.group(1).startswith("{'class_path'") else given.group(1)  # all of a class
+    if expected:
+        return f"expected {wanted}" + (f", got {shown(value)}" if value is not None else "")
     return text
 
 
 def _type_name(text: str) -> str:
     text = re.sub(r"<class '([^']+)'>", r"\1", text.strip())
+    if text in ("collections.abc.Mapping", "dict"):
+        return "keys with values"
     if match := re.fullmatch(r"typing\.Literal\[(.+)\]", text):
         return "one of " + match.group(1)
     return text

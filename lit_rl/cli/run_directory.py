@@ -136,6 +136,11 @@ class RunDirectory:
                 parent.rmdir()
 
 
+def is_run(path: Path) -> bool:
+    """Tell whether a run wrote into a directory, which then holds its configuration and versions."""
+    return (path / "config.yaml").is_file() and (path / "versions.json").is_file()
+
+
 def unmade(root: Path, name: str, seed: int) -> Path:
     """Return where the run ``name`` that begins now is to lie: ``root/name/<time>-seed<seed>``."""
     return root / name / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-seed{seed}"

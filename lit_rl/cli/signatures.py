@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
 
-from lit_rl.checks import constructors
+from lit_rl.arguments import constructors
 
 
 @runtime_checkable

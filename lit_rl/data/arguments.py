@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias
 
-from lit_rl.checks import nearest
+from lit_rl.arguments import Copies, Count, EpisodeCount, Range, Seconds, Seed, SmallCount, check_arguments
 from lit_rl.collect.fleet.session import check_installed
 from lit_rl.envs.vector import Vectorization
 
@@ -50,26 +50,26 @@ class EnvironmentArguments:
         playback: Whether evaluations of a training run write their first episode into ``playback.json``.
 
     Raises:
-        ValueError: More workers are asked for than there are environments, ``eval_policy`` or ``collector``
-            is none of those there are, steps are to be timed that are done in this process, workers are to
+        ValueError: More workers are asked for than there are environments, an argument is
+            outside its range, steps are to be timed that are done in this process, workers are to
             have workers, or Ray is not installed.
     """
 
     env: str | EnvFactory
-    num_envs: int = 1
+    num_envs: Copies = 1
     vectorization: Vectorization = "auto"
     env_kwargs: dict[str, Any] | None = None
     wrappers: Sequence[EnvFactory] | None = None
     record: Sequence[str] | None = None
-    num_workers: int | None = None
-    step_timeout_s: float | None = None
+    num_workers: SmallCount | None = None
+    step_timeout_s: Seconds | None = None
     collector: CollectorName = "inline"
-    max_policy_lag: int = 0
-    update_interval: int | None = None
+    max_policy_lag: Annotated[int, Range(at_least=0, at_most=1000)] = 0
+    update_interval: Count | None = None
     ray_address: str | None = None
-    seed: int | None = None
+    seed: Seed | None = None
     check: bool = True
-    eval_episodes: int = 10
+    eval_episodes: EpisodeCount = 10
     eval_policy: EvalPolicy = "greedy"
     playback: bool = False
 
@@ -79,22 +79,11 @@ class EnvironmentArguments:
         return cls(**{field.name: given[field.name] for field in fields(cls) if field.name in given})
 
     def __post_init__(self) -> None:
+        check_arguments(EnvironmentArguments, vars(self))
         if self.num_workers is not None and self.num_workers > self.num_envs:
             raise ValueError(
                 f"num_workers = {self.num_workers} is more than num_envs = {self.num_envs}; each needs "
                 "an environment"
-            )
-        if self.eval_policy not in get_args(EvalPolicy):
-            known = get_args(EvalPolicy)
-            raise ValueError(
-                f"eval_policy = {self.eval_policy!r}, expected {' or '.join(known)}: evaluations play the "
-                f"most likely actions, or draw them as in training.{nearest(str(self.eval_policy), known)}"
-            )
-        if self.collector not in get_args(CollectorName):
-            known = get_args(CollectorName)
-            raise ValueError(
-                f"collector = {self.collector!r}, expected {', '.join(known[:-1])} or {known[-1]}: who acts "
-                f"in the environments.{nearest(str(self.collector), known)}"
             )
         if self.collector == "ray":
             check_installed()

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 
-from lit_rl.checks import Count, Positive, Range, check_arguments, nearest
+from lit_rl.arguments import (
+    Copies,
+    Count,
+    EpisodeCount,
+    NonNegative,
+    Number,
+    Range,
+    Seconds,
+    Seed,
+    SmallCount,
+    Steps,
+    check_arguments,
+)
 from lit_rl.collect.evaluate import evaluate
 from lit_rl.collect.random_state import seeded_apart
 from lit_rl.data.arguments import WORKERS, CollectorName, EnvironmentArguments, EvalPolicy
@@ -90,25 +102,25 @@ class MorphologyDataModule(RLDataModule):
 
     def __init__(
         self,
-        num_envs: Count = 256,
-        rollout_steps: Count = 40,
+        num_envs: Copies = 256,
+        rollout_steps: Steps = 40,
         rollouts_per_epoch: Count = 30,
         rollouts_per_bodies: Count = 5,
         env_kwargs: dict[str, Any] | None = None,
         training: Training = "co_trained",
-        pretrain_env_steps: Annotated[int, Range(at_least=0)] = 0,
-        shares: tuple[float, ...] = SHARES,
-        length_cells: Count = 20,
-        centroid_cells: Count = 10,
-        num_goals: Count = 16,
+        pretrain_env_steps: Number = 0,
+        shares: tuple[NonNegative, ...] = SHARES,
+        length_cells: SmallCount = 20,
+        centroid_cells: SmallCount = 10,
+        num_goals: Annotated[int, Range(at_least=1, at_most=10**6)] = 16,
         genetic_fitness: bool = False,
         record: list[str] | None = None,
         vectorization: Placement = "native",
-        num_workers: Count | None = None,
-        step_timeout_s: Positive | None = None,
-        eval_episodes: Count = 256,
+        num_workers: SmallCount | None = None,
+        step_timeout_s: Seconds | None = None,
+        eval_episodes: EpisodeCount = 256,
         eval_policy: EvalPolicy = "greedy",
-        seed: int | None = None,
+        seed: Seed | None = None,
         collector: CollectorName = "inline",
         ray_address: str | None = None,
     ) -> None:
@@ -119,12 +131,6 @@ class MorphologyDataModule(RLDataModule):
             raise ValueError(
                 "MorphologyDataModule: env_kwargs must not have bodies, which the search chooses; say which "
                 "there may be by joints, length_m, gear and radius_m"
-            )
-        if training not in get_args(Training):
-            known = get_args(Training)
-            raise ValueError(
-                f"training must be {', '.join(known[:-1])} or {known[-1]}, got {training!r}."
-                f"{nearest(str(training), known)}"
             )
         is_share = len(shares) == 3 and all(np.isfinite(share) and share >= 0 for share in shares)
         if not is_share or not sum(shares):
@@ -151,12 +157,6 @@ class MorphologyDataModule(RLDataModule):
         self._shares = (shares[0], shares[1], shares[2])
         self._fitness = with_tiers if genetic_fitness else arm_fitness
         self._collector_name = collector
-        if vectorization not in get_args(Placement):
-            known = get_args(Placement)
-            raise ValueError(
-                f"vectorization must be {' or '.join(known)} here, got {vectorization!r}."
-                f"{nearest(str(vectorization), known)}"
-            )
         if num_workers is not None and vectorization != "async" and collector not in WORKERS:
             raise ValueError(
                 f"num_workers = {num_workers} needs vectorization = async or collector = workers or ray, got "

@@ -10,11 +10,23 @@ import logging
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias
 
 from lightning.pytorch import Trainer
 
-from lit_rl.checks import Count, Positive, Range, check_arguments, nearest
+from lit_rl.arguments import (
+    Copies,
+    Count,
+    EpisodeCount,
+    Number,
+    Port,
+    Range,
+    Seconds,
+    Seed,
+    SmallCount,
+    Steps,
+    check_arguments,
+)
 from lit_rl.data.arguments import EnvFactory, EvalPolicy
 from lit_rl.data.made_with import describe
 from lit_rl.data.replay import ReplayDataModule, transitions
@@ -84,43 +96,38 @@ class RemoteReplayDataModule(ReplayDataModule):
     def __init__(
         self,
         env: str | EnvFactory,
-        num_envs: Count = 1,
+        num_envs: Copies = 1,
         host: str = "127.0.0.1",
-        port: Annotated[int, Range(at_least=0, at_most=65_535)] = DEFAULT_PORT,
-        max_actors: Count = 4,
-        window: Count = 8,
+        port: Port = DEFAULT_PORT,
+        max_actors: SmallCount = 4,
+        window: SmallCount = 8,
         token: str | None = None,
         certificate: str | None = None,
         key: str | None = None,
         transport: Transport = "grpc",
-        steps_per_batch: Count = 64,
-        updates_per_step: Positive = 1.0,
+        steps_per_batch: Steps = 64,
+        updates_per_step: Annotated[float, Range(above=0, at_most=10_000)] = 1.0,
         batch_size: Count = 256,
-        capacity: Count = 1_000_000,
-        warmup_steps: Annotated[int, Range(at_least=0)] = 1_000,
-        n_step: Count = 1,
+        capacity: Annotated[int, Range(at_least=1, at_most=10**10)] = 1_000_000,
+        warmup_steps: Number = 1_000,
+        n_step: Annotated[int, Range(at_least=1, at_most=1000)] = 1,
         batches_per_epoch: Count = 100,
         memmap: str | None = None,
         vectorization: Vectorization = "auto",
         env_kwargs: dict[str, Any] | None = None,
         wrappers: list[EnvFactory] | None = None,
         record: list[str] | None = None,
-        eval_episodes: Count = 10,
+        eval_episodes: EpisodeCount = 10,
         eval_policy: EvalPolicy = "greedy",
-        seed: int | None = None,
+        seed: Seed | None = None,
         check: bool = True,
         playback: bool = False,
-        num_workers: Count | None = None,
-        step_timeout_s: Positive | None = None,
-        training_starts: Annotated[int, Range(at_least=0)] | None = None,
+        num_workers: SmallCount | None = None,
+        step_timeout_s: Seconds | None = None,
+        training_starts: Number | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         check_arguments(RemoteReplayDataModule, given)
-        if transport not in get_args(Transport):
-            known = get_args(Transport)
-            raise ValueError(
-                f"transport must be {' or '.join(known)}, got {transport!r}.{nearest(str(transport), known)}"
-            )
         self._security = Security(token, certificate, key)
         check_address(host, self._security, "host")
         of_wire = ("host", "port", "max_actors", "window", "token", "certificate", "key", "transport")

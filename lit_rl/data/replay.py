@@ -14,8 +14,19 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
+from lit_rl.arguments import (
+    Copies,
+    Count,
+    EpisodeCount,
+    Number,
+    Range,
+    Seconds,
+    Seed,
+    SmallCount,
+    Steps,
+    check_arguments,
+)
 from lit_rl.buffers import ReplayRing
-from lit_rl.checks import Count, Positive, Range, check_arguments
 from lit_rl.collect.uniform import UniformPolicy
 from lit_rl.data.arguments import CollectorName, EnvFactory, EnvironmentArguments, EvalPolicy
 from lit_rl.data.loaders import Batches
@@ -73,27 +84,27 @@ class ReplayDataModule(RLDataModule):
     def __init__(
         self,
         env: str | EnvFactory,
-        num_envs: Count = 1,
-        steps_per_batch: Count = 64,
-        updates_per_step: Positive = 1.0,
+        num_envs: Copies = 1,
+        steps_per_batch: Steps = 64,
+        updates_per_step: Annotated[float, Range(above=0, at_most=10_000)] = 1.0,
         batch_size: Count = 256,
-        capacity: Count = 1_000_000,
-        warmup_steps: Annotated[int, Range(at_least=0)] = 1_000,
-        n_step: Count = 1,
+        capacity: Annotated[int, Range(at_least=1, at_most=10**10)] = 1_000_000,
+        warmup_steps: Number = 1_000,
+        n_step: Annotated[int, Range(at_least=1, at_most=1000)] = 1,
         batches_per_epoch: Count = 100,
         memmap: str | None = None,
         vectorization: Vectorization = "auto",
         env_kwargs: dict[str, Any] | None = None,
         wrappers: list[EnvFactory] | None = None,
         record: list[str] | None = None,
-        eval_episodes: Count = 10,
+        eval_episodes: EpisodeCount = 10,
         eval_policy: EvalPolicy = "greedy",
-        seed: int | None = None,
+        seed: Seed | None = None,
         check: bool = True,
         playback: bool = False,
-        num_workers: Count | None = None,
-        step_timeout_s: Positive | None = None,
-        training_starts: Annotated[int, Range(at_least=0)] | None = None,
+        num_workers: SmallCount | None = None,
+        step_timeout_s: Seconds | None = None,
+        training_starts: Number | None = None,
         collector: CollectorName = "inline",
         ray_address: str | None = None,
     ) -> None:

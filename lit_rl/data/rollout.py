@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from lit_rl.checks import Count, Positive, Range, check_arguments
+from lit_rl.arguments import (
+    Copies,
+    Count,
+    EpisodeCount,
+    Range,
+    Seconds,
+    Seed,
+    SmallCount,
+    Steps,
+    check_arguments,
+)
 from lit_rl.data.arguments import CollectorName, EnvFactory, EnvironmentArguments, EvalPolicy
 from lit_rl.data.loaders import Batches
 from lit_rl.data.module import RLDataModule
@@ -63,23 +73,23 @@ class RolloutDataModule(RLDataModule):
     def __init__(
         self,
         env: str | EnvFactory,
-        num_envs: Count = 8,
-        rollout_steps: Count = 128,
+        num_envs: Copies = 8,
+        rollout_steps: Steps = 128,
         rollouts_per_epoch: Count = 10,
         vectorization: Vectorization = "auto",
         env_kwargs: dict[str, Any] | None = None,
         wrappers: list[EnvFactory] | None = None,
         record: list[str] | None = None,
-        eval_episodes: Count = 10,
+        eval_episodes: EpisodeCount = 10,
         eval_policy: EvalPolicy = "greedy",
-        seed: int | None = None,
+        seed: Seed | None = None,
         check: bool = True,
         batch_env_steps: Count | None = None,
         playback: bool = False,
-        num_workers: Count | None = None,
-        step_timeout_s: Positive | None = None,
+        num_workers: SmallCount | None = None,
+        step_timeout_s: Seconds | None = None,
         collector: CollectorName = "inline",
-        max_policy_lag: Annotated[int, Range(at_least=0)] = 0,
+        max_policy_lag: Annotated[int, Range(at_least=0, at_most=1000)] = 0,
         buffer_size: Count | None = None,
         update_interval: Count | None = None,
         ray_address: str | None = None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from lit_rl.checks import Count, check_arguments
+from lit_rl.arguments import SmallCount, Width, check_arguments
 from lit_rl.encoders.tokens.attention import AttentionBlock, DistanceBias, Embedding
 from lit_rl.encoders.tokens.heads import check_heads
 from lit_rl.encoders.tokens.layout import Layout
@@ -43,11 +43,11 @@ class AttentionEncoder(LightningModule):
     def __init__(
         self,
         spec: EnvSpec,
-        width: Count = 64,
-        blocks: Count = 2,
-        heads: Count = 4,
-        feedforward: Count = 128,
-        max_distance: Count = 5,
+        width: Width = 64,
+        blocks: SmallCount = 2,
+        heads: SmallCount = 4,
+        feedforward: Width = 128,
+        max_distance: SmallCount = 5,
         reader: ReaderFactory | None = None,
     ) -> None:
         check_arguments(AttentionEncoder, locals())

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from lit_rl.checks import Count, check_arguments
+from lit_rl.arguments import Number, Width, check_arguments
 from lit_rl.encoders.tokens.layout import Layout
 from lit_rl.encoders.tokens.reader import ReaderFactory, TokenReader, width_of
 from lit_rl.types import EnvSpec, Nested
@@ -44,8 +44,8 @@ class EmbodimentEncoder(LightningModule):
     def __init__(
         self,
         spec: EnvSpec,
-        width: Count = 64,
-        description: tuple[int, ...] | None = None,
+        width: Width = 64,
+        description: tuple[Number, ...] | None = None,
         reader: ReaderFactory | None = None,
     ) -> None:
         check_arguments(EmbodimentEncoder, locals())

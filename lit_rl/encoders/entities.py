@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_rl.arguments import Count, Number, Positive, check_arguments
 from lit_rl.encoders.tokens.reader import Tokens
 from lit_rl.nested import named_leaves
 from lit_rl.nets import Flatten
@@ -55,10 +56,11 @@ class EntityReader(nn.Module):
     def __init__(
         self,
         spec: EnvSpec,
-        groups: Sequence[tuple[int, int]],
-        own: int = 0,
-        radius: float | None = None,
+        groups: Sequence[tuple[Count, Count]],
+        own: Number = 0,
+        radius: Positive | None = None,
     ) -> None:
+        check_arguments(EntityReader, locals())
         super().__init__()
         vectors = _vectors(spec.observation)
         cut = own + sum(number * features for number, features in groups)

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lit_rl.checks import Count, check_arguments, check_encoder
+from lit_rl.arguments import Number, SmallCount, Width, check_arguments
+from lit_rl.checks import check_encoder
 from lit_rl.nets import EncoderFactory, Flatten, mlp
 from lit_rl.types import EnvSpec, LeafSpec, Nested
 
@@ -45,9 +46,9 @@ class ExpertsEncoder(nn.Module):
     def __init__(
         self,
         spec: EnvSpec,
-        experts: Count = 4,
-        body: Mapping[str, Sequence[int]] | None = None,
-        gate: tuple[int, ...] = (32,),
+        experts: SmallCount = 4,
+        body: Mapping[str, Sequence[Number]] | None = None,
+        gate: tuple[Width, ...] = (32,),
         encoder: EncoderFactory | None = None,
     ) -> None:
         check_arguments(ExpertsEncoder, locals())

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_rl.checks import Count, check_arguments
+from lit_rl.arguments import SmallCount, Width, check_arguments
 from lit_rl.encoders.tokens.attention import Embedding
 from lit_rl.encoders.tokens.graph import EDGE_FEATURES, EdgeBuilder
 from lit_rl.encoders.tokens.heads import check_heads
@@ -44,9 +44,9 @@ class GNNEncoder(LightningModule):
     def __init__(
         self,
         spec: EnvSpec,
-        width: Count = 64,
-        layers: Count = 3,
-        heads: Count = 4,
+        width: Width = 64,
+        layers: SmallCount = 3,
+        heads: SmallCount = 4,
         reader: ReaderFactory | None = None,
     ) -> None:
         check_arguments(GNNEncoder, locals())

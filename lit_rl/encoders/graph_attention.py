@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_rl.checks import Count, check_arguments
+from lit_rl.arguments import SmallCount, Width, check_arguments
 from lit_rl.encoders.tokens.attention import AttentionBlock, DistanceBias, Embedding
 from lit_rl.encoders.tokens.graph import neighbours, normalized_adjacency
 from lit_rl.encoders.tokens.heads import check_heads
@@ -46,12 +46,12 @@ class GraphAttentionEncoder(LightningModule):
     def __init__(
         self,
         spec: EnvSpec,
-        width: Count = 64,
-        layers: Count = 2,
-        blocks: Count = 2,
-        heads: Count = 4,
-        feedforward: Count = 128,
-        max_distance: Count = 5,
+        width: Width = 64,
+        layers: SmallCount = 2,
+        blocks: SmallCount = 2,
+        heads: SmallCount = 4,
+        feedforward: Width = 128,
+        max_distance: SmallCount = 5,
         reader: ReaderFactory | None = None,
     ) -> None:
         check_arguments(GraphAttentionEncoder, locals())

@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from lit_rl.arguments import Width, check_arguments
 from lit_rl.nets import linear
 from lit_rl.types import EnvSpec, LeafSpec, Nested
 
@@ -29,7 +30,8 @@ class ImageEncoder(nn.Module):
         ValueError: The observation holds no such image.
     """
 
-    def __init__(self, spec: EnvSpec, features: int = 512, key: str | None = None) -> None:
+    def __init__(self, spec: EnvSpec, features: Width = 512, key: str | None = None) -> None:
+        check_arguments(ImageEncoder, locals())
         super().__init__()
         leaf = (
             spec.observation[key]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from lit_rl.arguments import Width, check_arguments
 from lit_rl.nets import Activation, Flatten, activation_layer, mlp
 from lit_rl.types import EnvSpec, Nested
 
@@ -25,10 +26,11 @@ class PerceptronEncoder(nn.Module):
     def __init__(
         self,
         spec: EnvSpec,
-        hidden: tuple[int, ...] = (64, 64),
+        hidden: tuple[Width, ...] = (64, 64),
         activation: Activation = "tanh",
         layer_norm: bool = False,
     ) -> None:
+        check_arguments(PerceptronEncoder, locals())
         super().__init__()
         if not hidden:
             raise ValueError("PerceptronEncoder: hidden must name at least one width, got an empty list")

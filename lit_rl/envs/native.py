@@ -14,6 +14,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from lit_rl.arguments import Copies, RenderMode, check_arguments
 from lit_rl.nested import map_nested
 from lit_rl.types import EnvSpec, LeafSpec
 
@@ -44,7 +45,8 @@ class NativeEnv(gymnasium.Env):
     reported: ClassVar[Sequence[str]]
     metadata: dict[str, Any] = _METADATA  # Gymnasium's
 
-    def __init__(self, render_mode: str | None = None, **settings: Any) -> None:
+    def __init__(self, render_mode: RenderMode = None, **settings: Any) -> None:
+        check_arguments(NativeEnv, locals())
         self._batch = type(self).native(1, render_mode=render_mode, record=self.reported, **settings)
         self.render_mode = render_mode
         self.observation_space, self.action_space = spaces_of(self._batch.spec)
@@ -139,7 +141,8 @@ class NativeVectorEnv(VectorEnv):
     reported: ClassVar[Sequence[str]]
     metadata: dict[str, Any] = {**_METADATA, "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
 
-    def __init__(self, num_envs: int = 1, render_mode: str | None = None, **settings: Any) -> None:
+    def __init__(self, num_envs: Copies = 1, render_mode: RenderMode = None, **settings: Any) -> None:
+        check_arguments(NativeVectorEnv, locals())
         self._batch = type(self).native(num_envs, render_mode=render_mode, record=self.reported, **settings)
         self.num_envs, self.render_mode = num_envs, render_mode
         self.single_observation_space, self.single_action_space = spaces_of(self._batch.spec)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from ribs.emitters import EmitterBase, IsoLineEmitter
 
+from lit_rl.arguments import Count, Number, Positive, Seed, check_arguments
 from lit_rl.qd.archive import BETTER, NEW, Archive
 from lit_rl.qd.grid import Grid
 from lit_rl.qd.plain_state import get_plain_state, set_plain_state
@@ -82,20 +83,16 @@ class Search:
     def __init__(
         self,
         grid: Grid,
-        num_genes: int,
+        num_genes: Count,
         *,
-        batch_size: int = 64,
-        num_initial: int | None = None,
-        iso_sigma: float = 0.1,
-        line_sigma: float = 0.2,
-        seed: int = 0,
+        batch_size: Count = 64,
+        num_initial: Number | None = None,
+        iso_sigma: Positive = 0.1,
+        line_sigma: Positive = 0.2,
+        seed: Seed = 0,
         emitters: MakeEmitters | None = None,
     ) -> None:
-        for name, value in (("batch_size", batch_size), ("iso_sigma", iso_sigma), ("line_sigma", line_sigma)):
-            if not np.isfinite(value) or value <= 0:
-                raise ValueError(f"{name} must be above 0, got {value!r}")
-        if num_initial is not None and num_initial < 0:
-            raise ValueError(f"num_initial must be at least 0, got {num_initial}")
+        check_arguments(Search, locals())
         self.archive = Archive(grid, num_genes, seed)
         self._batch_size = batch_size
         self._num_initial = batch_size if num_initial is None else num_initial

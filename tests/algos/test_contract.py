@@ -21,7 +21,8 @@ from torch import Tensor
 
 from lit_rl import PPO, RolloutDataModule, load_policy, metrics
 from lit_rl.algos.module import RLModule
-from lit_rl.checks import constructors, is_plain
+from lit_rl.arguments import constructors
+from lit_rl.checks import is_plain
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.data.loaders import Batches
 from lit_rl.data.replay import transitions

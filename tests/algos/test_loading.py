@@ -8,11 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch import nn
 
-from lit_rl import PPO, SAC, load_policy
+from lit_rl import PPO, SAC, RolloutDataModule, load_policy
 from lit_rl.algos.loading import read
 from lit_rl.algos.module import RLModule
 from lit_rl.encoders.perceptron import PerceptronEncoder
@@ -143,3 +145,24 @@ def test_what_is_no_checkpoint(tmp_path: Path, content: Any):
     torch.save(content, tmp_path / "a.ckpt")
     with pytest.raises(ValueError, match=r"a\.ckpt is not a checkpoint of lit_rl"):
         read(tmp_path / "a.ckpt")
+
+
+def test_arguments_of_numpy_are_kept_and_load_again(tmp_path: Path):
+    given = {
+        "hidden": np.array([8, 4]), "learning_rate": np.float64(1e-3), "batch_size": np.int64(16),
+        "gamma": np.float32(0.5), "update_epochs": np.array(1), "clip_value": np.float64(0.2),
+        "normalize_advantage": np.bool_(False),
+    }  # fmt: skip
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, num_sanity_val_steps=0,
+        limit_val_batches=0, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(PPO(**given), RolloutDataModule("CartPole-v1", 2, 8, 1, check=False))
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    kept = read(tmp_path / "a.ckpt")["hyper_parameters"]
+    expected = {"hidden": [8, 4], "learning_rate": 1e-3, "batch_size": 16, "gamma": 0.5, "update_epochs": 1}
+    assert {name: kept[name] for name in expected} == expected
+    assert type(kept["batch_size"]) is int
+    loaded = PPO.load_from_checkpoint(tmp_path / "a.ckpt")
+    assert loaded.hparams["hidden"] == (8, 4)
+    assert (loaded.gamma, loaded.hparams["normalize_advantage"]) == (0.5, False)

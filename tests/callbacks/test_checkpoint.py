@@ -155,7 +155,7 @@ def test_unknown_monitor_is_named(fit):
 
 @pytest.mark.parametrize("name", ["every_batches", "every_env_steps", "keep_periodic"])
 def test_refuses_numbers_that_are_not_positive(name):
-    with pytest.raises(MisconfigurationException, match=f"{name} must be positive, got 0"):
+    with pytest.raises(ValueError, match=f"{name} = 0, expected {name} >= 1"):
         RolloutCheckpoint(**{name: 0})
 
 

@@ -1,5 +1,4 @@
 import pytest
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule
 
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
@@ -33,7 +32,7 @@ def test_spent_budget_trains_nothing_and_says_so(fit, tmp_path, caplog):
 
 
 def test_refuses_a_budget_that_is_not_positive():
-    with pytest.raises(MisconfigurationException, match="total_env_steps must be positive, got 0"):
+    with pytest.raises(ValueError, match="total_env_steps = 0, expected total_env_steps >= 1"):
         EnvStepBudget(0)
 
 

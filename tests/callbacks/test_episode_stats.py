@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
 
 from lit_rl import PPO, SAC, ReplayDataModule, RolloutDataModule, metrics
@@ -178,5 +177,5 @@ def test_skills_of_a_policy_that_has_some():
 
 @pytest.mark.parametrize("arguments", [{"log_period": 0}, {"max_points": 0}])
 def test_arguments_are_checked(arguments: dict[str, int]):
-    with pytest.raises(MisconfigurationException, match="must be at least 1, got"):
+    with pytest.raises(ValueError, match=r"= 0, expected \w+ >= 1"):
         EpisodeStats(**arguments)

@@ -163,7 +163,7 @@ def test_data_without_bodies_is_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["generations", "batch_size", "every_batches", "remeasure_every"])
 def test_numbers_must_be_positive(name: str):
-    with pytest.raises(MisconfigurationException, match=f"{name} must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"{name} = 0, expected .*{name}"):
         MapElites(**{name: 0})
 
 

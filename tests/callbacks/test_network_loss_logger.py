@@ -288,5 +288,6 @@ def test_unwritable_directory_does_not_stop_training(run, tmp_path, caplog):
 
 @pytest.mark.parametrize("kwargs", [{"update_interval": 0}, {"queue_size": -1}, {"experiment_name": "a/b"}])
 def test_arguments_are_checked(kwargs):
-    with pytest.raises(MisconfigurationException, match=f"NetworkLossLogger: .*{next(iter(kwargs))}"):
+    refused = (ValueError, MisconfigurationException)
+    with pytest.raises(refused, match=f"NetworkLossLogger: .*{next(iter(kwargs))}"):
         NetworkLossLogger(**kwargs)

@@ -131,7 +131,7 @@ def test_fast_dev_run_starts_none(fit):
 
 
 def test_port_is_checked():
-    with pytest.raises(ValueError, match="port of TensorBoardServer must be between 1 and 65535, got 0"):
+    with pytest.raises(ValueError, match="port = 0, expected 1 <= port <= 65535"):
         TensorBoardServer(port=0)
 
 

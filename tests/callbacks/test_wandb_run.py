@@ -244,7 +244,7 @@ def test_run_of_a_killed_trainer_ends_as_failed_with_all_its_rows(tmp_path):
 
 
 def test_mode_is_checked():
-    with pytest.raises(ValueError, match="mode of WandbRun must be online, offline or disabled, got 'on'"):
+    with pytest.raises(ValueError, match="mode = 'on', expected online, offline or disabled"):
         WandbRun(mode="on")
 
 

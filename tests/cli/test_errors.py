@@ -38,11 +38,14 @@ COMMAND_LINE = [
         ["--data.num_env", "3"],
         "data.num_env: RolloutDataModule has no argument 'num_env'; did you mean num_envs?",
     ),
-    (["--data.num_envs", "0"], "RolloutDataModule: num_envs = 0, expected num_envs >= 1"),
+    (["--data.num_envs", "0"], "RolloutDataModule: num_envs = 0, expected 1 <= num_envs"),
     (["--data.env", "CartPol-v1"], "CartPol-v1"),
     (["--budgt.total", "3"], "unknown key '--budgt.total'; did you mean --budget?"),
     (["--budget.total_env_steps", "x"], "budget.total_env_steps: expected int, got 'x'"),
-    (["--budget.total_env_steps", "-5"], "total_env_steps must be positive, got -5"),
+    (
+        ["--budget.total_env_steps", "-5"],
+        "EnvStepBudget: total_env_steps = -5, expected total_",
+    ),
     (["--checkpoint.mode", "most"], "checkpoint.mode: expected one of 'max', 'min', got 'most'"),
     (["--seed_everything", "x"], "seed_everything: expected bool or int, got 'x'"),
     (["--nonsense", "3"], "unknown key '--nonsense'"),
@@ -100,10 +103,16 @@ def test_configuration(error, cwd, text, line):
 
 def test_missing_keys(error):
     message = error(2, "fit", "--model", "PPO")
-    assert message == (
-        "missing --budget.total_env_steps, --data: give it, or a --config NAME that has it (lit-rl --help "
-        "lists them)"
+    assert message.startswith(
+        "missing --budget.total_env_steps, --data: give it, or a configuration (--config NAME, "
     )
+
+
+def test_a_missing_argument_of_a_class(error):
+    message = error(
+        2, "fit", "--model", "PPO", "--data", "RolloutDataModule", "--budget.total_env_steps", "1"
+    )
+    assert message.startswith("missing --data.env: give it, or a configuration (--config NAME, ")
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
@@ -166,3 +175,34 @@ def test_strip_frame_leaves_the_mistake():
         "  Given value type: <class 'str'>\n"
     )
     assert strip_frame(message) == 'Parser key "model": what is wrong'
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 7.28 TiB for an array"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"
+        ),
+        ValueError("Maximum allowed dimension exceeded"),
+    ],
+)
+def test_a_lack_of_memory_names_what_to_lower(error):
+    line = describe(error)
+    assert line.startswith("there is not enough memory for what was asked (")
+    assert "lower num_envs, rollout_steps, capacity, batch_size or the widths" in line
+    assert "--debug" not in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("{critic_encoder: 0}", "model.critic_encoder: expected import path or a subclass spec, got '0'"),
+        ("{clip: " + "x" * 999 + "}", "model.clip: expected float, got 'xxxxx"),
+    ],
+)
+def test_a_value_of_any_size_is_one_short_line(error, cwd, arguments, line):
+    (cwd / "bad.yaml").write_text(f"model: {{class_path: PPO, init_args: {arguments}}}\n")
+    message = error(2, "fit", "--config", "tiny.yaml", "--config", "bad.yaml")
+    assert message.startswith(line)
+    assert len(message) < 200

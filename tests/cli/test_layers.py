@@ -20,7 +20,10 @@ def test_later_layers_win_and_lists_with_a_plus_grow(cwd):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("[1]", "must hold keys and values, got list"), ("a: [", "cannot be read: while parsing")],
+    [
+        ("[1]", "expected keys such as model, data and budget, got a list"),
+        ("a: [", "is no valid YAML: line 1"),
+    ],
 )
 def test_a_broken_layer_is_one_line(cwd, text, message):
     with pytest.raises(CommandError, match=message):

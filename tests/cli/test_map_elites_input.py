@@ -35,19 +35,19 @@ def of_two_elites(path: Path, space: ArmSpace, length_cells: int = 20) -> str:
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
-        ([DATA + "joints", "[2, 3]"], "joints must be whole numbers from 3 to 6, got 2"),
-        ([DATA + "joints", "[3, 7]"], "joints must be whole numbers from 3 to 6, got 7"),
+        ([DATA + "joints", "[2, 3]"], "joints[0] = 2, expected 3 <= joints[0] <= 6"),
+        ([DATA + "joints", "[3, 7]"], "joints[1] = 7, expected 3 <= joints[1] <= 6"),
         ([DATA + "joints", "[]"], "joints must name at least one joint count, got none"),
         (
             [DATA + "length_m", "[0.14, 0.04]"],
             "length_m must be (low, high) with 0 < low <= high, got (0.14, 0.04); the bounds are reversed",
         ),
         ([DATA + "gear", "[0.4, 0.05]"], "gear must be (low, high) with 0 < low <= high"),
-        ([DATA + "radius_m", "[0.0, 0.02]"], "radius_m must be (low, high) with 0 < low <= high"),
+        ([DATA + "radius_m", "[0.0, 0.02]"], "radius_m[0] = 0.0, expected radius_m[0] > 0"),
         (["--data.length_cells", "0"], "length_cells"),
         (["--data.centroid_cells", "2.5"], "centroid_cells"),
-        (["--trainer.callbacks.batch_size", "0"], "MapElites: batch_size must be at least 1, got 0"),
-        (["--trainer.callbacks.iso_sigma", "-1"], "MapElites: iso_sigma must be above 0, got -1"),
+        (["--trainer.callbacks.batch_size", "0"], "MapElites: batch_size = 0, expected 1 <= batch_size"),
+        (["--trainer.callbacks.iso_sigma", "-1"], "MapElites: iso_sigma = -1.0, expected iso_sigma > 0"),
         (["--trainer.callbacks.archive", "gone.csv"], "archive = gone.csv cannot be read (No such file"),
     ],
 )

@@ -140,3 +140,13 @@ def test_a_given_directory_beside_nothing_else_is_removed_without_its_parent(run
     directory.create(runs, "tiny", 7, Path("a"))
     directory.__exit__(ValueError, ValueError("the first failure"), None)
     assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_configuration_named_config_names_the_run_after_its_folder_only_in_a_run(run, fitted, cwd):
+    own = cwd / "mine" / "config.yaml"
+    own.parent.mkdir()
+    own.write_text((cwd / "tiny.yaml").read_text())
+    assert run("fit", "--config", own, "--seed_everything", "1") == 0
+    assert run("fit", "--config", fitted / "config.yaml", "--seed_everything", "2") == 0
+    assert {path.name for path in (cwd / "runs").iterdir()} == {"tiny", "config"}
+    assert len([path for path in (cwd / "runs" / "tiny").iterdir() if not path.is_symlink()]) == 2

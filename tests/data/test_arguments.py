@@ -13,13 +13,13 @@ from tests.worker_toys import Uneven
 @pytest.mark.parametrize("name", ["num_envs", "eval_episodes"])
 def test_arguments_out_of_range(name: str):
     for kind in (RolloutDataModule, ReplayDataModule):
-        with pytest.raises(ValueError, match=rf"^{kind.__name__}: {name} = 0, expected {name} >= 1$"):
+        with pytest.raises(ValueError, match=rf"^{kind.__name__}: {name} = 0, expected 1 <= {name} <= "):
             kind("CartPole-v1", **{name: 0})
 
 
 def test_a_wrong_number_of_workers():
     for num_workers, expected in (
-        (0, "num_workers = 0, expected num_workers >= 1, or null"),
+        (0, "num_workers = 0, expected 1 <= num_workers <= 1000, or null"),
         (9, "num_workers = 9 is more than num_envs = 8"),
     ):
         with pytest.raises(ValueError, match=expected):
@@ -31,10 +31,10 @@ def test_a_wrong_number_of_workers():
 )
 def test_what_evaluations_cannot_play(given: Any, hint: str):
     for kind in (RolloutDataModule, ReplayDataModule):
-        expected = f"^eval_policy = {given!r}, expected greedy or sample: "
+        expected = f": eval_policy = {given!r}, expected greedy or sample"
         with pytest.raises(ValueError, match=expected) as caught:
             kind("CartPole-v1", eval_policy=given)
-        assert str(caught.value).endswith(f"or draw them as in training.{hint}")
+        assert str(caught.value).endswith(f"or sample.{hint}" if hint else "or sample")
         assert kind("CartPole-v1").eval_policy == "greedy"
 
 
@@ -47,7 +47,11 @@ def test_they_cannot_be_changed():
 @pytest.mark.parametrize("kind", [RolloutDataModule, ReplayDataModule])
 def test_a_wrong_timeout(kind: type):
     for vectorization, step_timeout_s, expected in (
-        ("async", 0, rf"^{kind.__name__}: step_timeout_s = 0, expected step_timeout_s > 0, or null"),
+        (
+            "async",
+            0,
+            rf"^{kind.__name__}: step_timeout_s = 0, expected 0 < step_timeout_s",
+        ),
         ("auto", 60, "^step_timeout_s = 60 needs .* collector = workers or ray, got auto and inline: no"),
     ):
         with pytest.raises(ValueError, match=expected) as caught:

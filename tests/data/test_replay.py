@@ -194,9 +194,9 @@ def test_prediction_is_a_rollout_of_the_greedy_policy():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps_per_batch": 0}, "ReplayDataModule: steps_per_batch = 0, expected steps_per_batch >= 1"),
+        ({"steps_per_batch": 0}, "ReplayDataModule: steps_per_batch = 0, expected 1 <= steps_per_batch"),
         ({"batch_size": 0}, "ReplayDataModule: batch_size = 0, expected batch_size >= 1"),
-        ({"n_step": 0}, "ReplayDataModule: n_step = 0, expected n_step >= 1"),
+        ({"n_step": 0}, "ReplayDataModule: n_step = 0, expected 1 <= n_step"),
         (
             {"batches_per_epoch": 0},
             "ReplayDataModule: batches_per_epoch = 0, expected batches_per_epoch >= 1",
@@ -215,11 +215,11 @@ def test_prediction_is_a_rollout_of_the_greedy_policy():
             "training_starts = 10 must be between warmup_steps = 50, which are part of it, and capacity = 10",
         ),
         ({"training_starts": 2000}, "training_starts = 2000 must be between warmup_steps = 0, .* = 1000"),
-        ({"updates_per_step": 0.0}, "updates_per_step = 0.0, expected updates_per_step > 0"),
+        ({"updates_per_step": 0.0}, "updates_per_step = 0.0, expected 0 < updates_per_step"),
         ({"capacity": 11}, "capacity = 11 must hold steps_per_batch"),
         ({"warmup_steps": 2000}, "warmup_steps = 2000; raise"),
-        ({"num_envs": 0}, "ReplayDataModule: num_envs = 0, expected num_envs >= 1"),
-        ({"eval_episodes": 0}, "ReplayDataModule: eval_episodes = 0, expected eval_episodes >= 1"),
+        ({"num_envs": 0}, "ReplayDataModule: num_envs = 0, expected 1 <= num_envs"),
+        ({"eval_episodes": 0}, "ReplayDataModule: eval_episodes = 0, expected 1 <= eval_episodes"),
     ],
 )
 def test_arguments_out_of_range(arguments: dict[str, Any], message: str):

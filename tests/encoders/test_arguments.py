@@ -27,7 +27,7 @@ BOX = ActionSpec("box", [2], low=[-1.0] * 2, high=[1.0] * 2)
     ("make", "message"),
     [
         (lambda: AttentionEncoder(THREE, heads=3), r"heads = 3 must divide width = 64; \[1, 2, 4, 8, 16\]"),
-        (lambda: GNNEncoder(THREE, layers=0), "GNNEncoder: layers = 0, expected layers >= 1"),
+        (lambda: GNNEncoder(THREE, layers=0), "GNNEncoder: layers = 0, expected 1 <= layers"),
         (lambda: GraphAttentionEncoder(THREE, heads=5), "GraphAttentionEncoder: heads = 5 must divide"),
         (lambda: EmbodimentEncoder(THREE, description=(1, 9)), "must name some of the columns 0 to 5"),
         (lambda: EmbodimentEncoder(THREE, description=tuple(range(6))), "leave others that are observed"),

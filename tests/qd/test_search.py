@@ -176,8 +176,8 @@ def test_the_corrected_archive_holds_what_was_measured_afresh():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"batch_size": 0}, "batch_size must be above 0"), ({"iso_sigma": float("nan")}, "iso_sigma"),
-     ({"num_initial": -1}, "num_initial must be at least 0")],
+    [({"batch_size": 0}, "batch_size = 0, expected"), ({"iso_sigma": float("nan")}, "iso_sigma"),
+     ({"num_initial": -1}, "num_initial = -1, expected")],
 )  # fmt: skip
 def test_arguments_are_checked(change: dict, message: str):
     with pytest.raises(ValueError, match=message):

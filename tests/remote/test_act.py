@@ -224,7 +224,7 @@ def test_nothing_of_it_listens(learner: PendulumLearner, acting: Any):
         (("--config", "act.yaml", "--swap", "never"), "invalid choice: 'never'"),
         (("--config", "act.yaml", "--model.gamma", "1"), "--model.gamma: an actor has only data.* and seed_"),
         (("--config", "act.yaml", "--seed_everything"), "--seed_everything: expected --data.KEY VALUE"),
-        (("--config", "list.yaml",), "must hold keys and values, got list"),
+        (("--config", "list.yaml",), "expected keys such as model, data and budget, got a list"),
         (("--config", "empty.yaml",), "the configuration has no data.env; give --config with the one of the"),
     ],
 )  # fmt: skip

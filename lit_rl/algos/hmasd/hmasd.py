@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ from lit_rl.algos.hmasd.transformer import Reduction
 from lit_rl.algos.module import MatmulPrecision, RLModule, linear_schedule
 from lit_rl.algos.multi_agent import Views
 from lit_rl.algos.ppo.policy import UpdateSettings
-from lit_rl.checks import Count, NonNegative, Positive, Range, Share, check_arguments
+from lit_rl.arguments import Count, Fraction, NonNegative, Positive, Share, SmallCount, Width, check_arguments
 from lit_rl.encoders.perceptron import PerceptronEncoder
 from lit_rl.flat import FlatAdam
 from lit_rl.losses import weighted_mean
@@ -129,8 +129,8 @@ class HMASD(RLModule):
 
     def __init__(
         self,
-        n_Z: Count = 3,
-        n_z: Count = 3,
+        n_Z: SmallCount = 3,
+        n_z: SmallCount = 3,
         k: Count = 16,
         lambda_e: NonNegative = 1.0,
         lambda_D: NonNegative = 0.1,
@@ -141,22 +141,22 @@ class HMASD(RLModule):
         skill_last_layer: bool = False,
         skill_sync: Literal["divide", "truncate"] = "divide",
         token_reduction: Reduction = "mean",
-        hidden: tuple[int, ...] = (64, 64),
+        hidden: tuple[Width, ...] = (64, 64),
         encoder: EncoderFactory | None = None,
         critic_encoder: EncoderFactory | None = None,
         activation: Activation = "relu",
-        embedding: Count = 64,
-        blocks: Count = 1,
-        heads: Count = 1,
-        gru: Count | None = 64,
+        embedding: Width = 64,
+        blocks: SmallCount = 1,
+        heads: SmallCount = 1,
+        gru: Width | None = 64,
         chunk_length: Count = 8,
-        learning_rate: Positive = 5e-4,
+        learning_rate: Share = 5e-4,
         anneal_env_steps: Count | None = None,
-        update_epochs: Count = 15,
-        discriminator_epochs: Count = 15,
+        update_epochs: SmallCount = 15,
+        discriminator_epochs: SmallCount = 15,
         minibatches: Count = 1,
         gamma: Share = 0.99,
-        gae_lambda: Annotated[float, Range(at_least=0, at_most=1)] = 0.95,
+        gae_lambda: Fraction = 0.95,
         clip: Share = 0.2,
         clip_value: Positive | None = 0.2,
         value_coef: NonNegative = 1.0,
@@ -169,7 +169,7 @@ class HMASD(RLModule):
         replay_tolerance: NonNegative | None = 1e-4,
         compile: bool = False,
         spec: EnvSpec | None = None,
-        threads: int | Literal["auto"] = "auto",
+        threads: SmallCount | Literal["auto"] = "auto",
         matmul_precision: MatmulPrecision = "auto",
     ) -> None:
         check_arguments(HMASD, locals())

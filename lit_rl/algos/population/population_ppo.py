@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from lit_rl.algos.ppo.actor_critic import ActorCritic
 from lit_rl.algos.ppo.policy import ProximalPolicy, StepLog, UpdateSettings, Values
 from lit_rl.algos.ppo.ppo import PPO
 from lit_rl.algos.ppo.samples import Samples, normalize_advantages, shuffled_epochs
-from lit_rl.checks import Count, NonNegative, Positive, Range, Share, check_arguments
+from lit_rl.arguments import Count, Fraction, NonNegative, Positive, Share, SmallCount, Width, check_arguments
 from lit_rl.flat import FlatAdam, clip_factor
 from lit_rl.nested import map_nested
 from lit_rl.nets import Activation, EncoderFactory
@@ -85,18 +85,18 @@ class PopulationPPO(RLModule):
     def __init__(
         self,
         key: str = "body_number",
-        hidden: tuple[int, ...] = (64, 64),
+        hidden: tuple[Width, ...] = (64, 64),
         activation: Activation = "tanh",
-        learning_rate: Positive = 3e-4,
+        learning_rate: Share = 3e-4,
         anneal_env_steps: Count | None = None,
         batch_size: Count = 64,
-        update_epochs: Count = 10,
+        update_epochs: SmallCount = 10,
         gamma: Share = 0.99,
-        gae_lambda: Annotated[float, Range(at_least=0, at_most=1)] = 0.95,
+        gae_lambda: Fraction = 0.95,
         clip: Share = 0.2,
         clip_value: Positive | None = None,
         value_coef: NonNegative = 0.5,
-        entropy_coef: float = 0.0,
+        entropy_coef: NonNegative = 0.0,
         huber_delta: Positive | None = None,
         value_norm: bool = False,
         max_grad_norm: Positive | None = 0.5,
@@ -106,7 +106,7 @@ class PopulationPPO(RLModule):
         encoder: EncoderFactory | None = None,
         share_encoder: bool = False,
         spec: EnvSpec | None = None,
-        threads: int | Literal["auto"] = "auto",
+        threads: SmallCount | Literal["auto"] = "auto",
         matmul_precision: MatmulPrecision = "auto",
     ) -> None:
         check_arguments(PopulationPPO, locals())

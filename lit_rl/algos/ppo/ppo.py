@@ -8,7 +8,7 @@ N environments.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -18,7 +18,7 @@ from lit_rl.algos.multi_agent import AgentIds, Views
 from lit_rl.algos.ppo.actor_critic import ActorCritic
 from lit_rl.algos.ppo.policy import ProximalPolicy, UpdateSettings
 from lit_rl.algos.ppo.symmetry import check_mirror
-from lit_rl.checks import Count, NonNegative, Positive, Range, Share, check_arguments
+from lit_rl.arguments import Count, Fraction, NonNegative, Positive, Share, SmallCount, Width, check_arguments
 from lit_rl.nets import Activation, EncoderFactory
 from lit_rl.types import Decision, EnvSpec, Nested, Rollout
 
@@ -81,18 +81,18 @@ class PPO(RLModule):
 
     def __init__(
         self,
-        hidden: tuple[int, ...] = (64, 64),
+        hidden: tuple[Width, ...] = (64, 64),
         activation: Activation = "tanh",
-        learning_rate: Positive = 3e-4,
+        learning_rate: Share = 3e-4,
         anneal_env_steps: Count | None = None,
         batch_size: Count = 64,
-        update_epochs: Count = 10,
+        update_epochs: SmallCount = 10,
         gamma: Share = 0.99,
-        gae_lambda: Annotated[float, Range(at_least=0, at_most=1)] = 0.95,
+        gae_lambda: Fraction = 0.95,
         clip: Share = 0.2,
         clip_value: Positive | None = None,
         value_coef: NonNegative = 0.5,
-        entropy_coef: float = 0.0,
+        entropy_coef: NonNegative = 0.0,
         huber_delta: Positive | None = None,
         value_norm: bool = False,
         max_grad_norm: Positive | None = 0.5,
@@ -108,11 +108,11 @@ class PPO(RLModule):
         critic_encoder: EncoderFactory | None = None,
         share_encoder: bool = False,
         initial_std: Positive = 1.0,
-        gru: Count | None = None,
+        gru: Width | None = None,
         chunk_length: Count = 16,
         compile: bool = False,
         spec: EnvSpec | None = None,
-        threads: int | Literal["auto"] = "auto",
+        threads: SmallCount | Literal["auto"] = "auto",
         matmul_precision: MatmulPrecision = "auto",
     ) -> None:
         given = dict(locals())

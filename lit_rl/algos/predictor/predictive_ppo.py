@@ -15,7 +15,7 @@ from lit_rl import metrics
 from lit_rl.algos.module import linear_schedule
 from lit_rl.algos.ppo.ppo import PPO
 from lit_rl.algos.predictor.predictor import Predictor
-from lit_rl.checks import Count, check_arguments
+from lit_rl.arguments import Count, SmallCount, Width, check_arguments
 from lit_rl.nets import EncoderFactory
 from lit_rl.types import EnvSpec, Rollout
 
@@ -49,9 +49,9 @@ class PredictivePPO(PPO):
         self,
         attention: EncoderFactory | None = None,
         gnn: EncoderFactory | None = None,
-        predict_hidden: tuple[int, ...] = (64,),
+        predict_hidden: tuple[Width, ...] = (64,),
         predict_batch_size: Count = 512,
-        predict_epochs: Count = 1,
+        predict_epochs: SmallCount = 1,
         **ppo: Any,
     ) -> None:
         given = dict(locals())

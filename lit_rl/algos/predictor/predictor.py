@@ -16,7 +16,7 @@ from lit_rl import metrics
 from lit_rl.algos.module import MatmulPrecision, RLModule
 from lit_rl.algos.multi_agent import Views
 from lit_rl.algos.predictor.network import Prediction, PredictionNetwork
-from lit_rl.checks import Count, NonNegative, Positive, Share, check_arguments
+from lit_rl.arguments import Count, NonNegative, Positive, Share, SmallCount, Width, check_arguments
 from lit_rl.collect.uniform import UniformPolicy
 from lit_rl.distributions import precise
 from lit_rl.flat import FlatAdam, Parameters, call_with
@@ -71,16 +71,16 @@ class Predictor(RLModule):
     def __init__(
         self,
         encoder: EncoderFactory | None = None,
-        hidden: tuple[int, ...] = (64,),
-        learning_rate: Positive = 1e-3,
+        hidden: tuple[Width, ...] = (64,),
+        learning_rate: Share = 1e-3,
         batch_size: Count = 256,
-        update_epochs: Count = 4,
+        update_epochs: SmallCount = 4,
         reward_coef: NonNegative = 1.0,
         max_grad_norm: Positive | None = 1.0,
         compile: bool = False,
         gamma: Share = 0.99,
         spec: EnvSpec | None = None,
-        threads: int | Literal["auto"] = "auto",
+        threads: SmallCount | Literal["auto"] = "auto",
         matmul_precision: MatmulPrecision = "auto",
     ) -> None:
         check_arguments(Predictor, locals())

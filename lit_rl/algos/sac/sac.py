@@ -21,7 +21,7 @@ from lit_rl.algos.module import MatmulPrecision, RLModule
 from lit_rl.algos.multi_agent import Views
 from lit_rl.algos.portable import Portable, portable
 from lit_rl.algos.sac.tanh_normal import TanhNormal, begin_with_std, mean_and_log_std
-from lit_rl.checks import Count, Positive, Share, check_arguments
+from lit_rl.arguments import Count, Finite, Positive, Share, SmallCount, Width, check_arguments
 from lit_rl.flat import FlatParameters, Parameters, call_with
 from lit_rl.nets import EncoderFactory
 from lit_rl.normalize import ObservationNorm
@@ -79,26 +79,26 @@ class SAC(RLModule):
 
     def __init__(
         self,
-        hidden: tuple[int, ...] = (256, 256),
-        learning_rate: Positive = 3e-4,
+        hidden: tuple[Width, ...] = (256, 256),
+        learning_rate: Share = 3e-4,
         gamma: Share = 0.99,
         tau: Share = 0.005,
         initial_temperature: Positive = 1.0,
         learn_temperature: bool = True,
-        target_entropy: float | Literal["auto"] = "auto",
-        num_critics: Count = 2,
+        target_entropy: Finite | Literal["auto"] = "auto",
+        num_critics: SmallCount = 2,
         critic_layer_norm: bool = False,
         critic_actor_ratio: Count = 1,
         initial_std: Positive | None = None,
         normalize_observation: bool = False,
         central_critic: bool = False,
-        action_low: tuple[float, ...] | None = None,
-        action_high: tuple[float, ...] | None = None,
+        action_low: tuple[Finite, ...] | None = None,
+        action_high: tuple[Finite, ...] | None = None,
         max_grad_norm: Positive | None = None,
         encoder: EncoderFactory | None = None,
         compile: bool = False,
         spec: EnvSpec | None = None,
-        threads: int | Literal["auto"] = "auto",
+        threads: SmallCount | Literal["auto"] = "auto",
         matmul_precision: MatmulPrecision = "auto",
     ) -> None:
         check_arguments(SAC, locals())

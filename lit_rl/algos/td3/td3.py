@@ -19,7 +19,7 @@ from lit_rl.algos.critics import Critics, target_of
 from lit_rl.algos.minibatches import Minibatch, minibatches
 from lit_rl.algos.module import MatmulPrecision, RLModule
 from lit_rl.algos.portable import Portable, portable
-from lit_rl.checks import Count, NonNegative, Positive, Share, check_arguments
+from lit_rl.arguments import Count, NonNegative, Positive, Share, SmallCount, Width, check_arguments
 from lit_rl.flat import FlatParameters, Parameters, call_with
 from lit_rl.nets import EncoderFactory
 from lit_rl.q_losses import (
@@ -69,20 +69,20 @@ class TD3(RLModule):
 
     def __init__(
         self,
-        hidden: tuple[int, ...] = (256, 256),
-        learning_rate: Positive = 3e-4,
+        hidden: tuple[Width, ...] = (256, 256),
+        learning_rate: Share = 3e-4,
         gamma: Share = 0.99,
         tau: Share = 0.005,
         policy_delay: Count = 2,
         target_policy_noise: NonNegative = 0.2,
         target_noise_clip: NonNegative = 0.5,
         exploration_noise: NonNegative = 0.1,
-        num_critics: Count = 2,
+        num_critics: SmallCount = 2,
         max_grad_norm: Positive | None = None,
         encoder: EncoderFactory | None = None,
         compile: bool = False,
         spec: EnvSpec | None = None,
-        threads: int | Literal["auto"] = "auto",
+        threads: SmallCount | Literal["auto"] = "auto",
         matmul_precision: MatmulPrecision = "auto",
     ) -> None:
         check_arguments(TD3, locals())

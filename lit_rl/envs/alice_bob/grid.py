@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lit_rl.arguments import Copies, check_arguments
 from lit_rl.types import IS_SUCCESS, ActionSpec, EnvSpec, LeafSpec, Step
 
 AGENTS = ("alice", "bob")
@@ -74,9 +75,8 @@ class AliceAndBob:
         ValueError: ``num_envs`` is below 1, or ``record`` has an unknown name.
     """
 
-    def __init__(self, num_envs: int, one_hot: bool = False, record: Sequence[str] = ()) -> None:
-        if num_envs < 1:
-            raise ValueError(f"AliceAndBob: num_envs must be at least 1, got {num_envs}")
+    def __init__(self, num_envs: Copies, one_hot: bool = False, record: Sequence[str] = ()) -> None:
+        check_arguments(AliceAndBob, locals())
         if unknown := [name for name in record if name not in METRICS]:
             raise ValueError(f"AliceAndBob: record has {unknown}; it reports {', '.join(METRICS)}")
         self.num_envs, self.one_hot, self.record = num_envs, one_hot, tuple(record)

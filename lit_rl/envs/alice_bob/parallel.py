@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
+from lit_rl.arguments import check_arguments
 from lit_rl.envs.alice_bob.grid import AGENTS, METRICS, AliceAndBob
 
 
@@ -28,6 +29,7 @@ class AliceAndBobParallel(ParallelEnv[str, np.ndarray, int]):
     metadata: dict[str, Any] = {"name": "alice_and_bob_v0", "render_modes": []}  # noqa: RUF012  # PettingZoo's
 
     def __init__(self, one_hot: bool = False, render_mode: str | None = None) -> None:
+        check_arguments(AliceAndBobParallel, locals())
         if render_mode is not None:
             raise ValueError(f"AliceAndBobParallel: render_mode must be None, got {render_mode!r}")
         self.render_mode = None

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lit_rl.arguments import Copies, RenderMode, check_arguments
 from lit_rl.checks import nearest
 from lit_rl.envs.arm.body import (
     ARMATURE,
@@ -57,12 +58,9 @@ class PlanarArms:
     """
 
     def __init__(
-        self, num_envs: int, *, render_mode: str | None = None, record: Sequence[str] = (), **settings: Any
+        self, num_envs: Copies, *, render_mode: RenderMode = None, record: Sequence[str] = (), **settings: Any
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode must be rgb_array or None, got {render_mode!r}")
+        check_arguments(PlanarArms, locals())
         for name in record:
             if name not in REPORTED:
                 hint = nearest(name, REPORTED)

@@ -6,11 +6,14 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from lit_rl.arguments import Positive, Range, check_arguments
+
 MIN_JOINTS, MAX_JOINTS = 3, 6
+Joints = Annotated[int, Range(at_least=MIN_JOINTS, at_most=MAX_JOINTS)]
 DENSITY, DAMPING, ARMATURE = 1000.0, 0.01, 0.002
 """Density of all links (kg/m3), and friction (Nm s/rad) and rotor inertia (kg m2) of all joints."""
 LENGTH_M, GEAR_NM, RADIUS_M = 0.1, 0.2, 0.01
@@ -110,16 +113,15 @@ class ArmSpace:
         ValueError: A joint count is not 3 to 6, or the bounds of a gene are reversed or not above zero.
     """
 
-    joints: Sequence[int] = (3, 4, 5, 6)
-    length_m: Sequence[float] = (0.04, 0.14)
-    gear: Sequence[float] = (0.05, 0.40)
-    radius_m: Sequence[float] = (RADIUS_M, RADIUS_M)
+    joints: Sequence[Joints] = (3, 4, 5, 6)
+    length_m: Sequence[Positive] = (0.04, 0.14)
+    gear: Sequence[Positive] = (0.05, 0.40)
+    radius_m: Sequence[Positive] = (RADIUS_M, RADIUS_M)
 
     def __post_init__(self) -> None:
+        check_arguments(ArmSpace, vars(self))
         if not self.joints:
             raise ValueError("joints must name at least one joint count, got none")
-        for count in self.joints:
-            check_count(count, "joints")
         for name in ("length_m", "gear", "radius_m"):
             bounds: Sequence[float] = getattr(self, name)
             is_pair = are_numbers(bounds, 2)

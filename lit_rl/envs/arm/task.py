@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 
+from lit_rl.arguments import Finite, NonNegative, Positive, Range, Seed, SmallCount, Steps, check_arguments
 from lit_rl.checks import nearest
 from lit_rl.envs.arm.body import (
     RADIUS_M,
     ArmSpace,
     Bodies,
+    Joints,
     are_numbers,
     bodies_from,
-    check_count,
     standard_bodies,
 )
 
@@ -24,8 +25,6 @@ LayoutName = Literal["trig", "seed", "tokens"]
 Control = Literal["torque", "speed"]
 Backend = Literal["kernel", "mujoco"]
 Precision = Literal["float32", "float64"]
-_CHOICES = {"layout": LayoutName, "control": Control, "backend": Backend, "precision": Precision}
-_COUNTS = ("num_steps", "frame_skip", "threads")
 _GOAL_CHOICES = ("reach", "spiral")
 INNER, OUTER = 0.15, 0.95
 """Goals within reach are drawn between these shares of it."""
@@ -77,58 +76,37 @@ class ArmTask:
         ValueError: A setting is out of its range, or does not fit another one.
     """
 
-    joints: int | Sequence[int] = 3
-    bodies: Sequence[Mapping[str, Sequence[float]]] | None = None
-    num_bodies: int | None = None
-    body_seed: int = 0
+    joints: Joints | Sequence[Joints] = 3
+    bodies: Sequence[Mapping[str, Sequence[Positive]]] | None = None
+    num_bodies: Annotated[int, Range(at_least=1, at_most=10**6)] | None = None
+    body_seed: Seed = 0
     fixed_bodies: bool = False
-    length_m: Sequence[float] = (0.04, 0.14)
-    gear: Sequence[float] = (0.05, 0.40)
-    radius_m: Sequence[float] = (RADIUS_M, RADIUS_M)
-    max_joints: int | None = None
+    length_m: Sequence[Positive] = (0.04, 0.14)
+    gear: Sequence[Positive] = (0.05, 0.40)
+    radius_m: Sequence[Positive] = (RADIUS_M, RADIUS_M)
+    max_joints: Joints | None = None
     layout: LayoutName = "trig"
     morph: bool = False
     control: Control = "torque"
-    goals: str | Sequence[Sequence[float]] = "reach"
-    obstacles: Sequence[Sequence[float]] = ()
+    goals: str | Sequence[Sequence[Finite]] = "reach"
+    obstacles: Sequence[Sequence[Finite]] = ()
     contacts: bool = True
-    num_steps: int = 200
-    frame_skip: int = 2
-    step_s: float = 0.01
-    start_noise_rad: float = 0.1
-    success_m: float = 0.02
+    num_steps: Steps = 200
+    frame_skip: SmallCount = 2
+    step_s: Positive = 0.01
+    start_noise_rad: NonNegative = 0.1
+    success_m: Positive = 0.02
     backend: Backend = "kernel"
     precision: Precision = "float32"
-    threads: int = 1
+    threads: SmallCount = 1
 
     def __post_init__(self) -> None:
-        for name, literal in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in get_args(literal):
-                known = ", ".join(get_args(literal))
-                raise ValueError(
-                    f"{name} must be one of {known}, got {value!r}.{nearest(str(value), get_args(literal))}"
-                )
-        for name in _COUNTS:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number, at least 1, got {value!r}")
-        for name in ("step_s", "success_m", "start_noise_rad"):
-            value, may_be_zero = getattr(self, name), name == "start_noise_rad"
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or not math.isfinite(value) or value < 0 or (value == 0 and not may_be_zero):
-                limit = "at least" if may_be_zero else "above"
-                raise ValueError(f"{name} must be a number, {limit} 0, got {value!r}")
+        check_arguments(ArmTask, vars(self))
         if self.bodies is not None and self.num_bodies is not None:
             raise ValueError(
                 "bodies describes the arms one by one, num_bodies draws random ones; give only one"
             )
-        is_count = isinstance(self.num_bodies, int) and not isinstance(self.num_bodies, bool)
-        if self.num_bodies is not None and (not is_count or self.num_bodies < 1):
-            raise ValueError(f"num_bodies must be a whole number, at least 1, got {self.num_bodies!r}")
         _ = self.space  # checks joint counts and ranges
-        if self.max_joints is not None:
-            check_count(self.max_joints, "max_joints")
         self._check_goals()
         self._check_obstacles()
         if self.morph and self.layout == "tokens":
@@ -141,18 +119,12 @@ class ArmTask:
                 raise ValueError(
                     f"goals must be reach, spiral, or a list of [x, y] in m, got {self.goals!r}.{hint}"
                 )
-        elif (
-            not isinstance(self.goals, Sequence)
-            or not self.goals
-            or not all(are_numbers(goal, 2) for goal in self.goals)
-        ):
+        elif not self.goals or not all(are_numbers(goal, 2) for goal in self.goals):
             raise ValueError(f"goals must hold at least one [x, y] in m, got {self.goals!r:.80}")
         elif not self.goal_table.any():
             raise ValueError("goals must not all lie in the base at [0, 0]")
 
     def _check_obstacles(self) -> None:
-        if isinstance(self.obstacles, str) or not isinstance(self.obstacles, Sequence):
-            raise ValueError(f"obstacles must be a list of [x, y, radius] in m, got {self.obstacles!r:.80}")
         for obstacle in self.obstacles:
             if not are_numbers(obstacle, 3) or obstacle[2] <= 0:
                 raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lit_rl.arguments import Copies, RenderMode, check_arguments
 from lit_rl.envs.go2.contract import contract_of, trials_of
 from lit_rl.envs.go2.kernel import (
     MEASURES,
@@ -63,12 +64,9 @@ class Go2Batch:
     """
 
     def __init__(
-        self, num_envs: int, *, render_mode: str | None = None, record: Sequence[str] = (), **settings: Any
+        self, num_envs: Copies, *, render_mode: RenderMode = None, record: Sequence[str] = (), **settings: Any
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode must be rgb_array or None, got {render_mode!r}")
+        check_arguments(Go2Batch, locals())
         self._record = check_record(record, REPORTED, NAME)
         self.num_envs, self.render_mode = num_envs, render_mode
         self.task = task = make_task(settings)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
+from lit_rl.arguments import Fraction, NonNegative, Positive, Range, SmallCount, Steps, check_arguments
 from lit_rl.checks import nearest
 from lit_rl.envs.go2.model import Solver
 from lit_rl.envs.go2.rewards import FORWARD_TURNING, TERMS, WEIGHTS
@@ -16,19 +16,11 @@ NAME = "GO2-v0"
 TaskName = Literal["forward", "joystick"]
 Actuator = Literal["pd", "pd_torque_speed"]
 Observation = Literal["robot", "full"]
-_CHOICES = {"task": TaskName, "actuator": Actuator, "observation": Observation, "solver": Solver}
-_RANGES = {
-    # name: (lowest, highest) value that is allowed
-    "command_x_mps": (-5.0, 5.0),
-    "command_y_mps": (-5.0, 5.0),
-    "command_turn_radps": (-10.0, 10.0),
-    "resample_s": (0.0, math.inf),
-    "friction": (0.01, 5.0),
-    "added_mass_kg": (-5.0, 20.0),
-    "gain_factor": (0.1, 10.0),
-    "latency_ms": (0.0, 40.0),
-    "push_every_s": (0.0, math.inf),
-}
+_BETWEEN = (
+    "command_x_mps", "command_y_mps", "command_turn_radps", "resample_s", "friction", "added_mass_kg",
+    "gain_factor", "latency_ms", "push_every_s",
+)  # fmt: skip
+"""Settings that are the lowest and the highest of what is drawn."""
 _ONLY_WITH = {
     "forward": ("speed_mps",),
     "joystick": ("command_x_mps", "command_y_mps", "command_turn_radps", "standing_share", "resample_s"),
@@ -91,87 +83,59 @@ class Go2Task:
     """
 
     task: TaskName = "forward"
-    speed_mps: float = 1.0
-    command_x_mps: Sequence[float] = (-1.0, 1.5)
-    command_y_mps: Sequence[float] = (-0.5, 0.5)
-    command_turn_radps: Sequence[float] = (-1.0, 1.0)
-    standing_share: float = 0.1
-    resample_s: Sequence[float] = (4.0, 8.0)
-    max_traj_length: int = 1000
-    timestep_s: float = 0.004
+    speed_mps: Positive = 1.0
+    command_x_mps: Sequence[Annotated[float, Range(at_least=-5, at_most=5)]] = (-1.0, 1.5)
+    command_y_mps: Sequence[Annotated[float, Range(at_least=-5, at_most=5)]] = (-0.5, 0.5)
+    command_turn_radps: Sequence[Annotated[float, Range(at_least=-10, at_most=10)]] = (-1.0, 1.0)
+    standing_share: Fraction = 0.1
+    resample_s: Sequence[NonNegative] = (4.0, 8.0)
+    max_traj_length: Steps = 1000
+    timestep_s: Positive = 0.004
     solver: Solver = "newton"
-    control_s: float = 0.02
-    stiffness: float = 35.0
-    damping: float = 0.5
-    action_scale_rad: Sequence[float] = (0.2, 0.4, 0.4)
-    action_smoothing: float = 0.0
+    control_s: Positive = 0.02
+    stiffness: Positive = 35.0
+    damping: NonNegative = 0.5
+    action_scale_rad: Sequence[Positive] = (0.2, 0.4, 0.4)
+    action_smoothing: Annotated[float, Range(at_least=0, at_most=0.99)] = 0.0
     actuator: Actuator = "pd"
-    latency_ms: Sequence[float] = (0.0, 0.0)
+    latency_ms: Sequence[Annotated[float, Range(at_least=0, at_most=40)]] = (0.0, 0.0)
     randomize: bool = True
-    start_noise_rad: float = 0.1
-    friction: Sequence[float] = (0.5, 1.1)
-    added_mass_kg: Sequence[float] = (-1.0, 1.0)
-    shift_m: float = 0.0
-    gain_factor: Sequence[float] = (1.0, 1.0)
-    encoder_bias_rad: float = 0.0
-    push_mps: float = 0.0
-    push_every_s: Sequence[float] = (5.0, 10.0)
-    noise: float = 0.0
+    start_noise_rad: NonNegative = 0.1
+    friction: Sequence[Annotated[float, Range(at_least=0.01, at_most=5)]] = (0.5, 1.1)
+    added_mass_kg: Sequence[Annotated[float, Range(at_least=-5, at_most=20)]] = (-1.0, 1.0)
+    shift_m: NonNegative = 0.0
+    gain_factor: Sequence[Annotated[float, Range(at_least=0.1, at_most=10)]] = (1.0, 1.0)
+    encoder_bias_rad: NonNegative = 0.0
+    push_mps: NonNegative = 0.0
+    push_every_s: Sequence[NonNegative] = (5.0, 10.0)
+    noise: NonNegative = 0.0
     observation: Observation = "full"
     critic: bool = False
-    history: int = 1
-    reward_weights: Mapping[str, float] | None = None
+    history: SmallCount = 1
+    reward_weights: Mapping[str, NonNegative] | None = None
     staggered: bool = False
-    threads: int | Literal["auto"] = 1
+    threads: SmallCount | Literal["auto"] = 1
 
     def __post_init__(self) -> None:
-        for name, literal in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in get_args(literal):
-                hint = nearest(str(value), get_args(literal))
-                raise ValueError(
-                    f"{NAME}: {name} must be one of {', '.join(get_args(literal))}, got {value!r}.{hint}"
-                )
-        for name, limits in _RANGES.items():
-            _check_range(name, getattr(self, name), limits)
-        for name in ("max_traj_length", "history"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{NAME}: {name} must be a whole number, at least 1, got {value!r}")
-        for name in ("randomize", "critic", "staggered"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{NAME}: {name} must be true or false, got {getattr(self, name)!r}")
-        for name in ("timestep_s", "control_s", "stiffness", "speed_mps"):
-            _check_number(name, getattr(self, name), above=True)
-        for name in ("damping", "start_noise_rad", "shift_m", "encoder_bias_rad", "push_mps", "noise"):
-            _check_number(name, getattr(self, name))
-        for name, highest in (("standing_share", 1.0), ("action_smoothing", 0.99)):
-            value = getattr(self, name)
-            _check_number(name, value)
-            if value > highest:
-                raise ValueError(f"{NAME}: {name} must be from 0 to {highest:g}, got {value!r}")
+        check_arguments(Go2Task, vars(self))
+        for name in _BETWEEN:
+            _check_order(name, getattr(self, name))
         scale = self.action_scale_rad
-        if not _are_numbers(scale, 3) or min(scale) <= 0:
+        if len(scale) != 3:
             raise ValueError(
                 f"{NAME}: action_scale_rad must hold three numbers above 0 (hip, thigh, calf), got {scale!r}"
             )
-        for name, weight in (self.reward_weights or {}).items():
+        for name in self.reward_weights or {}:
             if name not in TERMS:
                 hint = nearest(name, TERMS)
                 raise ValueError(
                     f"{NAME}: reward_weights has no term {name!r}.{hint} Known: {', '.join(TERMS)}"
                 )
-            _check_number(f"reward_weights[{name!r}]", weight)
         ratio = self.control_s / self.timestep_s
         if round(ratio) < 1 or abs(ratio - round(ratio)) > 1e-9:
             raise ValueError(
                 f"{NAME}: timestep_s = {self.timestep_s} must divide control_s = {self.control_s} "
                 "(0.02 is two steps of 0.01, five of 0.004)"
-            )
-        is_count = isinstance(self.threads, int) and not isinstance(self.threads, bool)
-        if self.threads != "auto" and (not is_count or self.threads < 1):
-            raise ValueError(
-                f"{NAME}: threads must be auto or a whole number, at least 1, got {self.threads!r}"
             )
 
     @property
@@ -222,31 +186,8 @@ def make_task(settings: Mapping[str, Any]) -> Go2Task:
     return task
 
 
-def _are_numbers(values: object, count: int) -> bool:
-    return (
-        isinstance(values, Sequence)
-        and not isinstance(values, str)
-        and len(values) == count
-        and all(_is_number(value) for value in values)
-    )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _check_number(name: str, value: object, *, above: bool = False) -> None:
-    if not (
-        isinstance(value, int | float) and _is_number(value) and (value > 0 or (value == 0 and not above))
-    ):
-        limit = "above" if above else "at least"
-        raise ValueError(f"{NAME}: {name} must be a number, {limit} 0, got {value!r}")
-
-
-def _check_range(name: str, given: Sequence[float], limits: tuple[float, float]) -> None:
-    if not _are_numbers(given, 2) or min(given) < limits[0] or max(given) > limits[1]:
-        raise ValueError(
-            f"{NAME}: {name} must be [lowest, highest] within {limits[0]:g} to {limits[1]:g}, got {given!r}"
-        )
+def _check_order(name: str, given: Sequence[float]) -> None:
+    if len(given) != 2:
+        raise ValueError(f"{NAME}: {name} must be [lowest, highest], got {list(given)}")
     if given[0] > given[1]:
         raise ValueError(f"{NAME}: {name} must be [lowest, highest], got {list(given)}; it is reversed")

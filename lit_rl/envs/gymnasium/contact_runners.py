@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lit_rl.arguments import Copies, Count, Finite, NonNegative, Number, SmallCount, check_arguments
 from lit_rl.envs.gymnasium.runners import Between, Runners
 
 CONTACTS = "cfrc_ext"
@@ -40,10 +41,10 @@ class ContactRunners(Runners):
     def __init__(
         self,
         *,
-        healthy_reward: float,
+        healthy_reward: Finite,
         terminate_when_unhealthy: bool,
         healthy_z_range: Between,
-        contact_cost_weight: float,
+        contact_cost_weight: Finite,
         observed: dict[str, int],
         **settings: Any,
     ) -> None:
@@ -91,24 +92,25 @@ class Ants(ContactRunners):
 
     def __init__(
         self,
-        num_envs: int,
+        num_envs: Copies,
         *,
         name: str = "Ant-v5",
-        max_episode_steps: int | None = 1000,
+        max_episode_steps: Count | None = 1000,
         record: Sequence[str] = (),
-        threads: int = 1,
-        forward_reward_weight: float = 1.0,
-        ctrl_cost_weight: float = 0.5,
-        contact_cost_weight: float = 5e-4,
-        healthy_reward: float = 1.0,
-        main_body: int | str = 1,
+        threads: SmallCount = 1,
+        forward_reward_weight: Finite = 1.0,
+        ctrl_cost_weight: Finite = 0.5,
+        contact_cost_weight: Finite = 5e-4,
+        healthy_reward: Finite = 1.0,
+        main_body: Number | str = 1,
         terminate_when_unhealthy: bool = True,
         healthy_z_range: Between = (0.2, 1.0),
         contact_force_range: Between = (-1.0, 1.0),
-        reset_noise_scale: float = 0.1,
+        reset_noise_scale: NonNegative = 0.1,
         exclude_current_positions_from_observation: bool = True,
         include_cfrc_ext_in_observation: bool = True,
     ) -> None:
+        check_arguments(Ants, locals())
         self._main_body, self._range = main_body, contact_force_range
         super().__init__(
             num_envs=num_envs, name=name, max_episode_steps=max_episode_steps, record=record, threads=threads,
@@ -145,26 +147,27 @@ class Humanoids(ContactRunners):
 
     def __init__(
         self,
-        num_envs: int,
+        num_envs: Copies,
         *,
         name: str = "Humanoid-v5",
-        max_episode_steps: int | None = 1000,
+        max_episode_steps: Count | None = 1000,
         record: Sequence[str] = (),
-        threads: int = 1,
-        forward_reward_weight: float = 1.25,
-        ctrl_cost_weight: float = 0.1,
-        contact_cost_weight: float = 5e-7,
+        threads: SmallCount = 1,
+        forward_reward_weight: Finite = 1.25,
+        ctrl_cost_weight: Finite = 0.1,
+        contact_cost_weight: Finite = 5e-7,
         contact_cost_range: Between = (-np.inf, 10.0),
-        healthy_reward: float = 5.0,
+        healthy_reward: Finite = 5.0,
         terminate_when_unhealthy: bool = True,
         healthy_z_range: Between = (1.0, 2.0),
-        reset_noise_scale: float = 1e-2,
+        reset_noise_scale: NonNegative = 1e-2,
         exclude_current_positions_from_observation: bool = True,
         include_cinert_in_observation: bool = True,
         include_cvel_in_observation: bool = True,
         include_qfrc_actuator_in_observation: bool = True,
         include_cfrc_ext_in_observation: bool = True,
     ) -> None:
+        check_arguments(Humanoids, locals())
         self._cost_range = contact_cost_range
         included = {
             "cinert": include_cinert_in_observation,

@@ -19,6 +19,7 @@ from gymnasium.envs.mujoco.mujoco_env import expand_model_path
 from gymnasium.spaces import Box
 from gymnasium.utils import seeding
 
+from lit_rl.arguments import Bound, Copies, Count, Finite, NonNegative, SmallCount, check_arguments
 from lit_rl.envs.gymnasium.exact_state import get_random, set_random
 from lit_rl.envs.gymnasium.spec import action_caster, env_spec, observation_caster
 from lit_rl.envs.gymnasium.vector import states_of_copies
@@ -26,7 +27,7 @@ from lit_rl.envs.mujoco_batch import Simulations, check_record
 from lit_rl.envs.packed import pack, unpack
 from lit_rl.types import NestedArray, Step
 
-Between = Sequence[float]
+Between = tuple[Bound, Bound]
 """A lowest and a highest value, which are themselves outside."""
 _TIME_LIMIT, _ORDER = (f"gymnasium.wrappers.common.{name}" for name in ("TimeLimit", "OrderEnforcing"))
 
@@ -79,18 +80,16 @@ class Runners:
 
     def __init__(
         self,
-        num_envs: int,
+        num_envs: Copies,
         name: str,
-        max_episode_steps: int | None,
+        max_episode_steps: Count | None,
         record: Sequence[str],
-        threads: int,
-        forward_reward_weight: float,
-        ctrl_cost_weight: float,
-        reset_noise_scale: float,
+        threads: SmallCount,
+        forward_reward_weight: Finite,
+        ctrl_cost_weight: Finite,
+        reset_noise_scale: NonNegative,
         exclude_current_positions_from_observation: bool,
     ) -> None:
-        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-            raise ValueError(f"{name}: threads must be a whole number, at least 1, got {threads!r}")
         self.num_envs, self.name, self._record = num_envs, name, check_record(record, self.reported, name)
         self._forward_weight, self._ctrl_weight = forward_reward_weight, ctrl_cost_weight
         self._noise, self._max_steps = reset_noise_scale, max_episode_steps
@@ -298,17 +297,18 @@ class HalfCheetahs(Runners):
 
     def __init__(
         self,
-        num_envs: int,
+        num_envs: Copies,
         *,
         name: str = "HalfCheetah-v5",
-        max_episode_steps: int | None = 1000,
+        max_episode_steps: Count | None = 1000,
         record: Sequence[str] = (),
-        threads: int = 1,
-        forward_reward_weight: float = 1.0,
-        ctrl_cost_weight: float = 0.1,
-        reset_noise_scale: float = 0.1,
+        threads: SmallCount = 1,
+        forward_reward_weight: Finite = 1.0,
+        ctrl_cost_weight: Finite = 0.1,
+        reset_noise_scale: NonNegative = 0.1,
         exclude_current_positions_from_observation: bool = True,
     ) -> None:
+        check_arguments(HalfCheetahs, locals())
         super().__init__(
             num_envs, name, max_episode_steps, record, threads, forward_reward_weight, ctrl_cost_weight,
             reset_noise_scale, exclude_current_positions_from_observation,
@@ -327,22 +327,23 @@ class Hoppers(Runners):
 
     def __init__(
         self,
-        num_envs: int,
+        num_envs: Copies,
         *,
         name: str = "Hopper-v5",
-        max_episode_steps: int | None = 1000,
+        max_episode_steps: Count | None = 1000,
         record: Sequence[str] = (),
-        threads: int = 1,
-        forward_reward_weight: float = 1.0,
-        ctrl_cost_weight: float = 1e-3,
-        healthy_reward: float = 1.0,
+        threads: SmallCount = 1,
+        forward_reward_weight: Finite = 1.0,
+        ctrl_cost_weight: Finite = 1e-3,
+        healthy_reward: Finite = 1.0,
         terminate_when_unhealthy: bool = True,
         healthy_state_range: Between = (-100.0, 100.0),
         healthy_z_range: Between = (0.7, float("inf")),
         healthy_angle_range: Between = (-0.2, 0.2),
-        reset_noise_scale: float = 5e-3,
+        reset_noise_scale: NonNegative = 5e-3,
         exclude_current_positions_from_observation: bool = True,
     ) -> None:
+        check_arguments(Hoppers, locals())
         self._healthy_reward, self._may_end = healthy_reward, terminate_when_unhealthy
         self._state, self._height, self._angle = healthy_state_range, healthy_z_range, healthy_angle_range
         super().__init__(
@@ -371,21 +372,22 @@ class Walkers(Hoppers):
 
     def __init__(
         self,
-        num_envs: int,
+        num_envs: Copies,
         *,
         name: str = "Walker2d-v5",
-        max_episode_steps: int | None = 1000,
+        max_episode_steps: Count | None = 1000,
         record: Sequence[str] = (),
-        threads: int = 1,
-        forward_reward_weight: float = 1.0,
-        ctrl_cost_weight: float = 1e-3,
-        healthy_reward: float = 1.0,
+        threads: SmallCount = 1,
+        forward_reward_weight: Finite = 1.0,
+        ctrl_cost_weight: Finite = 1e-3,
+        healthy_reward: Finite = 1.0,
         terminate_when_unhealthy: bool = True,
         healthy_z_range: Between = (0.8, 2.0),
         healthy_angle_range: Between = (-1.0, 1.0),
-        reset_noise_scale: float = 5e-3,
+        reset_noise_scale: NonNegative = 5e-3,
         exclude_current_positions_from_observation: bool = True,
     ) -> None:
+        check_arguments(Walkers, locals())
         super().__init__(
             num_envs, name=name, max_episode_steps=max_episode_steps, record=record, threads=threads,
             forward_reward_weight=forward_reward_weight, ctrl_cost_weight=ctrl_cost_weight,

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from pettingzoo import ParallelEnv
 
+from lit_rl.arguments import Copies, check_arguments
 from lit_rl.envs.class_path import factory
 from lit_rl.envs.gymnasium.spec import action_caster, observation_caster
 from lit_rl.envs.pettingzoo.check import check_parallel
@@ -71,7 +72,7 @@ class ParallelVectorEnv:
     def __init__(
         self,
         env_fn: EnvFn,
-        num_envs: int,
+        num_envs: Copies,
         env_kwargs: Mapping[str, Any] | None = None,
         *,
         pad: bool = False,
@@ -80,8 +81,7 @@ class ParallelVectorEnv:
         check: bool = True,
         record: Sequence[str] = (),
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        check_arguments(ParallelVectorEnv, locals())
         make = _make(env_fn, env_kwargs)
         if check:
             check_parallel(make, pad=pad)

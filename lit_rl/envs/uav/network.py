@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lit_rl.arguments import Copies, RenderMode, check_arguments
 from lit_rl.envs.uav.arrays import Array, Backend, Library, make_arrays
 from lit_rl.envs.uav.measures import Outcome, check_record, measure
 from lit_rl.envs.uav.observations import Observer
@@ -53,18 +54,15 @@ class UAVNetwork:
 
     def __init__(
         self,
-        num_envs: int,
+        num_envs: Copies,
         *,
-        render_mode: str | None = None,
+        render_mode: RenderMode = None,
         record: Sequence[str] = (),
         device: str = "cpu",
         backend: Backend = "auto",
         **settings: Any,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode must be rgb_array or None, got {render_mode!r}")
+        check_arguments(UAVNetwork, locals())
         self.scenario = scenario = make_scenario(settings)
         self.num_envs, self.render_mode = num_envs, render_mode
         is_box = scenario.actions == "box"

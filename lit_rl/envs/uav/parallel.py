@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 
+from lit_rl.arguments import RenderMode, check_arguments
 from lit_rl.envs.uav.measures import MEASURES, REWARD_PREFIX
 from lit_rl.envs.uav.network import NAME, UAVNetwork
 from lit_rl.envs.uav.rewards import term_names
@@ -31,7 +32,8 @@ class UAVParallelEnv(ParallelEnv[str, np.ndarray, Any]):
         ValueError: An unknown name, or a value out of its range.
     """
 
-    def __init__(self, render_mode: str | None = "rgb_array", **settings: Any) -> None:
+    def __init__(self, render_mode: RenderMode = "rgb_array", **settings: Any) -> None:
+        check_arguments(UAVParallelEnv, locals())
         self.metadata = {
             "name": NAME,
             "render_modes": ["rgb_array"],

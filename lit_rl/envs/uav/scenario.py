@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
+from lit_rl.arguments import Count, NonNegative, Positive, Range, Share, SmallCount, Steps, check_arguments
 from lit_rl.checks import nearest
 
 Surroundings = Literal["suburban", "urban", "dense_urban", "high_rise"]
@@ -17,16 +18,7 @@ Placement = Literal["clusters", "uniform", "hotspot"]
 Mobility = Literal["static", "random_waypoint"]
 Actions = Literal["box", "discrete"]
 
-_CHOICES = {"surroundings": Surroundings, "placement": Placement, "mobility": Mobility, "actions": Actions}
-_MAY_BE_ZERO = {"start_distance_m", "cluster_spread_m", "walking_speed_m_s", "safe_distance_m"}
-_MAY_BE_NEGATIVE = {
-    "power_dbm",
-    "noise_figure_db",
-    "min_sinr_db",
-    "backhaul_power_dbm",
-    "gateway_power_dbm",
-    "min_snr_db",
-}
+Decibel = Annotated[float, Range(at_least=-1000, at_most=1000)]
 
 
 @dataclass(frozen=True)
@@ -80,61 +72,50 @@ class Scenario:
         ValueError: A setting is out of its range.
     """
 
-    num_uavs: int = 5
-    num_users: int = 50
-    area_m: float = 1000.0
-    min_height_m: float = 50.0
-    max_height_m: float = 150.0
-    gateways: Sequence[Sequence[float]] = ((0.0, 0.0, 25.0),)
-    start_distance_m: float = 200.0
-    num_steps: int = 200
-    step_s: float = 1.0
-    max_speed_m_s: float = 20.0
-    max_climb_m_s: float = 5.0
+    num_uavs: SmallCount = 5
+    num_users: Annotated[int, Range(at_least=1, at_most=100_000)] = 50
+    area_m: Positive = 1000.0
+    min_height_m: Positive = 50.0
+    max_height_m: Positive = 150.0
+    gateways: Sequence[Sequence[NonNegative]] = ((0.0, 0.0, 25.0),)
+    start_distance_m: NonNegative = 200.0
+    num_steps: Steps = 200
+    step_s: Positive = 1.0
+    max_speed_m_s: Positive = 20.0
+    max_climb_m_s: Positive = 5.0
     actions: Actions = "box"
     placement: Placement = "clusters"
-    cluster_spread_m: float = 70.0
+    cluster_spread_m: NonNegative = 70.0
     mobility: Mobility = "static"
-    walking_speed_m_s: float = 1.5
+    walking_speed_m_s: NonNegative = 1.5
     surroundings: Surroundings = "urban"
-    frequency_hz: float = 2.0e9
-    bandwidth_hz: float = 10.0e6
-    power_dbm: float = 23.0
-    noise_figure_db: float = 7.0
-    min_sinr_db: float = 0.0
-    max_users_per_uav: int = 12
-    min_rate_mbps: float = 0.5
-    backhaul_frequency_hz: float = 5.8e9
-    backhaul_bandwidth_hz: float = 20.0e6
-    backhaul_power_dbm: float = 20.0
-    gateway_power_dbm: float = 23.0
-    min_snr_db: float = 13.0
-    max_hops: int = 3
+    frequency_hz: Positive = 2.0e9
+    bandwidth_hz: Positive = 10.0e6
+    power_dbm: Decibel = 23.0
+    noise_figure_db: Decibel = 7.0
+    min_sinr_db: Decibel = 0.0
+    max_users_per_uav: Count = 12
+    min_rate_mbps: Positive = 0.5
+    backhaul_frequency_hz: Positive = 5.8e9
+    backhaul_bandwidth_hz: Positive = 20.0e6
+    backhaul_power_dbm: Decibel = 20.0
+    gateway_power_dbm: Decibel = 23.0
+    min_snr_db: Decibel = 13.0
+    max_hops: SmallCount = 3
     sparse: bool = False
-    goal_coverage: float = 0.6
-    goal_steps: int = 10
-    target_throughput_mbps: float = 200.0
-    safe_distance_m: float = 20.0
-    num_nearest_users: int = 10
-    battery_j: float | None = None
+    goal_coverage: Share = 0.6
+    goal_steps: Count = 10
+    target_throughput_mbps: Positive = 200.0
+    safe_distance_m: NonNegative = 20.0
+    num_nearest_users: Count = 10
+    battery_j: Positive | None = None
 
     def __post_init__(self) -> None:
-        for name, literal in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in get_args(literal):
-                known = ", ".join(get_args(literal))
-                raise ValueError(
-                    f"{name} must be one of {known}, got {value!r}.{nearest(str(value), get_args(literal))}"
-                )
-        for field in fields(self):
-            if field.type in ("int", "float") or field.name == "battery_j":
-                _check_number(field.name, getattr(self, field.name), is_count=field.type == "int")
+        check_arguments(Scenario, vars(self))
         if self.max_height_m <= self.min_height_m:
             raise ValueError(
                 f"max_height_m must be above min_height_m={self.min_height_m}, got {self.max_height_m}"
             )
-        if self.goal_coverage > 1:
-            raise ValueError(f"goal_coverage is a fraction, at most 1, got {self.goal_coverage}")
         self._check_gateways()
 
     def _check_gateways(self) -> None:
@@ -182,18 +163,3 @@ def make_scenario(settings: Mapping[str, Any]) -> Scenario:
         if name not in known:
             raise ValueError(f"uav_bs_v0 has no setting {name!r}.{nearest(name, known)}")
     return Scenario(**settings)
-
-
-def _check_number(name: str, value: Any, is_count: bool) -> None:
-    """Refuse numbers that are not finite, not above zero, or not whole where something is counted."""
-    if value is None and name == "battery_j":
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} must be a number, got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value}")
-    if is_count and (not isinstance(value, int) or value < 1):
-        raise ValueError(f"{name} must be a whole number, at least 1, got {value}")
-    if name not in _MAY_BE_NEGATIVE and (value < 0 or (value == 0 and name not in _MAY_BE_ZERO)):
-        limit = "at least" if name in _MAY_BE_ZERO else "above"
-        raise ValueError(f"{name} must be {limit} 0, got {value}")

@@ -387,8 +387,8 @@ def test_resume_is_exact_at_every_sync(tmp_path: Path, keep_seed: None):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_Z": 0}, "HMASD: n_Z = 0, expected n_Z >= 1"),
-        ({"n_z": -1}, "HMASD: n_z = -1, expected n_z >= 1"),
+        ({"n_Z": 0}, "HMASD: n_Z = 0, expected 1 <= n_Z"),
+        ({"n_z": -1}, "HMASD: n_z = -1, expected 1 <= n_z"),
         ({"k": 0}, "HMASD: k = 0, expected k >= 1"),
         ({"lambda_d": -0.1}, "HMASD: lambda_d = -0.1, expected lambda_d >= 0"),
         (

@@ -334,9 +334,9 @@ def test_a_loss_that_is_not_finite_is_named():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"learning_rate": 0.0}, "PPO: learning_rate = 0.0, expected learning_rate > 0"),
+        ({"learning_rate": 0.0}, "PPO: learning_rate = 0.0, expected 0 < learning_rate <= 1"),
         ({"batch_size": 0}, "PPO: batch_size = 0, expected batch_size >= 1"),
-        ({"update_epochs": 0}, "PPO: update_epochs = 0, expected update_epochs >= 1"),
+        ({"update_epochs": 0}, "PPO: update_epochs = 0, expected 1 <= update_epochs"),
         ({"gamma": 1.1}, "PPO: gamma = 1.1, expected 0 < gamma <= 1"),
         ({"gae_lambda": -0.1}, "PPO: gae_lambda = -0.1, expected 0 <= gae_lambda <= 1"),
         ({"clip": 0}, "PPO: clip = 0, expected 0 < clip <= 1"),

@@ -260,11 +260,11 @@ def test_learns_the_better_of_two_ends():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"learning_rate": -1.0}, "SAC: learning_rate = -1.0, expected learning_rate > 0"),
+        ({"learning_rate": -1.0}, "SAC: learning_rate = -1.0, expected 0 < learning_rate <= 1"),
         ({"gamma": 0.0}, "SAC: gamma = 0.0, expected 0 < gamma <= 1"),
         ({"tau": 0.0}, "SAC: tau = 0.0, expected 0 < tau <= 1"),
         ({"initial_temperature": 0.0}, "SAC: initial_temperature = 0.0, expected initial_temperature > 0"),
-        ({"num_critics": 0}, "SAC: num_critics = 0, expected num_critics >= 1"),
+        ({"num_critics": 0}, "SAC: num_critics = 0, expected 1 <= num_critics"),
     ],
 )
 def test_arguments_out_of_range(arguments: dict[str, Any], message: str):

@@ -208,7 +208,7 @@ def test_learns_the_better_of_two_ends():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"learning_rate": -1.0}, "TD3: learning_rate = -1.0, expected learning_rate > 0"),
+        ({"learning_rate": -1.0}, "TD3: learning_rate = -1.0, expected 0 < learning_rate <= 1"),
         ({"tau": 0.0}, "TD3: tau = 0.0, expected 0 < tau <= 1"),
         ({"policy_delay": 0}, "TD3: policy_delay = 0, expected policy_delay >= 1"),
         ({"target_policy_noise": -0.1}, "TD3: target_policy_noise = -0.1, expected target_policy_noise >= 0"),

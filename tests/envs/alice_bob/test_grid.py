@@ -281,7 +281,7 @@ def test_one_hot_says_the_same() -> None:
 
 
 def test_wrong_arguments() -> None:
-    with pytest.raises(ValueError, match="num_envs must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_envs = 0, expected 1 <= num_envs"):
         AliceAndBob(0)
     with pytest.raises(
         ValueError, match=r"record has \['won'\]; it reports battle_won, key0, key1, is_success"

@@ -162,5 +162,5 @@ def test_states_of_others_are_refused():
         make_vector_env("HalfCheetah-v5", 3).set_state(native.get_state())
     with pytest.raises(ValueError, match="the state is of another vectorization than copies"):
         native.set_state({"envs": {"num_envs": 2}})
-    with pytest.raises(ValueError, match="threads must be a whole number, at least 1, got 0"):
+    with pytest.raises(ValueError, match="threads = 0, expected 1 <= threads"):
         make_vector_env("HalfCheetah-v5", 2, env_kwargs={"threads": 0})

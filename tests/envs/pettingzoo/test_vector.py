@@ -348,7 +348,7 @@ def test_the_adapter_itself_in_a_configuration() -> None:
 def test_wrong_arguments() -> None:
     with pytest.raises(TypeError, match=r"env_fn must make a pettingzoo.ParallelEnv, got builtins.dict"):
         ParallelVectorEnv(dict, 1)
-    with pytest.raises(ValueError, match="num_envs must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_envs = 0, expected 1 <= num_envs"):
         ParallelVectorEnv(Leavers, 0)
     with pytest.raises(ValueError, match=r"env_fn.class_path 'nowhere.Env' cannot be imported"):
         ParallelVectorEnv("nowhere.Env", 1)

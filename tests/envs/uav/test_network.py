@@ -226,7 +226,7 @@ def test_state_continues_bit_for_bit(settings: dict) -> None:
 
 
 def test_messages() -> None:
-    with pytest.raises(ValueError, match="num_envs must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_envs = 0, expected 1 <= num_envs"):
         UAVNetwork(0)
     with pytest.raises(
         ValueError, match=r"record='coverage' is not reported by uav_bs_v0. Did you mean coverage_"
