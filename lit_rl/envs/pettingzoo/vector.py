@@ -13,7 +13,9 @@ import numpy as np
 from pettingzoo import ParallelEnv
 
 from lit_rl.envs.class_path import factory
+from lit_rl.envs.faults import fault_of
 from lit_rl.envs.gymnasium.spec import action_caster, observation_caster
+from lit_rl.envs.pettingzoo.answers import AnswerCheck
 from lit_rl.envs.pettingzoo.check import check_parallel
 from lit_rl.envs.pettingzoo.spec import (
     check_mask_size,
@@ -110,6 +112,11 @@ class ParallelVectorEnv:
         self._to_obs = [observation_caster(space) for space in spaces.observations]
         self._to_action = action_caster(spaces.action_space)
         self._place = spaces.places()
+        self._limits = (
+            np.array(self._leaf.categories).reshape(self._leaf.shape) if self._leaf.categories else None
+        )
+        observed = {agent: env.observation_space(agent) for agent in spaces.agents}
+        self._answers, self._t = AnswerCheck(name, observed, spaces.action), 0
         state = read_state(env)
         self.spec = self._spec(name, spaces.action, 0 if state is None else state.size)
 
@@ -127,7 +134,7 @@ class ParallelVectorEnv:
 
     def reset(self, seed: int) -> NestedArray:
         """Start new episodes; environment i is seeded with ``seed + i``."""
-        rows = self._blank(self.num_envs)
+        rows, self._t = self._blank(self.num_envs), 0
         for i in range(self.num_envs):
             self._begin(rows, i, seed + i)
         return self._as_obs(rows)
@@ -150,19 +157,23 @@ class ParallelVectorEnv:
         metrics = {name: np.full(self.num_envs, np.nan, np.float32) for name in self._record}
         for i, env in enumerate(self.envs):
             acting = list(env.agents)
-            seen, rewards, terminations, _, infos = env.step(
-                {agent: actions[i, self._index[agent]] for agent in acting}
-            )
-            reward[i] = self._reward(acting, rewards)
-            self._report(metrics, i, infos)
-            if env.agents:
-                self._write(rows, i, env, env.agents, seen, infos)
-                continue
-            terminated[i] = all(terminations[agent] for agent in acting)
-            truncated[i] = not terminated[i]
-            final.append(self._blank(1))
-            self._write(final[-1], 0, env, acting, seen, infos)
+            answer = env.step({agent: actions[i, self._index[agent]] for agent in acting})
+            try:
+                seen, rewards, terminations, _, infos = answer
+                reward[i] = self._reward(acting, rewards)
+                self._report(metrics, i, infos)
+                if env.agents:
+                    self._write(rows, i, env, env.agents, seen, infos)
+                    continue
+                terminated[i] = all(terminations[agent] for agent in acting)
+                truncated[i] = not terminated[i]
+                final.append(self._blank(1))
+                self._write(final[-1], 0, env, acting, seen, infos)
+            except (TypeError, ValueError, KeyError, AttributeError):
+                self._look_for_fault(i, acting, answer)
+                raise
             self._begin(rows, i)
+        self._t += 1
         if final:
             self._check_reported()
         reward = reward[:, 0] if self.team_reward else reward
@@ -179,10 +190,26 @@ class ParallelVectorEnv:
     def _begin(self, rows: dict[str, np.ndarray], i: int, seed: int | None = None) -> None:
         """Start an episode in environment i; without a seed its generator goes on."""
         env = self.envs[i]
-        seen, infos = env.reset(seed=seed)
+        answer = env.reset(seed=seed)
         if not env.agents:
             raise ValueError(f"{self.spec.name}: reset leaves agents empty; an episode needs at least one")
-        self._write(rows, i, env, env.agents, seen, infos)
+        try:
+            seen, infos = answer
+            self._write(rows, i, env, env.agents, seen, infos)
+        except (TypeError, ValueError, KeyError, AttributeError):
+            method = f"the reset after step {self._t}" if seed is None else "the reset"
+            with fault_of(self.spec.name, i):
+                self._answers.reset(method, answer)
+                self._answers.seen(method, env.agents, *answer, None)
+            raise
+
+    def _look_for_fault(self, i: int, acting: Sequence[Any], answer: Any) -> None:
+        """Say what of the answer of environment i to a step cannot be stored; nothing where all can."""
+        method = f"step {self._t}"
+        with fault_of(self.spec.name, i):
+            self._answers.step(method, acting, answer, is_late=True)
+            observations, *_, infos = answer
+            self._answers.seen(method, self.envs[i].agents or acting, observations, infos, None)
 
     def _blank(self, num_rows: int) -> dict[str, np.ndarray]:
         """Return the observations of agents that all left."""
@@ -214,8 +241,12 @@ class ParallelVectorEnv:
             mask = infos[agent].get(ACTION_MASK) if self._masked_by_info else None
             if self._has_mask and not self._masked_by_info:
                 obs, mask = obs[OBSERVATION], obs[ACTION_MASK]
-            rows[OBSERVATION][(row, a, *self._place[a])] = self._to_obs[a](obs)
+            values, place = self._to_obs[a](obs), (row, a, *self._place[a])
+            if values.shape != rows[OBSERVATION][place].shape or not self._are_known(values):
+                raise ValueError(f"{self.spec.name}: agent {agent} observes {values!r:.80}")
+            rows[OBSERVATION][place] = values
             if mask is not None:
+                check_mask_size(f"{self.spec.name}: mask of agent {agent}", np.shape(mask), self.spec.action)
                 rows[ACTION_MASK][row, a] = mask
             elif self._has_mask and env.agents:  # none is needed where no action follows
                 raise ValueError(
@@ -225,6 +256,11 @@ class ParallelVectorEnv:
                 rows[ALIVE][row, a] = 1
         if self.spec.state:
             rows[STATE][row] = np.ravel(env.state())
+
+    def _are_known(self, values: np.ndarray) -> bool:
+        """Whether categories are in their range."""
+        limits = self._limits
+        return limits is None or bool(((values >= 0) & (values < limits)).all())
 
     def _as_obs(self, rows: dict[str, np.ndarray]) -> NestedArray:
         return rows[OBSERVATION] if self._is_plain else rows
