@@ -22,7 +22,8 @@ from lit_rl.collect.workers.transport import LocalProcesses, Transport
 from lit_rl.data.arguments import WORKERS, EnvironmentArguments
 from lit_rl.data.playback import as_drawable
 from lit_rl.envs.class_path import factory
-from lit_rl.envs.vector import batch_fn, make_vector_env
+from lit_rl.envs.faults import no_exit
+from lit_rl.envs.vector import batch_fn, make_vector_env, name_of
 from lit_rl.ranks import gather_over_ranks
 from lit_rl.types import Decision, EnvSpec, Learner, Nested, Policy, Rollout, VectorEnv, as_learner
 
@@ -138,7 +139,8 @@ class Environments:
                 drawn.
         """
         check, self._is_checked = not self._is_checked, True  # once is enough
-        env = make_vector_env(self._env, num_envs, render=render, check=check, **self._batch(num_envs))
+        with no_exit(name_of(self._env)):
+            env = make_vector_env(self._env, num_envs, render=render, check=check, **self._batch(num_envs))
         if self._arguments.playback:
             as_drawable(env)
         self._spec = self._spec or env.spec
