@@ -154,9 +154,10 @@ class InlineCollector:
         if env is None or SHARES in env or len(state["reset"]) != self.env.num_envs:
             self.start_anew(state["restarts"] + 1)
             return False
-        self._stepper.reset(self._seed)  # allocates what set_state writes into
+        seen = self._stepper.reset(self._seed)  # allocates what set_state writes into
         self.env.set_state(env)
-        self._obs = map_nested(lambda leaf: leaf.numpy().copy(), state["obs"])
+        # a state that no learner looks at is left out, also of checkpoints from before
+        self._obs = map_nested(lambda _, saved: saved.numpy().copy(), seen, state["obs"])
         self._carry = map_nested(lambda leaf: leaf.to(self.device), state["carry"])
         self._reset = state["reset"].numpy().copy()
         self._running.set_state(state["running"])

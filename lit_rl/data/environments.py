@@ -66,6 +66,8 @@ class Environments:
             not inherit the episodes (or the replayed transitions) of the one before.
         """
         self.trainer = trainer
+        if self._collector is None and not self._looks_at_state and self._spec and self._spec.state:
+            self._spec = None  # what was made before the learner was known has a state that this one lacks
         if trainer is None or not self.is_fitting:
             return True
         is_same = self._last_learner is not None and self._last_learner() is trainer.lightning_module
@@ -129,6 +131,12 @@ class Environments:
             return self._resumed_seed
         return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
+    @property
+    def _looks_at_state(self) -> bool:
+        """Whether the learner looks at the global state of several agents, as far as it is known."""
+        learner = self.trainer.lightning_module if self.trainer is not None else None
+        return getattr(learner, "looks_at_state", True)
+
     # Environments
 
     def make(self, num_envs: int, *, render: bool = False) -> VectorEnv:
@@ -153,6 +161,7 @@ class Environments:
         return {
             "vectorization": arguments.vectorization,
             "env_kwargs": arguments.env_kwargs,
+            "global_state": self._looks_at_state,
             "wrappers": self._wrappers,
             "record": arguments.record or (),
             "num_workers": arguments.num_workers and min(arguments.num_workers, num_envs)

@@ -41,7 +41,7 @@ class Stepper:
         self._flags, self._rewards = (num_envs,), {(num_envs,), (num_envs, *agents)}
         self._leaves = [_expected(path, leaf, agents) for path, leaf in _paths(spec.observation)]
         if spec.state:
-            self._leaves.append(((STATE,), (spec.state,), np.dtype(np.float32), None))
+            self._leaves.append(((STATE,), (spec.state,), np.dtype(spec.state_dtype), None))
 
     def reset(self, seed: int) -> NestedArray:
         """Reset the batch; steps count from 0 again.

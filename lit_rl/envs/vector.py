@@ -52,6 +52,7 @@ def make_vector_env(
     check: bool = False,
     num_workers: int | None = None,
     step_timeout_s: float | None = None,
+    global_state: bool = True,
 ) -> VectorEnv:
     """Make N environments that step together.
 
@@ -77,6 +78,7 @@ def make_vector_env(
         step_timeout_s: Longest time in seconds that a process of ``async`` may take for a step or a reset of
             its environments, before they are taken to hang; None takes 600, infinity waits for ever. Steps in
             this process cannot be timed.
+        global_state: Whether the global state of a PettingZoo ``ParallelEnv`` is observed.
 
     Raises:
         ValueError: Unknown id, missing package, contradicting or unsupported arguments. One line each.
@@ -135,13 +137,15 @@ def make_vector_env(
     except _MakesParallelEnv:
         pass
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        if type(error).__name__ == "DeprecatedEnv":  # PettingZoo's, which is an ImportError
+            raise ValueError(f"env={name_of(env)!r}: {error}") from error
         raise ValueError(f"env={name_of(env)!r} needs a package that is not installed: {error}") from error
     if not is_plain or vectorization not in ("auto", "sync", "async"):
         raise ValueError(
             f"env={name_of(env)!r} makes a PettingZoo ParallelEnv: leave out wrappers and autoreset, and "
             "vectorization must be auto, sync or async"
         )
-    return placed(_parallel_batch_fn(env, kwargs, record, check))
+    return placed(_parallel_batch_fn(env, kwargs, record, check, global_state))
 
 
 def batch_fn(env: Source, **arguments: Any) -> Callable[[int], VectorEnv]:
@@ -194,15 +198,16 @@ class _MakesParallelEnv(Exception):  # noqa: N818  # no error: found out by call
 
 
 def _parallel_batch_fn(
-    env: Any, kwargs: dict[str, Any], record: Sequence[str], check: bool
+    env: Any, kwargs: dict[str, Any], record: Sequence[str], check: bool, global_state: bool
 ) -> Callable[[int], VectorEnv]:
     """Return what makes so many copies of a PettingZoo environment, tried once here where ``check``."""
     from lit_rl.envs.pettingzoo.check import check_parallel
     from lit_rl.envs.pettingzoo.vector import ParallelVectorEnv
 
     if check:
-        check_parallel(partial(env, **kwargs))
-    return partial(ParallelVectorEnv, env, env_kwargs=kwargs, check=False, record=list(record))
+        check_parallel(partial(env, **kwargs), global_state=global_state)
+    settings: dict[str, Any] = {"check": False, "record": list(record), "global_state": global_state}
+    return partial(ParallelVectorEnv, env, env_kwargs=kwargs, **settings)
 
 
 def _single_env_fn(
@@ -267,6 +272,8 @@ def _registration(env_id: str) -> Registration:
         importlib.import_module(module)
     try:
         return gymnasium.spec(name)
+    except gymnasium.error.DeprecatedEnv as error:
+        raise ValueError(f"env={env_id!r}: {error}") from None
     except gymnasium.error.Error:
         near = difflib.get_close_matches(name, gymnasium.registry, n=3, cutoff=0.5)
         raise ValueError(

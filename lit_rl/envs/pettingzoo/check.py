@@ -30,6 +30,7 @@ def check_parallel(
     pad: bool = False,
     num_steps: int = 32,
     seed: int = 0,
+    global_state: bool = True,
 ) -> None:
     """Reset and step one throw-away copy and check that it keeps to the agents, spaces and state it declares.
 
@@ -39,6 +40,7 @@ def check_parallel(
         pad: Whether agents may have observations of different lengths.
         num_steps: Number of random (allowed) actions of all agents to try.
         seed: Seed of the reset and of the actions.
+        global_state: Whether the global state is tried, too.
 
     Raises:
         ValueError: The environment breaks PettingZoo's contract, or a space is not supported. One line.
@@ -52,7 +54,7 @@ def check_parallel(
             raise ValueError(f"{name or 'the environment'} is a {got}, expected a pettingzoo.ParallelEnv")
         name = name or environment_name(env)
         try:
-            _Trial(name, env, read_spaces(name, env, pad), hints).play(num_steps, seed)
+            _Trial(name, env, read_spaces(name, env, pad), hints, global_state).play(num_steps, seed)
         finally:
             env.close()
     if hints:  # one is enough, because the agents mostly do the same
@@ -62,9 +64,11 @@ def check_parallel(
 class _Trial:
     """Tries one environment, and keeps what was seen of it last."""
 
-    def __init__(self, name: str, env: ParallelEnv, agents: AgentSpaces, hints: list[str]) -> None:
+    def __init__(
+        self, name: str, env: ParallelEnv, agents: AgentSpaces, hints: list[str], global_state: bool
+    ) -> None:
         self.name, self.env, self.spaces, self.hints = name, env, agents, hints
-        self.state_shape: tuple[int, ...] | None = None
+        self.global_state, self.state_shape = global_state, None
         self.masked_by_info = False
         self.masks: dict[Any, np.ndarray] = {}
         observed = {agent: env.observation_space(agent) for agent in agents.agents}
@@ -149,6 +153,8 @@ class _Trial:
         return random_action(space, self.spaces.action, mask, self.rng)
 
     def _state(self, method: str) -> np.ndarray | None:
+        if not self.global_state:
+            return None
         try:
             return read_state(self.env)
         except (TypeError, ValueError) as error:

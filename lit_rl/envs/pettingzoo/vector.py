@@ -45,7 +45,8 @@ class ParallelVectorEnv:
     - Observations ``(N, A, ...)`` are zero for agents that left the episode early (or have not joined it).
       With a global state, action masks or agents that may leave they are a dict: ``observation``, ``state``
       ``(N, S)``, ``action_mask`` ``(N, A, choices)`` (ones for agents that left) and ``alive`` ``(N, A)``.
-    - The global state is what ``env.state()`` returns, where it is implemented.
+    - The global state is what ``env.state()`` returns, where it is implemented and somebody looks at it; one
+      that is an image stays uint8.
     - Action masks come from Dict observations with the keys ``observation`` and ``action_mask``, or from
       ``info["action_mask"]``.
     - Actions and rewards of agents that left are ignored and 0.
@@ -64,6 +65,8 @@ class ParallelVectorEnv:
         check: Whether one throw-away copy is tried first (by ``check_parallel``).
         record: Keys of ``info`` to return in ``Step.metrics``: the mean over the agents that report it, NaN
             where none did.
+        global_state: Whether the global state is observed. False never calls ``env.state()``, which takes
+            time and memory, and fails in some environments.
 
     Raises:
         ValueError: ``num_envs`` is below 1, agents differ in their spaces, or the check found something.
@@ -81,13 +84,15 @@ class ParallelVectorEnv:
         may_leave: bool = True,
         check: bool = True,
         record: Sequence[str] = (),
+        global_state: bool = True,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
         make = _make(env_fn, env_kwargs)
         if check:
-            check_parallel(make, pad=pad)
+            check_parallel(make, pad=pad, global_state=global_state)
         self.num_envs, self.team_reward, self.may_leave = num_envs, team_reward, may_leave
+        self._has_state = global_state
         self._record, self._never_reported = tuple(record), set(record)
         self.envs: list[ParallelEnv] = []
         try:
@@ -117,20 +122,19 @@ class ParallelVectorEnv:
         )
         observed = {agent: env.observation_space(agent) for agent in spaces.agents}
         self._answers, self._t = AnswerCheck(name, observed, spaces.action), 0
-        state = read_state(env)
-        self.spec = self._spec(name, spaces.action, 0 if state is None else state.size)
+        state = read_state(env) if self._has_state else None
+        self.spec = self._spec(name, spaces.action, np.zeros(0, np.float32) if state is None else state)
 
-    def _spec(self, name: str, action: ActionSpec, num_features: int) -> EnvSpec:
+    def _spec(self, name: str, action: ActionSpec, state: np.ndarray) -> EnvSpec:
         leaves: dict[str, Any] = {OBSERVATION: self._leaf}
         if self._has_mask:
             choices = sum(action.categories)
             leaves[ACTION_MASK] = LeafSpec([choices], "int8", [2] * choices)
         if self.may_leave:
             leaves[ALIVE] = LeafSpec([])
-        self._is_plain = len(leaves) == 1 and not num_features
-        return EnvSpec(
-            name, self._leaf if self._is_plain else leaves, action, list(map(str, self._index)), num_features
-        )
+        self._is_plain = len(leaves) == 1 and not state.size
+        seen, agents = self._leaf if self._is_plain else leaves, list(map(str, self._index))
+        return EnvSpec(name, seen, action, agents, state.size, state_dtype=str(state.dtype))
 
     def reset(self, seed: int) -> NestedArray:
         """Start new episodes; environment i is seeded with ``seed + i``."""
@@ -216,7 +220,7 @@ class ParallelVectorEnv:
         lead = (num_rows, len(self._index))
         rows = {OBSERVATION: np.zeros((*lead, *self._leaf.shape), self._leaf.dtype)}
         if self.spec.state:
-            rows[STATE] = np.zeros((num_rows, self.spec.state), np.float32)
+            rows[STATE] = np.zeros((num_rows, self.spec.state), self.spec.state_dtype)
         if self._has_mask:
             rows[ACTION_MASK] = np.ones((*lead, sum(self.spec.action.categories)), np.int8)
         if self.may_leave:
@@ -255,7 +259,11 @@ class ParallelVectorEnv:
             if self.may_leave:
                 rows[ALIVE][row, a] = 1
         if self.spec.state:
-            rows[STATE][row] = np.ravel(env.state())
+            state = np.ravel(env.state())
+            if state.shape != rows[STATE][row].shape:
+                was = rows[STATE][row].size
+                raise ValueError(f"{self.spec.name}: state() has {state.size} features, before it had {was}")
+            rows[STATE][row] = state
 
     def _are_known(self, values: np.ndarray) -> bool:
         """Whether categories are in their range."""

@@ -120,7 +120,7 @@ class ArrayCheck:
                     f"{path} of {method} must be a dict with {STATE!r}, because spec.state is {spec.state}"
                 )
             what = f"{path}[{STATE!r}] of {method}"
-            self._array(what, obs[STATE], (len(rows), spec.state), "float32")
+            self._array(what, obs[STATE], (len(rows), spec.state), spec.state_dtype)
             self._finite(what, obs[STATE])
             obs = {key: value for key, value in obs.items() if key != STATE}
         self._leaves(path, method, spec.observation, obs, rows, acts)
