@@ -34,12 +34,12 @@ def test_ippo_trains_on_it(name: str) -> None:
     except ImportError as error:
         pytest.skip(f"pettingzoo.{name} cannot be imported: {error}")
     data = RolloutDataModule(
-        module.parallel_env, num_envs=1, env_kwargs=ENVIRONMENTS[name], rollout_steps=24,
+        module.parallel_env, num_envs=1, env_kwargs=ENVIRONMENTS[name], rollout_steps=48,
         rollouts_per_epoch=1, eval_episodes=1,
     )  # fmt: skip
     learner = PPO(hidden=[8], batch_size=48, update_epochs=1)
     make_trainer().fit(learner, datamodule=data)
-    assert learner.env_steps == 24
+    assert learner.env_steps == 48
     assert learner.spec is not None
     assert learner.spec.state == 0
     assert np.isfinite(learner.progress_metrics["loss/value"])
