@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import concatenate, iterate
 
@@ -50,7 +51,8 @@ class _SteppedCopies:
         self._copies: Any = copies
         self._name, self._t = name, 0
         self._space = copies.single_observation_space
-        self._is_first = [True] * copies.num_envs  # whose last observation a reset returned
+        self._is_box = isinstance(self._space, Box)
+        self._first = set[int]()  # whose last observation a reset returned
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -58,7 +60,8 @@ class _SteppedCopies:
         copies = self._copies
         rows = (options or {}).get("reset_mask", np.ones(copies.num_envs, bool))
         for i in np.flatnonzero(rows):
-            copies._env_obs[i], self._is_first[i] = _NOTHING, True
+            copies._env_obs[i] = _NOTHING
+            self._first.add(int(i))
         self._t = self._t if seed is None else 0
         try:
             return SyncVectorEnv.reset(copies, seed=seed, options=options)
@@ -68,41 +71,43 @@ class _SteppedCopies:
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         copies, infos = self._copies, dict[str, Any]()
-        restarts = copies._autoreset_envs if copies.autoreset_mode is AutoresetMode.NEXT_STEP else ()
+        rewards, terminations, truncations = copies._rewards, copies._terminations, copies._truncations
+        mode, seen = copies.autoreset_mode, copies._env_obs
+        restarts = copies._autoreset_envs if mode is AutoresetMode.NEXT_STEP else None
+        is_same_step = mode is AutoresetMode.SAME_STEP
+        self._first.clear()
         for i, (env, action) in enumerate(
             zip(copies.envs, iterate(copies.action_space, actions), strict=True)
         ):
-            self._is_first[i] = False
-            if len(restarts) and restarts[i]:
-                copies._rewards[i], copies._terminations[i], copies._truncations[i] = 0, False, False
+            if restarts is not None and restarts[i]:
+                rewards[i], terminations[i], truncations[i] = 0, False, False
                 infos = self._begin(i, env, infos)
                 continue
             answer = env.step(action)
             try:
-                obs, copies._rewards[i], copies._terminations[i], copies._truncations[i], info = answer
-                is_over = copies._terminations[i] or copies._truncations[i]
-                if is_over and copies.autoreset_mode is AutoresetMode.SAME_STEP:
-                    last = {"final_obs": copy.deepcopy(obs), "final_info": info}
-                    infos = copies._add_info(infos, last, i)
-                elif info:
+                obs, rewards[i], terminated, truncated, info = answer
+                terminations[i], truncations[i] = terminated, truncated
+                is_over = terminated or truncated
+                if is_over and is_same_step:
+                    info = {"final_obs": copy.deepcopy(obs), "final_info": info}
+                if info:
                     infos = copies._add_info(infos, info, i)
             except (TypeError, ValueError, AttributeError):
                 with fault_of(self._name, i):
                     check_step(self._name, f"step {self._t}", self._space, answer, None)
                 raise
-            copies._env_obs[i] = obs
+            seen[i] = obs
             if is_over:
                 self._look_at_last(i, obs)
-                if copies.autoreset_mode is AutoresetMode.SAME_STEP:
-                    infos = self._begin(i, env, infos)
+                infos = self._begin(i, env, infos) if is_same_step else infos
         self._store_observations()
         self._t += 1
-        copies._autoreset_envs = np.logical_or(copies._terminations, copies._truncations)
+        copies._autoreset_envs = np.logical_or(terminations, truncations)
         return (
             copy.deepcopy(copies._observations) if copies.copy else copies._observations,
-            copies._rewards.copy(),
-            copies._terminations.copy(),
-            copies._truncations.copy(),
+            rewards.copy(),
+            terminations.copy(),
+            truncations.copy(),
             infos,
         )
 
@@ -111,7 +116,7 @@ class _SteppedCopies:
         answer = env.reset()
         try:
             self._copies._env_obs[i], info = answer
-            self._is_first[i] = True
+            self._first.add(i)
             return self._copies._add_info(infos, info, i) if info else infos
         except (TypeError, ValueError, AttributeError):
             with fault_of(self._name, i):
@@ -127,6 +132,12 @@ class _SteppedCopies:
             raise
 
     def _look_at_last(self, i: int, obs: Any) -> None:
+        if (
+            self._is_box
+            and getattr(obs, "shape", None) == self._space.shape
+            and obs.dtype == self._space.dtype
+        ):
+            return
         with fault_of(self._name, i):
             check_observation(self._name, f"step {self._t}", "last observation", self._space, obs, None)
 
@@ -134,7 +145,7 @@ class _SteppedCopies:
         """Say whose observation is not of the space."""
         for i, obs in enumerate(self._copies._env_obs):
             method = f"step {self._t}"
-            if self._is_first[i]:
+            if i in self._first:
                 method = f"the reset after {method}" if self._t else "the reset"
             if obs is not _NOTHING:
                 with fault_of(self._name, i):

@@ -117,6 +117,7 @@ class ParallelVectorEnv:
         self._to_obs = [observation_caster(space) for space in spaces.observations]
         self._to_action = action_caster(spaces.action_space)
         self._place = spaces.places()
+        self._shapes = [space.shape for space in spaces.observations]
         self._limits = (
             np.array(self._leaf.categories).reshape(self._leaf.shape) if self._leaf.categories else None
         )
@@ -245,10 +246,10 @@ class ParallelVectorEnv:
             mask = infos[agent].get(ACTION_MASK) if self._masked_by_info else None
             if self._has_mask and not self._masked_by_info:
                 obs, mask = obs[OBSERVATION], obs[ACTION_MASK]
-            values, place = self._to_obs[a](obs), (row, a, *self._place[a])
-            if values.shape != rows[OBSERVATION][place].shape or not self._are_known(values):
+            values = self._to_obs[a](obs)
+            if values.shape != self._shapes[a] or (self._limits is not None and not self._are_known(values)):
                 raise ValueError(f"{self.spec.name}: agent {agent} observes {values!r:.80}")
-            rows[OBSERVATION][place] = values
+            rows[OBSERVATION][(row, a, *self._place[a])] = values
             if mask is not None:
                 check_mask_size(f"{self.spec.name}: mask of agent {agent}", np.shape(mask), self.spec.action)
                 rows[ACTION_MASK][row, a] = mask
@@ -267,8 +268,7 @@ class ParallelVectorEnv:
 
     def _are_known(self, values: np.ndarray) -> bool:
         """Whether categories are in their range."""
-        limits = self._limits
-        return limits is None or bool(((values >= 0) & (values < limits)).all())
+        return bool(((values >= 0) & (values < self._limits)).all())
 
     def _as_obs(self, rows: dict[str, np.ndarray]) -> NestedArray:
         return rows[OBSERVATION] if self._is_plain else rows
