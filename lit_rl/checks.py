@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # environments check with this file, too, and do without torch
@@ -93,11 +93,12 @@ def check_same_shape(**tensors: Tensor) -> None:
             )
 
 
-def check_finite(where: str, **tensors: Tensor) -> None:
+def check_finite(where: str, agents: Sequence[str] = (), /, **tensors: Tensor) -> None:
     """Check that no tensor holds NaN or infinity; costs one host sync for all of them together.
 
     Args:
         where: What was being done, the start of the message.
+        agents: Names of the agents, for the message; without them it counts agents.
         tensors: Named tensors. Where a name ends in axes (``reward_TN``), the message speaks of steps and
             environments.
 
@@ -117,19 +118,22 @@ def check_finite(where: str, **tensors: Tensor) -> None:
         if len(bad):
             index = tuple(bad[0].tolist())
             raise FloatingPointError(
-                f"{where}: {name} is {tensor[index].item()}{_place(name, index)}; "
+                f"{where}: {name} is {tensor[index].item()}{_place(name, index, agents)}; "
                 f"{len(bad)} of its {tensor.numel()} values are not finite."
             )
 
 
-def _place(name: str, index: tuple[int, ...]) -> str:
+def _place(name: str, index: tuple[int, ...], agents: Sequence[str] = ()) -> str:
     """Put an index into words: `` at step 3, environment 5``."""
     if not index:
         return ""
     axes = name.rpartition("_")[2]
     if len(axes) != len(index) or not axes.isupper():
         return f" at index {index}"
-    words = [f"{AXES.get(letter, letter)} {i}" for letter, i in zip(axes, index, strict=True)]
+    words = [
+        f"{AXES.get(letter, letter)} {agents[i] if letter == 'A' and agents else i}"
+        for letter, i in zip(axes, index, strict=True)
+    ]
     return " at " + ", ".join(words)
 
 

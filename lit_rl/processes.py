@@ -14,6 +14,7 @@ import signal
 import struct
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from array import array
@@ -34,8 +35,9 @@ class ModuleProcess:
 
     The process leads a session, so that Ctrl-C at the terminal does not reach it, and a process group, so
     that it is killed together with all that it has started. It imports from where this process imports, and
-    not from its working directory. Its module ends by itself when the work is done, or when the process that
-    started it is gone, which :func:`is_orphaned` tells.
+    not from its working directory; the standard library comes first, so that a ``types.py`` or ``random.py``
+    beside the script of a user is not taken for Python's. Its module ends by itself when the work is done, or
+    when the process that started it is gone, which :func:`is_orphaned` tells.
 
     Args:
         module: Name of the module.
@@ -68,11 +70,11 @@ class ModuleProcess:
         if is_supervised:
             environment = {**os.environ, _SUPERVISOR: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, *map(str, args)],  # -P: no module of the working directory
+            [sys.executable, "-P", "-c", _START, module, *map(str, args)],
             stdin=subprocess.PIPE if has_pipes else subprocess.DEVNULL,
             stdout=subprocess.PIPE if has_pipes or is_supervised else silent,
             stderr=subprocess.PIPE if is_supervised else silent,
-            env={**environment, "PYTHONPATH": os.pathsep.join(_import_path())},
+            env={**environment, _IMPORT_PATH: os.pathsep.join(_import_path())},
             pass_fds=pass_fds,
             start_new_session=True,
         )
@@ -179,10 +181,32 @@ def _stop_when_orphaned(supervisor: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+_IMPORT_PATH = "LIT_RL_IMPORT_PATH"
+"""Environment variable that tells a process that is started from where it imports. PYTHONPATH cannot: what it
+names comes before the standard library."""
+_START = (
+    f"import os, runpy, sys; sys.path[:] = os.environ.pop({_IMPORT_PATH!r}).split(os.pathsep); "
+    "del sys.argv[0]; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+)
+"""Program that runs a module as ``python -m`` does, and with ``-P`` leaves out the working directory."""
+
+
 def _import_path() -> list[str]:
-    """The folders from which this process imports; the folder of this package is always among them."""
-    root = str(Path(__file__).parents[1])
-    return [*(str(Path(folder).absolute()) for folder in sys.path), root]
+    """The folders from which this process imports, the standard library first.
+
+    The folder of this package is always among them.
+    """
+    library = Path(sysconfig.get_path("stdlib"))
+    standard = {library, Path(sysconfig.get_path("platstdlib")), library / "lib-dynload"}
+    folders = [Path(folder).absolute() for folder in sys.path]
+    first = [folder for folder in folders if folder in standard or _is_zip_of(library, folder)]
+    others = [folder for folder in folders if folder not in first]
+    return [str(folder) for folder in (*first, *others, Path(__file__).parents[1])]
+
+
+def _is_zip_of(library: Path, folder: Path) -> bool:
+    """Whether it is where Python looks for a zipped standard library, such as ``python311.zip``."""
+    return folder.suffix == ".zip" and folder.parent == library.parent
 
 
 # Signals

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -91,9 +92,26 @@ def test_a_process_imports_what_this_one_does_and_not_the_working_directory(run,
     (elsewhere / "json.py").write_text("raise SystemExit(9)")
     monkeypatch.chdir(elsewhere)
     told = read_message(run(TELLS, os.getpid(), has_pipes=True).pipes[1])
-    assert told["path"][0] == str(tmp_path)
+    assert str(tmp_path) in told["path"]
     assert str(Path(processes.__file__).parents[1]) in told["path"]
     assert str(elsewhere) not in told["path"]
+
+
+def test_modules_beside_the_script_of_a_user_are_not_taken_for_those_of_python(run, tmp_path, monkeypatch):
+    for name in ("types", "random", "queue"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(9)")
+    (tmp_path / "own.py").write_text("NUMBER = 7")
+    monkeypatch.setenv("PYTHONPATH", "")
+    assert run("import own, queue, random, sys, types; sys.exit(own.NUMBER)").wait(20) == 7
+    below = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', 'import random']))"
+    assert run(below).wait(20) == 0  # nor by what such a process starts
+
+
+def test_there_is_one_way_to_start_a_process():
+    root = Path(processes.__file__).parent
+    files = [*root.rglob("*.py"), *(root / "callbacks").resolve().rglob("*.py")]
+    starts = {path.name for path in files if re.search(r"Popen\(|sys\.executable", path.read_text())}
+    assert starts == {"processes.py"}
 
 
 @pytest.mark.parametrize(("is_background", "threads"), [(True, "1"), (False, "7")])

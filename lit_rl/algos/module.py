@@ -65,9 +65,10 @@ class RLModule(FromCheckpoint):
 
     Attributes:
         central_critic: Whether a critic sees what the actor does not, which a learner has to say.
+        looks_at_state: Whether it looks at the global state of several agents, which is else left out.
     """
 
-    central_critic = False
+    central_critic, looks_at_state = False, True
 
     def __init__(
         self,
@@ -393,18 +394,17 @@ class RLModule(FromCheckpoint):
         """Build the networks if nobody did, and keep this rank's state for the start of training.
 
         Raises:
-            ValueError: The checkpoint was trained on an environment with another observation or action, or
-                was not written by lit_rl.
+            ValueError: The checkpoint is of an environment that differs, or was not written by lit_rl.
         """
         saved = read_entry(checkpoint)
         spec = EnvSpec.from_dict(saved["spec"])
         if not self._built:
             self.spec = self.spec or spec
             self.configure_model()
-        if self.action_bounds is None or self.spec is None:
-            spec.check_same(self.spec)
-        else:  # the environment's bounds are not those that the policy was trained with anyway
-            spec.within(*self.action_bounds).check_same(self.spec.within(*self.action_bounds))
+        bounds, met = self.action_bounds, self.spec
+        if bounds is not None and met is not None:  # those of the environment never counted
+            spec, met = spec.within(*bounds), met.within(*bounds)
+        spec.check_same(met, self.looks_at_state)
         self._resumed_settings = saved["settings"]
         self._optimizer_settings.before = saved.get("optimizers")
         if self.global_rank < len(saved["ranks"]):

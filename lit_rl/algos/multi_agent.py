@@ -136,6 +136,7 @@ class Views:
         return torch.arange(self.num_agents, device=device).expand(lead)
 
     def _central(self, state: Tensor) -> Nested:
+        state = state if state.is_floating_point() else state.float()  # images are kept as uint8
         if self.shared_value:
             return state
         lead = (*state.shape[:-1], self.num_agents)

@@ -20,7 +20,8 @@ from lit_rl.cli.errors import CommandError
 from lit_rl.cli.flags import FlagParser, count
 from lit_rl.cli.layers import callback_arguments, pairs, read_layers
 from lit_rl.envs.class_path import factory
-from lit_rl.envs.vector import make_vector_env
+from lit_rl.envs.faults import no_exit
+from lit_rl.envs.vector import make_vector_env, name_of
 from lit_rl.envs.without_compiler import leave_out_compiler
 from lit_rl.processes import STOP_SIGNALS
 from lit_rl.remote.actor import Actor
@@ -144,17 +145,19 @@ def make_env(data: Mapping[str, Any]) -> VectorEnv:
     if "env" not in data:
         raise CommandError("the configuration has no data.env; give --config with the one of the learner")
     has_workers = data.get("vectorization") == "async"
-    return make_vector_env(
-        factory(data["env"], "env"),
-        int(data.get("num_envs", 1)),
-        vectorization=data.get("vectorization") or "auto",
-        env_kwargs=data.get("env_kwargs") or {},
-        wrappers=[factory(wrapper, "wrappers") for wrapper in data.get("wrappers") or ()],
-        record=data.get("record") or (),
-        check=bool(data.get("check", True)),
-        num_workers=data.get("num_workers") if has_workers else None,
-        step_timeout_s=data.get("step_timeout_s") if has_workers else None,
-    )
+    env = factory(data["env"], "env")
+    with no_exit(name_of(env)):
+        return make_vector_env(
+            env,
+            int(data.get("num_envs", 1)),
+            vectorization=data.get("vectorization") or "auto",
+            env_kwargs=data.get("env_kwargs") or {},
+            wrappers=[factory(wrapper, "wrappers") for wrapper in data.get("wrappers") or ()],
+            record=data.get("record") or (),
+            check=bool(data.get("check", True)),
+            num_workers=data.get("num_workers") if has_workers else None,
+            step_timeout_s=data.get("step_timeout_s") if has_workers else None,
+        )
 
 
 def read_data(configs: Sequence[str], overrides: Sequence[str]) -> tuple[dict[str, Any], int]:

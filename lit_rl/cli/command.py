@@ -26,7 +26,7 @@ from lit_rl.callbacks.graceful_stop import GracefulStop
 from lit_rl.callbacks.progress_bar import EnvStepsProgressBar
 from lit_rl.cli import checkpoints, evaluation, free_values, launch, messages, origin, shipped
 from lit_rl.cli.curves import Curves
-from lit_rl.cli.errors import CommandError
+from lit_rl.cli.errors import CommandError, describe_exit
 from lit_rl.cli.interrupts import guarded
 from lit_rl.cli.metrics_csv import MetricsCSV
 from lit_rl.cli.parser import Parser, strip_frame
@@ -372,10 +372,11 @@ class CommandLine(LightningCLI):
         with guarded(Ranks(self.trainer)):
             try:
                 return function(**kwargs)
-            except SystemExit as error:  # how Lightning ends on the second Ctrl-C
-                if self.trainer.interrupted:
+            except SystemExit as error:
+                if isinstance(error.__context__, KeyboardInterrupt):  # how Lightning ends on Ctrl-C
                     raise KeyboardInterrupt from error
-                raise
+                where = describe_exit(error)
+                raise CommandError(f"{where}, which ends no run; raise an error there", 1) from error
             except RuntimeError as error:
                 if self.checkpoint is not None and "loading state_dict" in str(error):
                     raise CommandError(checkpoints.describe_mismatch(error, self.checkpoint), 1) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 
 from lit_rl import terminal
 
@@ -14,6 +15,8 @@ EXPECTED = (
     "MisconfigurationException",
     "FloatingPointError",
     "DependencyNotInstalled",
+    "EnvironmentFaultError",
+    "EnvironmentExitError",
 )
 """Exceptions whose message was written for users, by name: importing them would load Lightning."""
 
@@ -76,6 +79,14 @@ def describe(error: BaseException) -> str:
     return (
         f"{name}: {text} (run again with --debug to see where)" if text else f"{name} (--debug shows where)"
     )
+
+
+def describe_exit(error: SystemExit) -> str:
+    """Say where ``sys.exit`` was called by something that is no command."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = next(frame for frame in reversed(frames) if "_sitebuiltins" not in frame.filename)  # of exit()
+    code = "" if error.code is None else repr(error.code)
+    return f"sys.exit({code}) was called in {last.name}, line {last.lineno} of {last.filename}"
 
 
 def exit_code(error: BaseException) -> int:

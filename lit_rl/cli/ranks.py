@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -24,6 +25,10 @@ _GRACE_S = 5.0
 _TEARDOWN_S = 60.0
 """So long it may take to clean up when it fails."""
 _PATIENCE_S = 30.0
+_END_S = 2.0
+"""So long it may take until a rank, whose connections are closed, has ended."""
+_OF_CONNECTIONS = ("gloo", "nccl", "connection")
+"""Words of messages about ranks that cannot be reached."""
 
 
 class Ranks:
@@ -51,12 +56,18 @@ class Ranks:
     ) -> None:
         self._is_over.set()
         setattr(subprocess_script, _OBSERVER, self._start_of_lightning)
-        for process in getattr(self._trainer.strategy.launcher, "procs", None) or []:
+        processes = getattr(self._trainer.strategy.launcher, "procs", None) or []
+        dead = _first_dead(processes) if _is_about_a_connection(error) else None
+        for process in processes:
             try:
                 process.wait(timeout=_PATIENCE_S if error is None else 1.0)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        if dead is not None:
+            raise CommandError(
+                f"{dead}, and this one cannot go on without it ({_one_line(error)})", 1
+            ) from error
 
     def _start(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
         threading.Thread(target=self._watch, args=(processes,), daemon=True).start()
@@ -75,6 +86,31 @@ class Ranks:
         is_failing = self._trainer.state.status == TrainerStatus.INTERRUPTED
         if is_failing and self._is_over.wait(_TEARDOWN_S):
             return
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
-        error = CommandError(f"rank {rank} {how}; what it said is above", 1)
+        error = CommandError(f"{_end_of(rank, code)}; what it said is above", 1)
         interrupts.tell(error, self._is_over, _TEARDOWN_S)
+
+
+def _is_about_a_connection(error: BaseException | None) -> bool:
+    """Whether another rank may be what is wrong; gloo and NCCL raise a RuntimeError when it is gone."""
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _OF_CONNECTIONS)
+
+
+def _first_dead(processes: Sequence[subprocess.Popen[bytes]]) -> str | None:
+    """Say which rank has failed, within the moment that its end may take; None where all live or are done."""
+    deadline = time.monotonic() + _END_S
+    while True:
+        for rank, process in enumerate(processes, 1):
+            if process.poll():
+                return _end_of(rank, process.returncode)
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.05)
+
+
+def _end_of(rank: int, code: int) -> str:
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
+    return f"rank {rank} {how}"
+
+
+def _one_line(error: BaseException | None) -> str:
+    return f"{' '.join(str(error).split()):.100}"

@@ -9,6 +9,7 @@ import torch
 
 from lit_rl.collect.episodes import action_norms
 from lit_rl.collect.masks import check_masks
+from lit_rl.envs.stepper import Stepper
 from lit_rl.nested import map_nested
 from lit_rl.types import Decision, Episodes, Policy, Step, VectorEnv
 
@@ -42,9 +43,11 @@ def evaluate(
 
     Raises:
         ValueError: An action mask allows nothing; the message names step, environment and agent.
+        EnvironmentFaultError: An array is not as ``spec`` says; the message names it and the environment.
     """
     send = lambda leaf: torch.as_tensor(leaf).to(device)  # noqa: E731
-    obs = env.reset(seed)
+    stepper = Stepper(env)
+    obs = stepper.reset(seed)
     num_envs = env.num_envs
     carry = policy.initial_carry(num_envs)
     reset = np.ones(num_envs, bool)
@@ -60,7 +63,7 @@ def evaluate(
         decision = policy.act(map_nested(send, obs), carry, send(reset), greedy=greedy)
         carry = decision.carry
         action = decision.action.cpu().numpy()
-        step = env.step(action)
+        step = stepper.step(action)
         reward = step.reward.mean(-1) if step.reward.ndim == 2 else step.reward
         total += np.where(running, reward, 0.0)
         norms = action_norms(action, env.spec)

@@ -11,6 +11,7 @@ import torch
 from lit_rl import metrics
 from lit_rl.collect.episodes import RunningEpisodes, action_norms
 from lit_rl.collect.storage import Memory, PrivateMemory, Storage, check_rollout
+from lit_rl.envs.stepper import Stepper
 from lit_rl.nested import map_nested
 from lit_rl.types import EnvSpec, Episodes, Nested, NestedArray, Policy, Rollout, Step, VectorEnv
 
@@ -36,6 +37,7 @@ class InlineCollector:
         self._carry: Nested = {}
         self._reset = np.ones(env.num_envs, bool)
         self._running = RunningEpisodes(env.num_envs)
+        self._stepper = Stepper(env)
 
     @property
     def spec(self) -> EnvSpec:
@@ -54,7 +56,7 @@ class InlineCollector:
     def _start(self, policy: Policy) -> NestedArray:
         # after a resume that could not restore the environments the seed moves on, so that no episode is
         # replayed
-        self._obs = self.env.reset(self._seed + 1_000_003 * self._restarts)
+        self._obs = self._stepper.reset(self._seed + 1_000_003 * self._restarts)
         self._carry = policy.initial_carry(self.env.num_envs)
         self._reset[:] = True
         self._running.restart()
@@ -67,6 +69,7 @@ class InlineCollector:
             FloatingPointError: An observation or a reward is not finite; the message names step and
                 environment.
             ValueError: An action mask allowed nothing; the message names step, environment and agent.
+            EnvironmentFaultError: An array is not as ``spec`` says; the message names it and the environment.
         """
         start = time.perf_counter()
         rollout = self.play(policy, num_steps, policy_version, PrivateMemory())
@@ -94,7 +97,7 @@ class InlineCollector:
             )
             action = decision.action.cpu().numpy()
             before = time.perf_counter()
-            step = self.env.step(action)
+            step = self._stepper.step(action)
             env_s += time.perf_counter() - before
             self._carry = decision.carry
             storage.write(t, action, decision.extras, step)
@@ -151,9 +154,10 @@ class InlineCollector:
         if env is None or SHARES in env or len(state["reset"]) != self.env.num_envs:
             self.start_anew(state["restarts"] + 1)
             return False
-        self.env.reset(self._seed)  # allocates what set_state writes into
+        seen = self._stepper.reset(self._seed)  # allocates what set_state writes into
         self.env.set_state(env)
-        self._obs = map_nested(lambda leaf: leaf.numpy().copy(), state["obs"])
+        # a state that no learner looks at is left out, also of checkpoints from before
+        self._obs = map_nested(lambda _, saved: saved.numpy().copy(), seen, state["obs"])
         self._carry = map_nested(lambda leaf: leaf.to(self.device), state["carry"])
         self._reset = state["reset"].numpy().copy()
         self._running.set_state(state["running"])

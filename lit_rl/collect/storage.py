@@ -1,6 +1,6 @@
 """The arrays of a rollout while it is collected, and what is checked of it.
 
-Axes: T steps, N environments.
+Axes: T steps, N environments, A agents, O observation features.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from lit_rl.checks import check_finite
 from lit_rl.collect.masks import check_masks
 from lit_rl.nested import map_nested, map_with_path, named_leaves
-from lit_rl.types import EnvSpec, Nested, NestedArray, Rollout, Step
+from lit_rl.types import STATE, EnvSpec, Nested, NestedArray, Rollout, Step
 
 
 class Memory(Protocol):
@@ -158,7 +158,7 @@ class Storage:
 
 
 def check_rollout(spec: EnvSpec, rollout: Rollout) -> None:
-    """Refuse values that are not finite, and masks that allow nothing, naming step and environment.
+    """Refuse values that are not finite, and masks that allow nothing, naming step, environment and agent.
 
     Raises:
         FloatingPointError: An observation or a reward is not finite.
@@ -174,7 +174,9 @@ def check_rollout(spec: EnvSpec, rollout: Rollout) -> None:
                 everywhere = leaf.new_zeros(rollout["terminated"].numel(), *leaf.shape[1:])
                 everywhere[rollout["final_index"]] = leaf
                 leaf = everywhere.unflatten(0, rollout["terminated"].shape)
-            check_finite("the environment returned", **{f"{name}_{'TN':O<{leaf.ndim}}": leaf})
+            has_agents = spec.agents and leaf.ndim > 2 and not name.endswith(f"/{STATE}")
+            axes = f"{'TNA' if has_agents else 'TN':O<{leaf.ndim}}"
+            check_finite("the environment returned", spec.agents, **{f"{name}_{axes}": leaf})
     if spec.has_action_mask:  # what the last observation allows is looked at when it is acted on
         seen = map_nested(lambda leaf: leaf[:-1].numpy(), rollout["obs"])
         valid = rollout["valid"]

@@ -22,7 +22,8 @@ from lit_rl.collect.workers.transport import LocalProcesses, Transport
 from lit_rl.data.arguments import WORKERS, EnvironmentArguments
 from lit_rl.data.playback import as_drawable
 from lit_rl.envs.class_path import factory
-from lit_rl.envs.vector import batch_fn, make_vector_env
+from lit_rl.envs.faults import no_exit
+from lit_rl.envs.vector import batch_fn, make_vector_env, name_of
 from lit_rl.ranks import gather_over_ranks
 from lit_rl.types import Decision, EnvSpec, Learner, Nested, Policy, Rollout, VectorEnv, as_learner
 
@@ -65,6 +66,8 @@ class Environments:
             not inherit the episodes (or the replayed transitions) of the one before.
         """
         self.trainer = trainer
+        if self._collector is None and not self._looks_at_state and self._spec and self._spec.state:
+            self._spec = None  # what was made before the learner was known has a state that this one lacks
         if trainer is None or not self.is_fitting:
             return True
         is_same = self._last_learner is not None and self._last_learner() is trainer.lightning_module
@@ -128,6 +131,12 @@ class Environments:
             return self._resumed_seed
         return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
+    @property
+    def _looks_at_state(self) -> bool:
+        """Whether the learner looks at the global state of several agents, as far as it is known."""
+        learner = self.trainer.lightning_module if self.trainer is not None else None
+        return getattr(learner, "looks_at_state", True)
+
     # Environments
 
     def make(self, num_envs: int, *, render: bool = False) -> VectorEnv:
@@ -138,7 +147,8 @@ class Environments:
                 drawn.
         """
         check, self._is_checked = not self._is_checked, True  # once is enough
-        env = make_vector_env(self._env, num_envs, render=render, check=check, **self._batch(num_envs))
+        with no_exit(name_of(self._env)):
+            env = make_vector_env(self._env, num_envs, render=render, check=check, **self._batch(num_envs))
         if self._arguments.playback:
             as_drawable(env)
         self._spec = self._spec or env.spec
@@ -151,6 +161,7 @@ class Environments:
         return {
             "vectorization": arguments.vectorization,
             "env_kwargs": arguments.env_kwargs,
+            "global_state": self._looks_at_state,
             "wrappers": self._wrappers,
             "record": arguments.record or (),
             "num_workers": arguments.num_workers and min(arguments.num_workers, num_envs)

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from lit_rl.envs.gymnasium.observation import check_observation, describe
+from lit_rl.envs.gymnasium.answers import check_reset, check_step
 from lit_rl.envs.gymnasium.spec import env_spec
 from lit_rl.envs.trial.actions import per_entry, random_action
 from lit_rl.envs.trial.reuse import ReuseWatch
@@ -88,36 +88,15 @@ class _Trial:
             if "unexpected keyword argument" not in str(error):
                 raise
             raise self._refuse(f"reset must accept reset(*, seed=None, options=None); {error}") from error
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            raise self._refuse(f"reset must return (obs, info), got {describe(answer)}")
-        obs, info = answer
-        if not isinstance(info, dict):
-            raise self._refuse(
-                f"reset must return (obs, info) with a dict info, its info is {describe(info)}"
-            )
-        check_observation(self.name, "reset", "observation", self.env.observation_space, obs, self.hints)
-        self._look("reset", obs)
+        check_reset(self.name, "reset", self.env.observation_space, answer, self.hints)
+        self._look("reset", answer[0])
 
     def _step(self) -> bool:
         """Take an allowed action; returns whether it ended the episode."""
         action = random_action(self.env.action_space, self.spec.action, self.mask, self.generator)
         answer = self.env.step(action)
-        if not isinstance(answer, tuple) or len(answer) != 5:
-            raise self._refuse(
-                f"step must return (obs, reward, terminated, truncated, info), got {describe(answer)}"
-            )
-        obs, reward, terminated, truncated, info = answer
-        check_observation(self.name, "step", "observation", self.env.observation_space, obs, self.hints)
-        is_flag = isinstance(reward, bool | np.bool_)
-        if is_flag or not isinstance(reward, int | float | np.integer | np.floating):
-            raise self._refuse(f"reward is {describe(reward)}, expected a float")
-        if not np.isfinite(reward):
-            raise self._refuse(f"reward is {reward}, expected a finite number")
-        for key, value in (("terminated", terminated), ("truncated", truncated)):
-            if not isinstance(value, bool | np.bool_):
-                raise self._refuse(f"{key} is {describe(value)}, expected a bool")
-        if not isinstance(info, dict):
-            raise self._refuse(f"info of step is {describe(info)}, expected a dict")
+        check_step(self.name, "step", self.env.observation_space, answer, self.hints)
+        obs, _, terminated, truncated, _ = answer
         is_over = bool(terminated or truncated)
         self._look("step", obs, is_over)
         return is_over

@@ -145,7 +145,7 @@ class _Trial:
         """Play once and check every array; after another reset, that none of them was written to."""
         obs = env.reset(self.seed)
         arrays = ArrayCheck(self.name, self.spec, self.num_envs)
-        arrays.observation("obs of reset", obs, self.num_envs)
+        arrays.observation("obs", "reset", obs)
         held, story = [obs], Story(map_nested(np.array, obs), [])
         for t in range(self.num_steps):
             action = allowed_action(self.spec, obs, self._chance[t])

@@ -34,7 +34,7 @@ def factory(source: str | Mapping[str, Any] | Callable[..., Any], argument: str)
         raise ValueError(f"{argument} must have class_path and perhaps init_args, got {dict(source)}")
     module, _, name = path.rpartition(".")
     try:
-        found = getattr(import_module(module), name)
+        found = _find(module, name)
     except (ImportError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{argument}.class_path {path!r} cannot be imported ({error}); write package.module.Name, and "
@@ -52,7 +52,24 @@ def _entry_point(text: str) -> Callable[..., Any] | None:
     if not name.isidentifier():
         return None
     try:
-        found = getattr(import_module(module), name, None)
-    except ImportError:
+        found = _find(module, name)
+    except (ImportError, AttributeError):
         return None  # Gymnasium says what is missing
     return found if callable(found) else None
+
+
+def _find(module: str, name: str) -> Any:
+    """Return what a module has under a name, or what stands for a module in its package.
+
+    PettingZoo's packages have such things in the place of deprecated environments.
+    """
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        package, _, inside = module.rpartition(".")
+        if error.name != module or not package:
+            raise
+        stands_for = getattr(import_module(package), inside, None)
+        if stands_for is None:
+            raise
+        return getattr(stands_for, name)

@@ -52,6 +52,7 @@ def make_vector_env(
     check: bool = False,
     num_workers: int | None = None,
     step_timeout_s: float | None = None,
+    global_state: bool = True,
 ) -> VectorEnv:
     """Make N environments that step together.
 
@@ -77,6 +78,7 @@ def make_vector_env(
         step_timeout_s: Longest time in seconds that a process of ``async`` may take for a step or a reset of
             its environments, before they are taken to hang; None takes 600, infinity waits for ever. Steps in
             this process cannot be timed.
+        global_state: Whether the global state of a PettingZoo ``ParallelEnv`` is observed.
 
     Raises:
         ValueError: Unknown id, missing package, contradicting or unsupported arguments. One line each.
@@ -97,7 +99,7 @@ def make_vector_env(
     kwargs = dict(env_kwargs or {}) | ({"render_mode": "rgb_array"} if render else {})
     if render and not isinstance(env, str) and not _accepts(env, ["render_mode"]):
         raise ValueError(
-            f"render=True (a video, say) needs env={_name(env)!r} to have an argument render_mode"
+            f"render=True (a video, say) needs env={name_of(env)!r} to have an argument render_mode"
         )
 
     def placed(make: Callable[[int], VectorEnv]) -> VectorEnv:
@@ -109,7 +111,7 @@ def make_vector_env(
     if not isinstance(env, str) and "num_envs" in _parameters(env):
         if not is_plain or vectorization not in ("auto", "native", "async"):
             raise ValueError(
-                f"env={_name(env)!r} takes num_envs, so it makes its own batch: leave out wrappers and "
+                f"env={name_of(env)!r} takes num_envs, so it makes its own batch: leave out wrappers and "
                 "autoreset, and vectorization must be auto, native or async"
             )
         return placed(partial(_make_own_batch, env, kwargs=kwargs, record=record))
@@ -124,24 +126,26 @@ def make_vector_env(
                     f"vectorization={how!r} takes a Gymnasium id without wrappers or autoreset; use 'sync'"
                 )
             envs = (_make_envpool if how == "envpool" else _make_native)(env, num_envs, kwargs)
-            return _as_vector_env(envs, _name(env), record)
+            return _as_vector_env(envs, name_of(env), record)
         env_fn = _single_env_fn(env, kwargs, wrappers)
         if check:
-            check_env(env_fn, name=_name(env))
+            check_env(env_fn, name=name_of(env))
         elif how == "async":
             env_fn().close()  # what is missing, and an environment of several agents, shows here
         mode = _AUTORESET[autoreset]
-        return placed(partial(_make_copies, env_fn, mode=mode, name=_name(env), record=record))
+        return placed(partial(_make_copies, env_fn, mode=mode, name=name_of(env), record=record))
     except _MakesParallelEnv:
         pass
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        raise ValueError(f"env={_name(env)!r} needs a package that is not installed: {error}") from error
+        if type(error).__name__ == "DeprecatedEnv":  # PettingZoo's, which is an ImportError
+            raise ValueError(f"env={name_of(env)!r}: {error}") from error
+        raise ValueError(f"env={name_of(env)!r} needs a package that is not installed: {error}") from error
     if not is_plain or vectorization not in ("auto", "sync", "async"):
         raise ValueError(
-            f"env={_name(env)!r} makes a PettingZoo ParallelEnv: leave out wrappers and autoreset, and "
+            f"env={name_of(env)!r} makes a PettingZoo ParallelEnv: leave out wrappers and autoreset, and "
             "vectorization must be auto, sync or async"
         )
-    return placed(_parallel_batch_fn(env, kwargs, record, check))
+    return placed(_parallel_batch_fn(env, kwargs, record, check, global_state))
 
 
 def batch_fn(env: Source, **arguments: Any) -> Callable[[int], VectorEnv]:
@@ -178,12 +182,14 @@ def _make_own_batch(
     accepts_record = "record" in _parameters(env)
     made = env(num_envs=num_envs, **kwargs, **({"record": record} if record and accepts_record else {}))
     if isinstance(made, gymnasium.vector.VectorEnv):
-        return _as_vector_env(made, _name(env), record)
+        return _as_vector_env(made, name_of(env), record)
     if record and not accepts_record:
-        raise ValueError(f"env={_name(env)!r} has no argument record; it cannot report record={list(record)}")
+        raise ValueError(
+            f"env={name_of(env)!r} has no argument record; it cannot report record={list(record)}"
+        )
     if not isinstance(made, VectorEnv):
         got = type(made).__name__
-        raise TypeError(f"env={_name(env)!r} takes num_envs, so it must return a VectorEnv, got {got}")
+        raise TypeError(f"env={name_of(env)!r} takes num_envs, so it must return a VectorEnv, got {got}")
     return made
 
 
@@ -192,15 +198,16 @@ class _MakesParallelEnv(Exception):  # noqa: N818  # no error: found out by call
 
 
 def _parallel_batch_fn(
-    env: Any, kwargs: dict[str, Any], record: Sequence[str], check: bool
+    env: Any, kwargs: dict[str, Any], record: Sequence[str], check: bool, global_state: bool
 ) -> Callable[[int], VectorEnv]:
     """Return what makes so many copies of a PettingZoo environment, tried once here where ``check``."""
     from lit_rl.envs.pettingzoo.check import check_parallel
     from lit_rl.envs.pettingzoo.vector import ParallelVectorEnv
 
     if check:
-        check_parallel(partial(env, **kwargs))
-    return partial(ParallelVectorEnv, env, env_kwargs=kwargs, check=False, record=list(record))
+        check_parallel(partial(env, **kwargs), global_state=global_state)
+    settings: dict[str, Any] = {"check": False, "record": list(record), "global_state": global_state}
+    return partial(ParallelVectorEnv, env, env_kwargs=kwargs, **settings)
 
 
 def _single_env_fn(
@@ -225,13 +232,13 @@ def _single_env_fn(
             is_aec = pettingzoo and isinstance(single, pettingzoo.AECEnv)
             got = f"{type(single).__module__}.{type(single).__name__}"
             hint = "; give the function that makes a PettingZoo ParallelEnv" if is_aec else ""
-            raise TypeError(f"env={_name(env)!r} must return a gymnasium.Env, got {got}{hint}")
+            raise TypeError(f"env={name_of(env)!r} must return a gymnasium.Env, got {got}{hint}")
         for wrapper in wrappers:
             inner, single = single, wrapper(single)
             if not isinstance(single, gymnasium.Env):
                 inner.close()
                 got = f"{type(single).__module__}.{type(single).__name__}"
-                raise TypeError(f"wrappers: {_name(wrapper)} must return a gymnasium.Env, got {got}")
+                raise TypeError(f"wrappers: {name_of(wrapper)} must return a gymnasium.Env, got {got}")
         return single
 
     return make
@@ -265,6 +272,8 @@ def _registration(env_id: str) -> Registration:
         importlib.import_module(module)
     try:
         return gymnasium.spec(name)
+    except gymnasium.error.DeprecatedEnv as error:
+        raise ValueError(f"env={env_id!r}: {error}") from None
     except gymnasium.error.Error:
         near = difflib.get_close_matches(name, gymnasium.registry, n=3, cutoff=0.5)
         raise ValueError(
@@ -402,7 +411,8 @@ def _accepts(fn: Callable[..., Any], names: Iterable[str]) -> bool:
     return takes_any or all(name in parameters for name in names)
 
 
-def _name(env: Any) -> str:
+def name_of(env: Any) -> str:
+    """Return what messages call an environment: its id, or the name of what makes it."""
     if isinstance(env, str):
         return env
     env = env.func if isinstance(env, partial) else env

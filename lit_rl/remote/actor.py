@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from lit_rl import metrics
+from lit_rl.envs.stepper import Stepper
 from lit_rl.remote.link import Link
 from lit_rl.remote.policy import NumpyPolicy
 from lit_rl.remote.recording import Recording
@@ -61,12 +62,12 @@ class Actor:
         Raises:
             Refused: The learner does not take this actor.
         """
-        link, env = self._link, self._env
+        link, env, stepper = self._link, self._env, Stepper(self._env)
         while link.turn(0.2) is None:
             if should_stop() or link.learner_has_ended:
                 return
         rng = np.random.default_rng([self._seed, link.number])
-        obs = env.reset(self._seed + 1_000_003 * link.number)
+        obs = stepper.reset(self._seed + 1_000_003 * link.number)
         reset = np.ones(env.num_envs, bool)
         policy: NumpyPolicy | None = None
         run, due = "", time.monotonic()
@@ -86,7 +87,7 @@ class Actor:
                 began = time.perf_counter()
                 action = policy.draw(obs, rng) if turn.at_random else policy.act(obs, rng)
                 acted = time.perf_counter()
-                step = env.step(action)
+                step = stepper.step(action)
                 stepped = time.perf_counter()
                 recording.add(action, step)
                 obs, reset = step.obs, step.terminated | step.truncated

@@ -133,6 +133,7 @@ class EnvSpec:
         state: Number of features of the global state of a multi-agent environment; 0 when it has none.
         mirror: Mirror image of the environment: a ``Mirror`` of the action at the key ``action``, and at
             ``observation`` one for each leaf. None where it has no such symmetry, or does not say so.
+        state_dtype: Name of the dtype of the global state: ``float32``, or ``uint8`` for images.
     """
 
     name: str
@@ -141,6 +142,7 @@ class EnvSpec:
     agents: list[str] = field(default_factory=list)
     state: int = 0
     mirror: dict[str, Any] | None = field(default=None, compare=False)  # weights fit whatever it is
+    state_dtype: str = field(default="float32", compare=False)  # learners see float32
 
     @property
     def has_action_mask(self) -> bool:
@@ -181,13 +183,17 @@ class EnvSpec:
         """Return a plain nested dict, which ``torch.load(weights_only=True)`` accepts."""
         return asdict(self)
 
-    def check_same(self, other: EnvSpec | None) -> None:
+    def check_same(self, other: EnvSpec | None, with_state: bool = True) -> None:
         """Refuse an environment that weights trained on this one do not fit; None is never refused.
+
+        Args:
+            other: Spec of the environment.
+            with_state: Whether the weights are of a learner that looks at the global state.
 
         Raises:
             ValueError: Observation, action, agents or state differ.
         """
-        for what in ("observation", "action", "agents", "state"):
+        for what in ("observation", "action", "agents", *(["state"] if with_state else [])):
             if other is not None and getattr(self, what) != getattr(other, what):
                 raise ValueError(
                     f"checkpoint was trained on {self.name} with {what} {getattr(self, what)}, the data has "
@@ -249,7 +255,8 @@ class EnvSpec:
                 action=ActionSpec(**plain["action"]),
                 agents=list(plain["agents"]),
                 state=plain["state"],
-                mirror=_mirror_from_dict(plain.get("mirror")),  # specs of earlier versions lack it
+                mirror=_mirror_from_dict(plain.get("mirror")),  # specs of earlier versions lack it, and this:
+                state_dtype=plain.get("state_dtype", "float32"),
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(

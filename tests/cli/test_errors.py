@@ -206,3 +206,19 @@ def test_a_value_of_any_size_is_one_short_line(error, cwd, arguments, line):
     message = error(2, "fit", "--config", "tiny.yaml", "--config", "bad.yaml")
     assert message.startswith(line)
     assert len(message) < 200
+
+
+LATE = ["fit", "--config", "tiny.yaml", "--seed_everything", "12", "--budget.total_env_steps", "64"]
+
+
+def test_an_environment_that_goes_wrong_after_its_trial(error):
+    args = [*LATE, "--data.env", "tests.late_toys:Late", "--data.env_kwargs.how"]
+    fault = "Late (environment 0): observation['x'] of step 20 has shape (3,), its space has (2,)"
+    assert error(1, *args, "shape") == fault
+    assert error(1, *args, "exit").startswith("Late: the environment called sys.exit(0); end an episode by")
+
+
+def test_an_exit_of_something_else_is_a_failure(error):
+    message = error(1, *LATE, "--trainer.callbacks+=tests.late_toys.Exits")
+    assert message.startswith("sys.exit() was called in on_train_start, line ")
+    assert message.endswith("late_toys.py, which ends no run; raise an error there")

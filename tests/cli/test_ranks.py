@@ -6,10 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
+from lit_rl.cli.errors import CommandError
+from lit_rl.cli.ranks import Ranks
 from tests.cli.conftest import the_run
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +51,43 @@ def is_group_alive(process: subprocess.Popen[str]) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+class Launched:
+    """Stands for a trainer that has started one more rank, which kills itself or goes on."""
+
+    def __init__(self, code: str) -> None:
+        self.procs = [subprocess.Popen([sys.executable, "-c", code])]
+        self.strategy = self.launcher = self  # as far as Ranks looks
+
+
+GLOO = "[../third_party/gloo/gloo/transport/tcp/pair.cc:538]\nConnection closed by peer [127.0.0.1]:1"
+
+
+@pytest.mark.parametrize(
+    ("code", "how"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "was killed by SIGKILL"),
+        ("import sys; sys.exit(3)", "ended with exit status 3"),
+    ],
+)
+def test_a_rank_that_died_is_named_beside_the_words_of_gloo(code, how):
+    ranks = Ranks(cast("Trainer", Launched(code)))
+    line = rf"^rank 1 {how}, and this one cannot go on without it \(.*pair.cc:538] Connection closed by peer"
+    with pytest.raises(CommandError, match=line) as caught, ranks:
+        raise RuntimeError(GLOO)
+    assert caught.value.code == 1
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("Connection reset"), RuntimeError("another"), ValueError("b")]
+)
+def test_other_failures_stay_what_they_are(error, monkeypatch):
+    monkeypatch.setattr("lit_rl.cli.ranks._END_S", 0.1)
+    code = "import time; time.sleep(60)" if "reset" in str(error) else "import sys; sys.exit(3)"
+    with pytest.raises(type(error), match=str(error)), Ranks(cast("Trainer", Launched(code))):
+        raise error
 
 
 def load_last(cwd: Path) -> dict:

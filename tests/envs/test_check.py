@@ -91,12 +91,12 @@ def test_reset_without_seed() -> None:
 @pytest.mark.parametrize(
     ("index", "value", "expected"),
     [
-        (1, np.zeros(1), "reward is a numpy array of shape (1,), expected a float"),
-        (1, "1", "reward is a str, expected a float"),
-        (1, True, "reward is a bool, expected a float"),
-        (1, float("nan"), "reward is nan, expected a finite number"),
-        (2, 0, "terminated is a int, expected a bool"),
-        (3, None, "truncated is None, expected a bool"),
+        (1, np.zeros(1), "reward of step is a numpy array of shape (1,), expected a float"),
+        (1, "1", "reward of step is a str, expected a float"),
+        (1, True, "reward of step is a bool, expected a float"),
+        (1, float("nan"), "reward of step is nan, expected a finite number"),
+        (2, 0, "terminated of step is a int, expected a bool"),
+        (3, None, "truncated of step is None, expected a bool"),
         (4, [], "info of step is a list, expected a dict"),
     ],
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lit_rl import metrics
@@ -55,7 +56,7 @@ class SkillViews(Views):
         seen = super().__call__(obs, with_critic)
         team, agents = obs[TEAM_SKILL], obs[AGENT_SKILLS]
         if self.is_last:
-            dtype = obs[STATE].dtype
+            dtype = obs[STATE].dtype if obs[STATE].is_floating_point() else torch.get_default_dtype()
             late = {ACTOR_CONTEXT: one_hot(agents, self.n_z, dtype)} if self.n_z > 1 else {}
             late |= {CRITIC_CONTEXT: one_hot(team, self.n_Z, dtype)} if self.n_Z > 1 else {}
             return seen | late

@@ -77,6 +77,8 @@ class SAC(RLModule):
         RuntimeError: A checkpoint that is loaded was trained with other own bounds.
     """
 
+    looks_at_state = False
+
     def __init__(
         self,
         hidden: tuple[Width, ...] = (256, 256),

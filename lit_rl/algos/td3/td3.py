@@ -67,6 +67,8 @@ class TD3(RLModule):
         ValueError: An argument is outside its range, or the actions are not continuous with finite bounds.
     """
 
+    looks_at_state = False
+
     def __init__(
         self,
         hidden: tuple[Width, ...] = (256, 256),

@@ -8,48 +8,148 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import concatenate, iterate
 
+from lit_rl.envs.faults import fault_of
+from lit_rl.envs.gymnasium.answers import check_reset, check_step
+from lit_rl.envs.gymnasium.observation import check_observation
 
-def keep_what_copies_report(envs: gymnasium.vector.VectorEnv) -> None:
+_NOTHING = object()
+"""Stands for the observation of a copy whose reset has not returned."""
+
+
+def keep_what_copies_report(envs: gymnasium.vector.VectorEnv, name: str) -> None:
     """Let copies in this process, also inside of vector wrappers, keep last observations and what info says.
 
     Gymnasium resets a copy before anybody reads its last observation, so that an environment which fills the
     same array in ``reset`` as in ``step`` loses it. It also stores what all copies report in the type that
     the first one reports, which rounds 0.75 to 0 and fails for text of another length or for arrays of
-    another shape. Batches of other kinds stay as they are.
+    another shape; and it does not say which copy returned what cannot be stored. Batches of other kinds stay
+    as they are.
+
+    Args:
+        envs: Copies, or a batch of another kind.
+        name: Name of the environment, for messages.
     """
-    copies = envs.unwrapped
-    if not isinstance(copies, SyncVectorEnv) or type(copies).step is not SyncVectorEnv.step:
-        return
-    copies._add_info = partial(add_info, copies.num_envs)  # pyright: ignore[reportAttributeAccessIssue]
-    if copies.autoreset_mode is AutoresetMode.SAME_STEP:
-        copies.step = partial(_step, copies)  # pyright: ignore[reportAttributeAccessIssue]  # of this one only
+    copies: Any = envs.unwrapped
+    if isinstance(envs.unwrapped, SyncVectorEnv) and type(copies).step is SyncVectorEnv.step:
+        stepped = _SteppedCopies(copies, name)
+        copies._add_info = partial(add_info, copies.num_envs)  # of this batch only
+        copies.reset, copies.step = stepped.reset, stepped.step
 
 
-def _step(copies: SyncVectorEnv, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict]:
-    """Do what ``SyncVectorEnv.step`` does in this mode, but copy an observation before the reset after it."""
-    infos: dict[str, Any] = {}
-    for i, (env, action) in enumerate(zip(copies.envs, iterate(copies.action_space, actions), strict=True)):
-        obs, copies._rewards[i], terminated, truncated, info = env.step(action)
-        copies._terminations[i], copies._truncations[i] = terminated, truncated
-        if terminated or truncated:
-            last = {"final_obs": copy.deepcopy(obs), "final_info": info}
-            infos = copies._add_info(infos, last, i)
-            obs, info = env.reset()
-        copies._env_obs[i] = obs
-        if info:
-            infos = copies._add_info(infos, info, i)
-    copies._observations = concatenate(copies.single_observation_space, copies._env_obs, copies._observations)
-    copies._autoreset_envs = np.logical_or(copies._terminations, copies._truncations)
-    return (
-        copy.deepcopy(copies._observations) if copies.copy else copies._observations,
-        copies._rewards.copy(),
-        copies._terminations.copy(),
-        copies._truncations.copy(),
-        infos,
-    )
+class _SteppedCopies:
+    """Does what ``SyncVectorEnv`` does, but keeps each last observation, and says who returned what is wrong.
+
+    Nothing is checked of what can be stored: a fault is looked for after it showed. Only last observations,
+    which are not stored with the others, are looked at once per episode.
+    """
+
+    def __init__(self, copies: SyncVectorEnv, name: str) -> None:
+        self._copies: Any = copies
+        self._name, self._t = name, 0
+        self._space = copies.single_observation_space
+        self._is_box = isinstance(self._space, Box)
+        self._first = set[int]()  # whose last observation a reset returned
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        copies = self._copies
+        rows = (options or {}).get("reset_mask", np.ones(copies.num_envs, bool))
+        for i in np.flatnonzero(rows):
+            copies._env_obs[i] = _NOTHING
+            self._first.add(int(i))
+        self._t = self._t if seed is None else 0
+        try:
+            return SyncVectorEnv.reset(copies, seed=seed, options=options)
+        except (TypeError, ValueError, KeyError):
+            self._look_at_observations()
+            raise
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        copies, infos = self._copies, dict[str, Any]()
+        rewards, terminations, truncations = copies._rewards, copies._terminations, copies._truncations
+        mode, seen = copies.autoreset_mode, copies._env_obs
+        restarts = copies._autoreset_envs if mode is AutoresetMode.NEXT_STEP else None
+        is_same_step = mode is AutoresetMode.SAME_STEP
+        self._first.clear()
+        for i, (env, action) in enumerate(
+            zip(copies.envs, iterate(copies.action_space, actions), strict=True)
+        ):
+            if restarts is not None and restarts[i]:
+                rewards[i], terminations[i], truncations[i] = 0, False, False
+                infos = self._begin(i, env, infos)
+                continue
+            answer = env.step(action)
+            try:
+                obs, rewards[i], terminated, truncated, info = answer
+                terminations[i], truncations[i] = terminated, truncated
+                is_over = terminated or truncated
+                if is_over and is_same_step:
+                    info = {"final_obs": copy.deepcopy(obs), "final_info": info}
+                if info:
+                    infos = copies._add_info(infos, info, i)
+            except (TypeError, ValueError, AttributeError):
+                with fault_of(self._name, i):
+                    check_step(self._name, f"step {self._t}", self._space, answer, None)
+                raise
+            seen[i] = obs
+            if is_over:
+                self._look_at_last(i, obs)
+                infos = self._begin(i, env, infos) if is_same_step else infos
+        self._store_observations()
+        self._t += 1
+        copies._autoreset_envs = np.logical_or(terminations, truncations)
+        return (
+            copy.deepcopy(copies._observations) if copies.copy else copies._observations,
+            rewards.copy(),
+            terminations.copy(),
+            truncations.copy(),
+            infos,
+        )
+
+    def _begin(self, i: int, env: gymnasium.Env, infos: dict[str, Any]) -> dict[str, Any]:
+        """Begin an episode in copy ``i``, and return ``infos`` with what it reports."""
+        answer = env.reset()
+        try:
+            self._copies._env_obs[i], info = answer
+            self._first.add(i)
+            return self._copies._add_info(infos, info, i) if info else infos
+        except (TypeError, ValueError, AttributeError):
+            with fault_of(self._name, i):
+                check_reset(self._name, f"the reset after step {self._t}", self._space, answer, None)
+            raise
+
+    def _store_observations(self) -> None:
+        copies = self._copies
+        try:
+            copies._observations = concatenate(self._space, copies._env_obs, copies._observations)
+        except (TypeError, ValueError, KeyError):
+            self._look_at_observations()
+            raise
+
+    def _look_at_last(self, i: int, obs: Any) -> None:
+        if (
+            self._is_box
+            and getattr(obs, "shape", None) == self._space.shape
+            and obs.dtype == self._space.dtype
+        ):
+            return
+        with fault_of(self._name, i):
+            check_observation(self._name, f"step {self._t}", "last observation", self._space, obs, None)
+
+    def _look_at_observations(self) -> None:
+        """Say whose observation is not of the space."""
+        for i, obs in enumerate(self._copies._env_obs):
+            method = f"step {self._t}"
+            if i in self._first:
+                method = f"the reset after {method}" if self._t else "the reset"
+            if obs is not _NOTHING:
+                with fault_of(self._name, i):
+                    check_observation(self._name, method, "observation", self._space, obs, None)
 
 
 def add_info(num_envs: int, infos: dict[Any, Any], info: dict[Any, Any], i: int) -> dict[Any, Any]:

@@ -20,6 +20,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from lit_rl.envs.gymnasium import exact_state
 from lit_rl.envs.gymnasium.copies import keep_what_copies_report
+from lit_rl.envs.gymnasium.observation import check_observation
 from lit_rl.envs.gymnasium.spec import action_caster, env_spec, observation_caster, stack_rows, take_rows
 from lit_rl.envs.packed import unpack
 from lit_rl.types import NestedArray, Step
@@ -49,32 +50,33 @@ class GymnasiumVectorEnv:
         self.num_envs = envs.num_envs
         self.spec = env_spec(name, envs.single_observation_space, envs.single_action_space)
         self._mode = _read_autoreset(envs, name)
-        keep_what_copies_report(envs)
-        self._to_obs = observation_caster(envs.single_observation_space)
+        keep_what_copies_report(envs, name)
+        self._cast = observation_caster(envs.single_observation_space)
         self._to_action = action_caster(envs.single_action_space)
         self._action_shape = (self.num_envs, *self.spec.action.shape)
         self._valid = np.ones(self.num_envs, bool)  # which rows of the next step are transitions
         self._record = tuple(record)
         self._never_reported = set(record)
-        self._closed = False
+        self._closed, self._t = False, 0
 
     def reset(self, seed: int) -> NestedArray:
         """Start new episodes; environment i is seeded with ``seed + i`` (native batches have one stream)."""
         obs, _ = self.envs.reset(seed=int(seed))
-        self._valid[:] = True
-        return self._to_obs(obs)
+        self._valid[:], self._t = True, 0
+        return self._to_obs(obs, "the reset")
 
     def step(self, action: np.ndarray) -> Step:
         """Apply ``action`` ``(N, ...)``; ``Step`` says what comes back.
 
         Raises:
+            EnvironmentFaultError: An environment returned what is not of its spaces.
             ValueError: ``action`` has another shape than the action space, or a metric is not a number.
         """
         if action.shape != self._action_shape:
             expected = f"action must have shape {self._action_shape} (num_envs first)"
             raise ValueError(f"{self.spec.name}: {expected}, got {action.shape}")
         env_obs, env_reward, env_terminated, env_truncated, info = self.envs.step(self._to_action(action))
-        obs = self._to_obs(env_obs)
+        obs = self._to_obs(env_obs, "step")
         reward = np.array(env_reward, np.float32)
         terminated = np.array(env_terminated, bool)
         truncated = np.array(env_truncated, bool)
@@ -86,12 +88,24 @@ class GymnasiumVectorEnv:
             valid, self._valid = self._valid, ~ended
         if some_ended:
             if self._mode is AutoresetMode.SAME_STEP:
-                final_obs = self._to_obs(_final_obs(info, ended))
+                final_obs = self._cast(_final_obs(info, ended))
             else:
                 final_obs = take_rows(obs, ended)
             if self._mode is AutoresetMode.DISABLED:
-                obs = self._to_obs(self.envs.reset(options={"reset_mask": ended})[0])
+                obs = self._cast(self.envs.reset(options={"reset_mask": ended})[0])
+        self._t += 1
         return Step(obs, reward, terminated, truncated, final_obs, valid, metrics)
+
+    def _to_obs(self, obs: Any, method: str) -> NestedArray:
+        """Cast what ``method`` of the batch returned; say what is wrong with it where that fails."""
+        try:
+            return self._cast(obs)
+        except (TypeError, ValueError, KeyError, IndexError):
+            space = getattr(self.envs, "observation_space", None)
+            if space is not None:
+                method = f"{method} {self._t}" if method == "step" else method
+                check_observation(self.spec.name, method, "observation", space, obs, None)
+            raise
 
     def _metrics(self, info: dict[str, Any], ended: np.ndarray, some_ended: bool) -> dict[str, np.ndarray]:
         """Return recorded values; with same-step autoreset those of ended rows stand in ``final_info``."""

@@ -10,10 +10,10 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
-from lit_rl.envs.gymnasium.observation import check_observation
+from lit_rl.envs.gymnasium.observation import describe
+from lit_rl.envs.pettingzoo.answers import AnswerCheck
 from lit_rl.envs.pettingzoo.spec import (
     AgentSpaces,
-    check_mask_size,
     environment_name,
     read_spaces,
     read_state,
@@ -30,6 +30,7 @@ def check_parallel(
     pad: bool = False,
     num_steps: int = 32,
     seed: int = 0,
+    global_state: bool = True,
 ) -> None:
     """Reset and step one throw-away copy and check that it keeps to the agents, spaces and state it declares.
 
@@ -39,6 +40,7 @@ def check_parallel(
         pad: Whether agents may have observations of different lengths.
         num_steps: Number of random (allowed) actions of all agents to try.
         seed: Seed of the reset and of the actions.
+        global_state: Whether the global state is tried, too.
 
     Raises:
         ValueError: The environment breaks PettingZoo's contract, or a space is not supported. One line.
@@ -52,7 +54,7 @@ def check_parallel(
             raise ValueError(f"{name or 'the environment'} is a {got}, expected a pettingzoo.ParallelEnv")
         name = name or environment_name(env)
         try:
-            _Trial(name, env, read_spaces(name, env, pad), hints).play(num_steps, seed)
+            _Trial(name, env, read_spaces(name, env, pad), hints, global_state).play(num_steps, seed)
         finally:
             env.close()
     if hints:  # one is enough, because the agents mostly do the same
@@ -62,11 +64,15 @@ def check_parallel(
 class _Trial:
     """Tries one environment, and keeps what was seen of it last."""
 
-    def __init__(self, name: str, env: ParallelEnv, agents: AgentSpaces, hints: list[str]) -> None:
+    def __init__(
+        self, name: str, env: ParallelEnv, agents: AgentSpaces, hints: list[str], global_state: bool
+    ) -> None:
         self.name, self.env, self.spaces, self.hints = name, env, agents, hints
-        self.state_shape: tuple[int, ...] | None = None
+        self.global_state, self.state_shape = global_state, None
         self.masked_by_info = False
         self.masks: dict[Any, np.ndarray] = {}
+        observed = {agent: env.observation_space(agent) for agent in agents.agents}
+        self.answers = AnswerCheck(name, observed, agents.action)
         self.watch = ReuseWatch("observations", hints)
 
     def play(self, num_steps: int, seed: int) -> None:
@@ -89,8 +95,7 @@ class _Trial:
             if "unexpected keyword argument" not in str(error):
                 raise
             raise self._refuse(f"reset must accept reset(seed=None, options=None); {error}") from error
-        if not isinstance(answer, tuple) or len(answer) != 2 or not all(isinstance(a, dict) for a in answer):
-            raise self._refuse(f"reset must return two dicts (observations, infos), got {_describe(answer)}")
+        self.answers.reset("reset", answer)
         observations, infos = answer
         if not self.env.agents:
             raise self._refuse("reset leaves agents empty; an episode needs at least one")
@@ -103,43 +108,17 @@ class _Trial:
     def _step(self) -> None:
         acting = list(self.env.agents)
         answer = self.env.step({agent: self._sample(agent) for agent in acting})
-        if not isinstance(answer, tuple) or len(answer) != 5 or not all(isinstance(a, dict) for a in answer):
-            raise self._refuse(
-                "step must return five dicts (observations, rewards, terminations, truncations, infos), got "
-                f"{_describe(answer)}"
-            )
-        observations, rewards, terminations, truncations, infos = answer
+        self.answers.step("step", acting, answer, is_late=False)
+        observations, _, terminations, truncations, infos = answer
         for agent in acting:
-            self._check_reward(agent, self._of("reward", agent, rewards))
-            ends = [
-                self._check_flag(what, agent, self._of(what, agent, flags))
-                for what, flags in (("termination", terminations), ("truncation", truncations))
-            ]
-            if any(ends) and agent in self.env.agents:
+            has_ended = terminations[agent] or truncations[agent]
+            if has_ended and agent in self.env.agents:
                 raise self._refuse(f"agent {agent} has ended but is still in agents; remove it there")
-            if not any(ends) and agent not in self.env.agents:
+            if not has_ended and agent not in self.env.agents:
                 raise self._refuse(
                     f"agent {agent} is no longer in agents, but neither terminated nor truncated"
                 )
         self._look("step", self.env.agents or acting, observations, infos)
-
-    def _of(self, what: str, agent: Any, values: dict[Any, Any]) -> Any:
-        if agent not in values:
-            given = ", ".join(map(str, values)) or "nobody"
-            raise self._refuse(f"{what} of agent {agent} is missing; it is given for {given}")
-        return values[agent]
-
-    def _check_reward(self, agent: Any, reward: Any) -> None:
-        is_flag = isinstance(reward, bool | np.bool_)
-        if is_flag or not isinstance(reward, int | float | np.integer | np.floating):
-            raise self._refuse(f"reward of agent {agent} is {_describe(reward)}, expected a float")
-        if not np.isfinite(reward):
-            raise self._refuse(f"reward of agent {agent} is {reward}, expected a finite number")
-
-    def _check_flag(self, what: str, agent: Any, value: Any) -> bool:
-        if not isinstance(value, bool | np.bool_):
-            raise self._refuse(f"{what} of agent {agent} is {_describe(value)}, expected a bool")
-        return bool(value)
 
     def _look(
         self, method: str, agents: list[Any], observations: dict[Any, Any], infos: dict[Any, Any]
@@ -148,17 +127,11 @@ class _Trial:
         self.masks = {}
         self.watch.see(method, observations)
         for agent in agents:
-            if agent not in self.spaces.agents:
-                raise self._refuse(f"agent {agent} is not among possible_agents {self.spaces.agents}")
-            obs = self._of("observation", agent, observations)
-            space = self.env.observation_space(agent)
-            path = f"observation of agent {agent}"
-            check_observation(self.name, method, path, space, obs, self.hints)
-            info = self._of("info", agent, infos)
-            if not isinstance(info, dict):
-                raise self._refuse(f"info of agent {agent} is {_describe(info)}, expected a dict")
+            self.answers.seen(method, [agent], observations, infos, self.hints)
+            info = infos[agent]
             if self.spaces.is_masked:
-                self._keep_mask(f"{path}[{ACTION_MASK!r}]", agent, obs[ACTION_MASK])
+                mask = observations[agent][ACTION_MASK]
+                self._keep_mask(f"observation of agent {agent}[{ACTION_MASK!r}]", agent, mask)
             elif self.masked_by_info and self.env.agents:
                 if ACTION_MASK not in info:
                     raise self._refuse(
@@ -168,7 +141,6 @@ class _Trial:
         self._check_state(method)
 
     def _keep_mask(self, what: str, agent: Any, mask: Any) -> None:
-        check_mask_size(f"{self.name}: {what}", np.shape(mask), self.spaces.action)
         kept = np.asarray(mask, np.int8)
         parts = per_entry(kept, self.spaces.action.categories)
         if self.env.agents and not all(part.any() for part in parts):
@@ -181,10 +153,12 @@ class _Trial:
         return random_action(space, self.spaces.action, mask, self.rng)
 
     def _state(self, method: str) -> np.ndarray | None:
+        if not self.global_state:
+            return None
         try:
             return read_state(self.env)
         except (TypeError, ValueError) as error:
-            got = _describe(self.env.state())
+            got = describe(self.env.state())
             raise self._refuse(f"state() after {method} is {got}, expected an array of numbers") from error
 
     def _check_state(self, method: str) -> None:
@@ -202,12 +176,3 @@ class _Trial:
         shape = np.shape(self.env.state())
         if isinstance(declared, spaces.Space) and declared.shape is not None and declared.shape != shape:
             raise self._refuse(f"state() after {method} has shape {shape}, state_space has {declared.shape}")
-
-
-def _describe(value: Any) -> str:
-    """Say in words what a value is."""
-    if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape}"
-    if isinstance(value, tuple):
-        return f"a tuple of {', '.join(type(part).__name__ for part in value)}"
-    return "None" if value is None else f"a {type(value).__name__}"

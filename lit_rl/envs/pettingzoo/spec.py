@@ -90,14 +90,15 @@ def check_mask_size(what: str, shape: Any, action: ActionSpec) -> None:
 
 
 def read_state(env: ParallelEnv) -> np.ndarray | None:
-    """Return the global state, flat float32 ``(S,)``; None when the environment has none."""
+    """Return the global state, flat ``(S,)``, of bytes uint8 and else float32; None if there is none."""
     if getattr(env.unwrapped.state, "__func__", None) in (ParallelEnv.state, AECEnv.state):
         return None  # not by its error: the base class needs metadata to raise it
     try:
         state = env.state()
     except NotImplementedError:
         return None
-    return np.asarray(state, np.float32).ravel()
+    state = np.asarray(state)
+    return (state if state.dtype == np.uint8 else state.astype(np.float32)).ravel()
 
 
 def environment_name(env: ParallelEnv) -> str:

@@ -14,7 +14,9 @@ from pettingzoo import ParallelEnv
 
 from lit_rl.arguments import Copies, check_arguments
 from lit_rl.envs.class_path import factory
+from lit_rl.envs.faults import fault_of
 from lit_rl.envs.gymnasium.spec import action_caster, observation_caster
+from lit_rl.envs.pettingzoo.answers import AnswerCheck
 from lit_rl.envs.pettingzoo.check import check_parallel
 from lit_rl.envs.pettingzoo.spec import (
     check_mask_size,
@@ -44,7 +46,8 @@ class ParallelVectorEnv:
     - Observations ``(N, A, ...)`` are zero for agents that left the episode early (or have not joined it).
       With a global state, action masks or agents that may leave they are a dict: ``observation``, ``state``
       ``(N, S)``, ``action_mask`` ``(N, A, choices)`` (ones for agents that left) and ``alive`` ``(N, A)``.
-    - The global state is what ``env.state()`` returns, where it is implemented.
+    - The global state is what ``env.state()`` returns, where it is implemented and somebody looks at it; one
+      that is an image stays uint8.
     - Action masks come from Dict observations with the keys ``observation`` and ``action_mask``, or from
       ``info["action_mask"]``.
     - Actions and rewards of agents that left are ignored and 0.
@@ -63,6 +66,8 @@ class ParallelVectorEnv:
         check: Whether one throw-away copy is tried first (by ``check_parallel``).
         record: Keys of ``info`` to return in ``Step.metrics``: the mean over the agents that report it, NaN
             where none did.
+        global_state: Whether the global state is observed. False never calls ``env.state()``, which takes
+            time and memory, and fails in some environments.
 
     Raises:
         ValueError: ``num_envs`` is below 1, agents differ in their spaces, or the check found something.
@@ -80,12 +85,14 @@ class ParallelVectorEnv:
         may_leave: bool = True,
         check: bool = True,
         record: Sequence[str] = (),
+        global_state: bool = True,
     ) -> None:
         check_arguments(ParallelVectorEnv, locals())
         make = _make(env_fn, env_kwargs)
         if check:
-            check_parallel(make, pad=pad)
+            check_parallel(make, pad=pad, global_state=global_state)
         self.num_envs, self.team_reward, self.may_leave = num_envs, team_reward, may_leave
+        self._has_state = global_state
         self._record, self._never_reported = tuple(record), set(record)
         self.envs: list[ParallelEnv] = []
         try:
@@ -110,24 +117,29 @@ class ParallelVectorEnv:
         self._to_obs = [observation_caster(space) for space in spaces.observations]
         self._to_action = action_caster(spaces.action_space)
         self._place = spaces.places()
-        state = read_state(env)
-        self.spec = self._spec(name, spaces.action, 0 if state is None else state.size)
+        self._shapes = [space.shape for space in spaces.observations]
+        self._limits = (
+            np.array(self._leaf.categories).reshape(self._leaf.shape) if self._leaf.categories else None
+        )
+        observed = {agent: env.observation_space(agent) for agent in spaces.agents}
+        self._answers, self._t = AnswerCheck(name, observed, spaces.action), 0
+        state = read_state(env) if self._has_state else None
+        self.spec = self._spec(name, spaces.action, np.zeros(0, np.float32) if state is None else state)
 
-    def _spec(self, name: str, action: ActionSpec, num_features: int) -> EnvSpec:
+    def _spec(self, name: str, action: ActionSpec, state: np.ndarray) -> EnvSpec:
         leaves: dict[str, Any] = {OBSERVATION: self._leaf}
         if self._has_mask:
             choices = sum(action.categories)
             leaves[ACTION_MASK] = LeafSpec([choices], "int8", [2] * choices)
         if self.may_leave:
             leaves[ALIVE] = LeafSpec([])
-        self._is_plain = len(leaves) == 1 and not num_features
-        return EnvSpec(
-            name, self._leaf if self._is_plain else leaves, action, list(map(str, self._index)), num_features
-        )
+        self._is_plain = len(leaves) == 1 and not state.size
+        seen, agents = self._leaf if self._is_plain else leaves, list(map(str, self._index))
+        return EnvSpec(name, seen, action, agents, state.size, state_dtype=str(state.dtype))
 
     def reset(self, seed: int) -> NestedArray:
         """Start new episodes; environment i is seeded with ``seed + i``."""
-        rows = self._blank(self.num_envs)
+        rows, self._t = self._blank(self.num_envs), 0
         for i in range(self.num_envs):
             self._begin(rows, i, seed + i)
         return self._as_obs(rows)
@@ -150,19 +162,23 @@ class ParallelVectorEnv:
         metrics = {name: np.full(self.num_envs, np.nan, np.float32) for name in self._record}
         for i, env in enumerate(self.envs):
             acting = list(env.agents)
-            seen, rewards, terminations, _, infos = env.step(
-                {agent: actions[i, self._index[agent]] for agent in acting}
-            )
-            reward[i] = self._reward(acting, rewards)
-            self._report(metrics, i, infos)
-            if env.agents:
-                self._write(rows, i, env, env.agents, seen, infos)
-                continue
-            terminated[i] = all(terminations[agent] for agent in acting)
-            truncated[i] = not terminated[i]
-            final.append(self._blank(1))
-            self._write(final[-1], 0, env, acting, seen, infos)
+            answer = env.step({agent: actions[i, self._index[agent]] for agent in acting})
+            try:
+                seen, rewards, terminations, _, infos = answer
+                reward[i] = self._reward(acting, rewards)
+                self._report(metrics, i, infos)
+                if env.agents:
+                    self._write(rows, i, env, env.agents, seen, infos)
+                    continue
+                terminated[i] = all(terminations[agent] for agent in acting)
+                truncated[i] = not terminated[i]
+                final.append(self._blank(1))
+                self._write(final[-1], 0, env, acting, seen, infos)
+            except (TypeError, ValueError, KeyError, AttributeError):
+                self._look_for_fault(i, acting, answer)
+                raise
             self._begin(rows, i)
+        self._t += 1
         if final:
             self._check_reported()
         reward = reward[:, 0] if self.team_reward else reward
@@ -179,17 +195,33 @@ class ParallelVectorEnv:
     def _begin(self, rows: dict[str, np.ndarray], i: int, seed: int | None = None) -> None:
         """Start an episode in environment i; without a seed its generator goes on."""
         env = self.envs[i]
-        seen, infos = env.reset(seed=seed)
+        answer = env.reset(seed=seed)
         if not env.agents:
             raise ValueError(f"{self.spec.name}: reset leaves agents empty; an episode needs at least one")
-        self._write(rows, i, env, env.agents, seen, infos)
+        try:
+            seen, infos = answer
+            self._write(rows, i, env, env.agents, seen, infos)
+        except (TypeError, ValueError, KeyError, AttributeError):
+            method = f"the reset after step {self._t}" if seed is None else "the reset"
+            with fault_of(self.spec.name, i):
+                self._answers.reset(method, answer)
+                self._answers.seen(method, env.agents, *answer, None)
+            raise
+
+    def _look_for_fault(self, i: int, acting: Sequence[Any], answer: Any) -> None:
+        """Say what of the answer of environment i to a step cannot be stored; nothing where all can."""
+        method = f"step {self._t}"
+        with fault_of(self.spec.name, i):
+            self._answers.step(method, acting, answer, is_late=True)
+            observations, *_, infos = answer
+            self._answers.seen(method, self.envs[i].agents or acting, observations, infos, None)
 
     def _blank(self, num_rows: int) -> dict[str, np.ndarray]:
         """Return the observations of agents that all left."""
         lead = (num_rows, len(self._index))
         rows = {OBSERVATION: np.zeros((*lead, *self._leaf.shape), self._leaf.dtype)}
         if self.spec.state:
-            rows[STATE] = np.zeros((num_rows, self.spec.state), np.float32)
+            rows[STATE] = np.zeros((num_rows, self.spec.state), self.spec.state_dtype)
         if self._has_mask:
             rows[ACTION_MASK] = np.ones((*lead, sum(self.spec.action.categories)), np.int8)
         if self.may_leave:
@@ -214,8 +246,12 @@ class ParallelVectorEnv:
             mask = infos[agent].get(ACTION_MASK) if self._masked_by_info else None
             if self._has_mask and not self._masked_by_info:
                 obs, mask = obs[OBSERVATION], obs[ACTION_MASK]
-            rows[OBSERVATION][(row, a, *self._place[a])] = self._to_obs[a](obs)
+            values = self._to_obs[a](obs)
+            if values.shape != self._shapes[a] or (self._limits is not None and not self._are_known(values)):
+                raise ValueError(f"{self.spec.name}: agent {agent} observes {values!r:.80}")
+            rows[OBSERVATION][(row, a, *self._place[a])] = values
             if mask is not None:
+                check_mask_size(f"{self.spec.name}: mask of agent {agent}", np.shape(mask), self.spec.action)
                 rows[ACTION_MASK][row, a] = mask
             elif self._has_mask and env.agents:  # none is needed where no action follows
                 raise ValueError(
@@ -224,7 +260,15 @@ class ParallelVectorEnv:
             if self.may_leave:
                 rows[ALIVE][row, a] = 1
         if self.spec.state:
-            rows[STATE][row] = np.ravel(env.state())
+            state = np.ravel(env.state())
+            if state.shape != rows[STATE][row].shape:
+                was = rows[STATE][row].size
+                raise ValueError(f"{self.spec.name}: state() has {state.size} features, before it had {was}")
+            rows[STATE][row] = state
+
+    def _are_known(self, values: np.ndarray) -> bool:
+        """Whether categories are in their range."""
+        return bool(((values >= 0) & (values < self._limits)).all())
 
     def _as_obs(self, rows: dict[str, np.ndarray]) -> NestedArray:
         return rows[OBSERVATION] if self._is_plain else rows

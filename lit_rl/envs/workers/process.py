@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from lit_rl.envs.faults import EnvironmentFaultError, environment_exit
+from lit_rl.envs.stepper import Stepper
 from lit_rl.envs.workers.shared_arrays import map_arrays
 from lit_rl.nested import map_nested
 from lit_rl.processes import go_on_when_orphaned, is_orphaned, outlive_signals
@@ -72,13 +74,18 @@ def answer(share: Share, question: bytes) -> bytes:
     """Call the method of ``share`` that ``question`` names.
 
     Returns:
-        ``(True, result)``, or ``(False, (name of the exception, its text, its traceback))``.
+        ``(True, result)``, or ``(False, (name of the exception, its text, its traceback, row))``; row is the
+        environment of an ``EnvironmentFaultError``, of which the text is only what it did.
     """
     try:
         name, *arguments = pickle.loads(question)
         return pickle.dumps((True, getattr(share, name)(*arguments)))
     except BaseException as error:
-        return pickle.dumps((False, (type(error).__name__, str(error), traceback.format_exc())))
+        told, row = environment_exit(error) if isinstance(error, SystemExit) else error, None
+        text = str(told)
+        if isinstance(told, EnvironmentFaultError):
+            text, row = told.what, told.row
+        return pickle.dumps((False, (type(told).__name__, text, traceback.format_exc(), row)))
 
 
 class Share:
@@ -102,7 +109,7 @@ class Share:
             env = pickle.loads(pickled)(num_envs)
         if not isinstance(env, VectorEnv):
             raise TypeError(f"make must return a VectorEnv, got {type(env).__name__}")
-        self._env = env
+        self._env, self._stepper = env, Stepper(env)
         if env.num_envs != num_envs:
             raise ValueError(f"make({num_envs}) returned {env.num_envs} environments")
         return env.spec
@@ -111,7 +118,7 @@ class Share:
         """Seed environments and global generators, and start new episodes."""
         random.seed(seed)  # environments of third parties draw from the global generators
         np.random.seed(seed % 2**32)  # noqa: NPY002
-        return self.env.reset(seed)
+        return self._stepper.reset(seed)
 
     def set_bodies(self, bodies: Any, body: np.ndarray) -> NestedArray:
         """Give the environments other bodies, and start new episodes."""
@@ -119,7 +126,7 @@ class Share:
 
     def step(self, action: np.ndarray) -> Step:
         """Step all environments."""
-        return self.env.step(action)
+        return self._stepper.step(action)
 
     def map(self, places: Nested, size: int, start: int, stop: int) -> None:
         """Take the rows from ``start`` to ``stop`` of the shared arrays as this worker's own."""
@@ -129,7 +136,7 @@ class Share:
     def step_shared(self) -> bool:
         """Step with the shared action and write what comes; returns whether ``valid`` came."""
         shared = self._arrays
-        step = self.env.step(shared["action"].copy())
+        step = self._stepper.step(shared["action"].copy())
         map_nested(np.copyto, shared["obs"], step.obs)
         shared["reward"][:] = step.reward
         shared["terminated"][:] = step.terminated

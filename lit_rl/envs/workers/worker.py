@@ -17,6 +17,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
+from lit_rl.envs.faults import EnvironmentExitError, EnvironmentFaultError
 from lit_rl.envs.workers.shared_arrays import open_memory
 from lit_rl.processes import ModuleProcess
 
@@ -26,6 +27,7 @@ _KEPT: dict[str, type[Exception]] = {
     "ValueError": ValueError,
     "TypeError": TypeError,
     "FloatingPointError": FloatingPointError,
+    "EnvironmentExitError": EnvironmentExitError,
 }
 _FOREVER_S = 1e9
 _TRACE_S = 1.0
@@ -282,8 +284,24 @@ def raise_hang(where: str, asked: str, patience_s: float, trace: str) -> NoRetur
     ) from WorkerTraceback(f"\n{trace}")
 
 
-def raise_again(worker: AnyWorker, kind: str, text: str, trace: str) -> NoReturn:
-    """Raise again what was raised in a worker: with its type where the message was written for users."""
+def raise_again(worker: AnyWorker, kind: str, text: str, trace: str, row: int | None = None) -> NoReturn:
+    """Raise again what was raised in a worker: with its type where the message was written for users.
+
+    Args:
+        worker: The worker.
+        kind: Name of the type of the exception.
+        text: Its message.
+        trace: Traceback of the worker.
+        row: Number of the environment, among those of the worker, that it is about; None where it is about
+            all of them.
+
+    Raises:
+        Exception: Always.
+    """
+    if kind == EnvironmentFaultError.__name__:
+        of_one = None if row is None else worker.rows.start + row
+        fault = EnvironmentFaultError(worker.where if row is None else worker.name, text, of_one)
+        raise fault from WorkerTraceback(f"\n{trace}")
     text = text.removeprefix(f"{worker.name}: ")
     message = text if kind in _KEPT and text else f"{kind}: {text}" if text else kind
     raise _KEPT.get(kind, RuntimeError)(f"{worker.where}: {message}") from WorkerTraceback(f"\n{trace}")

@@ -34,13 +34,13 @@ def exported(tmp_path):
 
 
 def pretend(monkeypatch, code):
-    """Run ``code`` in place of drawing: the first arguments ``-P -m MODULE`` become ``-c CODE``."""
+    """Run ``code`` in place of drawing: the first arguments ``-P -c PROGRAM MODULE`` become ``-c CODE``."""
     popen = processes.subprocess.Popen
     started = []
 
     def start(command, **kwargs):
         started.append(command)
-        return popen([command[0], "-c", code, *command[4:]], **kwargs)
+        return popen([command[0], "-c", code, *command[5:]], **kwargs)
 
     monkeypatch.setattr(processes.subprocess, "Popen", start)
     return started

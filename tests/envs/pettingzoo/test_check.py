@@ -120,25 +120,25 @@ def test_actions_of_the_trial_are_allowed() -> None:
 @pytest.mark.parametrize(
     ("reward", "expected"),
     [
-        (np.zeros(1), "an array of shape (1,), expected a float"),
+        (np.zeros(1), "a numpy array of shape (1,), expected a float"),
         (None, "None, expected a float"),
         (True, "a bool, expected a float"),
         (float("inf"), "inf, expected a finite number"),
     ],
 )
 def test_reward(reward: Any, expected: str) -> None:
-    assert complaint(step_with(1, uav_3=reward)) == f"reward of agent uav_3 is {expected}"
+    assert complaint(step_with(1, uav_3=reward)) == f"reward of agent uav_3 of step is {expected}"
 
 
 def test_values_that_are_missing_or_of_another_kind() -> None:
-    assert complaint(step_with(2, uav_2=0)) == "termination of agent uav_2 is a int, expected a bool"
-    assert complaint(step_with(3, uav_2=None)) == "truncation of agent uav_2 is None, expected a bool"
-    assert complaint(step_with(4, uav_2=[])) == "info of agent uav_2 is a list, expected a dict"
+    assert complaint(step_with(2, uav_2=0)) == "termination of agent uav_2 of step is a int, expected a bool"
+    assert complaint(step_with(3, uav_2=None)) == "truncation of agent uav_2 of step is None, expected a bool"
+    assert complaint(step_with(4, uav_2=[])) == "info of agent uav_2 of step is a list, expected a dict"
 
     def forget(env: Custom) -> None:
         env.answers[1] = {"uav_1": 0.0, "uav_3": 0.0}
 
-    assert complaint(forget) == "reward of agent uav_2 is missing; it is given for uav_1, uav_3"
+    assert complaint(forget) == "reward of agent uav_2 of step is missing; it is given for uav_1, uav_3"
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_the_adapter_looks_before_the_first_rollout() -> None:
             self.answers[1] = self.all(0.0, uav_3=np.zeros(1))
 
     with pytest.raises(
-        ValueError, match=r"custom: reward of agent uav_3 is an array of shape \(1,\), expected"
+        ValueError, match=r"custom: reward of agent uav_3 of step is a numpy array of shape \(1,\), expected"
     ):
         ParallelVectorEnv(Wrong, 8)
     assert len(made) == 1

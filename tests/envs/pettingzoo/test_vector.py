@@ -10,15 +10,22 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.wrappers import ClipReward
+from pettingzoo.utils.deprecated_module import DeprecatedEnv
 
+from lit_rl import PPO, RolloutDataModule
+from lit_rl.algos.multi_agent import Views
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.collect.uniform import UniformPolicy
 from lit_rl.envs.alice_bob import AliceAndBob
 from lit_rl.envs.alice_bob.parallel import AliceAndBobParallel
+from lit_rl.envs.class_path import factory
 from lit_rl.envs.pettingzoo.vector import ParallelVectorEnv
 from lit_rl.envs.vector import make_vector_env
+from lit_rl.nested import map_nested
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, VectorEnv
 from tests.parallel_toys import Leavers, Movers
+from tests.toys import make_trainer
+from tests.worker_toys import Saves
 
 STAY = {"stay": True, "has_state": False}
 
@@ -390,3 +397,93 @@ def test_simple_spread_of_mpe2() -> None:
     final = steps[-1].final_obs
     np.testing.assert_array_equal(final["state"], final["observation"].reshape(2, 54))
     assert final["alive"].tolist() == [[1, 1, 1]] * 2
+
+
+class NoState(Leavers):
+    """Its ``state()`` fails, as that of multiwalker_v9 does at the end of an episode."""
+
+    def state(self) -> np.ndarray:
+        raise ZeroDivisionError("nobody asked")
+
+
+def test_the_state_is_asked_for_only_where_somebody_looks_at_it() -> None:
+    for settings in ({}, {"vectorization": "sync", "check": True}):
+        env = make_vector_env(NoState, 2, global_state=False, **settings)
+        assert env.spec.state == 0
+        assert env.reset(0).keys() == {"observation", "alive"}
+        steps = [env.step(np.zeros((2, 3), np.int64)) for _ in range(5)]
+        assert steps[3].final_obs is not None
+        assert steps[3].final_obs.keys() == {"observation", "alive"}
+    with pytest.raises(ZeroDivisionError, match="nobody asked"):
+        make_vector_env(NoState, 2)
+
+
+class ImageState(Leavers):
+    """Its state is an image."""
+
+    def state(self) -> np.ndarray:
+        return np.full((2, 3), 200 + self.t, np.uint8)
+
+
+def test_a_state_that_is_an_image_stays_one() -> None:
+    env = make_vector_env(ImageState, 2, check=True)
+    assert (env.spec.state, env.spec.state_dtype) == (6, "uint8")
+    assert EnvSpec.from_dict(env.spec.to_dict()).state_dtype == "uint8"
+    rollout: Any = InlineCollector(env, 0).collect(UniformPolicy(env.spec), 3, 0)
+    assert rollout["obs"]["state"].dtype == torch.uint8
+    assert rollout["obs"]["state"][:, 0, 0].tolist() == [200, 201, 202, 203]
+    seen: Any = Views(env.spec, central_critic=True)(map_nested(lambda leaf: leaf[0], rollout["obs"]))
+    assert seen["critic"].dtype == torch.float32
+    assert seen["critic"][0].tolist() == [200] * 6
+
+
+def test_a_state_that_grows_is_told() -> None:
+    class Grows(Leavers):
+        def state(self) -> np.ndarray:
+            return np.zeros(2 + (self.t > 1))
+
+    env = ParallelVectorEnv(Grows, 1, check=False)
+    env.reset(0)
+    env.step(np.zeros((1, 3), np.int64))
+    with pytest.raises(ValueError, match=r"leavers_v0: state\(\) has 3 features, before it had 2"):
+        env.step(np.zeros((1, 3), np.int64))
+
+
+@pytest.mark.parametrize(("central_critic", "features"), [(True, 2), (False, 0)])
+def test_learners_say_whether_they_look_at_the_state(central_critic: bool, features: int) -> None:
+    data = RolloutDataModule(Leavers, num_envs=1, rollout_steps=4, rollouts_per_epoch=1, eval_episodes=1)
+    assert data.spec.state == 2  # nobody has asked not to
+    data.teardown("fit")
+    learner = PPO(central_critic=central_critic, hidden=[8], batch_size=12, update_epochs=1)
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(learner, datamodule=data)
+    assert learner.spec is not None
+    assert learner.spec.state == features
+
+
+def test_a_checkpoint_with_a_state_that_nobody_looked_at_fits() -> None:
+    env = make_vector_env(Saves, 1)
+    collector = InlineCollector(env, 0)
+    collector.collect(UniformPolicy(env.spec), 2, 0)
+    state = collector.get_state()
+    assert set(state["obs"]) == {"observation", "state", "alive"}
+    again = make_vector_env(Saves, 1, global_state=False)
+    other = InlineCollector(again, 0)
+    assert other.set_state(state)
+    assert set(other.collect(UniformPolicy(again.spec), 2, 0)["obs"]) == {"observation", "alive"}
+    again.spec.check_same(env.spec, with_state=False)
+    with pytest.raises(ValueError, match="with state 0, the data has uneven_v0 with state 2"):
+        again.spec.check_same(env.spec)
+
+
+def test_deprecated_environments_speak_for_themselves() -> None:
+    def old() -> Any:
+        raise DeprecatedEnv("toy_v1 is now deprecated, use toy_v2 instead")
+
+    with pytest.raises(ValueError, match=r"^env='old': toy_v1 is now deprecated, use toy_v2 instead$"):
+        make_vector_env(old, 1)
+    with pytest.raises(ValueError, match=r"^env='Pendulum-v0': Environment version v0 .* use `Pendulum-v1`"):
+        make_vector_env("Pendulum-v0", 1)
+    named = factory({"class_path": "pettingzoo.butterfly.cooperative_pong_v3.parallel_env"}, "env")
+    with pytest.raises(ValueError, match="cooperative_pong_v3 is now deprecated, use cooperative_pong_v6"):
+        make_vector_env(named, 1)

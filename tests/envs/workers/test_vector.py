@@ -20,6 +20,7 @@ import torch
 
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.collect.uniform import UniformPolicy
+from lit_rl.envs.faults import EnvironmentExitError
 from lit_rl.envs.pettingzoo.vector import ParallelVectorEnv
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.envs.workers.vector import WorkerVectorEnv
@@ -195,7 +196,11 @@ def test_a_class_of_a_notebook_and_a_lambda() -> None:
     [
         ("", RuntimeError, r"leavers_v0 \(environments 2 to 3\): ZeroDivisionError: division by zero"),
         ("value", ValueError, r"leavers_v0 \(environments 2 to 3\): a bad value"),
-        ("exit", RuntimeError, r"leavers_v0 \(environments 2 to 3\): SystemExit: enough"),
+        (
+            "exit",
+            EnvironmentExitError,
+            r"leavers_v0 \(environments 2 to 3\): the environment called sys.exit\('enough'\)",
+        ),
         (
             "leave",
             RuntimeError,
