@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
 from lit_rl.checks import nearest
+from lit_rl.collect.evaluate import MAX_STEPS
 from lit_rl.collect.fleet.session import check_installed
 from lit_rl.envs.vector import Vectorization
 
@@ -48,6 +49,7 @@ class EnvironmentArguments:
         eval_episodes: Episodes of one evaluation over all ranks.
         eval_policy: What evaluations, predictions, videos and playbacks play.
         playback: Whether evaluations of a training run write their first episode into ``playback.json``.
+        eval_max_steps: Steps after which an evaluation episode without an end is cut.
 
     Raises:
         ValueError: More workers are asked for than there are environments, ``eval_policy`` or ``collector``
@@ -72,6 +74,7 @@ class EnvironmentArguments:
     eval_episodes: int = 10
     eval_policy: EvalPolicy = "greedy"
     playback: bool = False
+    eval_max_steps: int = MAX_STEPS
 
     @classmethod
     def among(cls, given: Mapping[str, Any]) -> EnvironmentArguments:
