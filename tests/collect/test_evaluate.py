@@ -79,7 +79,8 @@ def test_an_episode_without_an_end_is_cut(mode: Autoreset, caplog: pytest.LogCap
     episodes = evaluate(policy, env, seed=3, max_steps=6)
     assert caplog.messages == [
         "Episodes57: 1 of 4 evaluation episodes had no end after 6 steps (eval_max_steps) and were cut "
-        "there, with the return so far; give the environment a time limit (gymnasium.wrappers.TimeLimit among "
+        "there, with the return so far; give the environment a time limit (gymnasium.wrappers.TimeLimit "
+        "among "
         "its wrappers, or its own max_episode_steps), or change eval_max_steps"
     ]
     assert episodes["episode_length"].tolist() == [5, 6, 5, 5]
