@@ -21,6 +21,7 @@ import lit_rl.envs.arm
 import lit_rl.envs.go2  # noqa: F401  # registers GO2-v0, as the line above PlanarArm-v0
 from lit_rl.envs.check import check_env
 from lit_rl.envs.factories import accepts, make_one, name_of, takes
+from lit_rl.envs.gymnasium.normalizers import normalizer_hints
 from lit_rl.envs.gymnasium.vector import GymnasiumVectorEnv
 from lit_rl.envs.workers.vector import WorkerVectorEnv
 from lit_rl.types import VectorEnv
@@ -178,6 +179,8 @@ def _make_own_batch(
     accepts_record = takes(env, "record")
     made = env(num_envs=num_envs, **kwargs, **({"record": record} if record and accepts_record else {}))
     if isinstance(made, gymnasium.vector.VectorEnv):
+        for hint in normalizer_hints(made):
+            warnings.warn(f"{name_of(env)}: {hint}", stacklevel=2)
         return _as_vector_env(made, name_of(env), record)
     if record and not accepts_record:
         raise ValueError(
