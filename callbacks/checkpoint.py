@@ -158,6 +158,8 @@ class RolloutCheckpoint(Checkpoint):
         """
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
+        if _is_stopped_by_signal(trainer) and self._learner.eval_result is None:
+            return  # the evaluation was broken off
         is_missing = self.save_best and self.monitor not in trainer.callback_metrics
         if is_missing and self.monitor.startswith("eval/"):
             raise MisconfigurationException(

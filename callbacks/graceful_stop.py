@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_rl.processes import STOP_SIGNALS
 from lit_rl.terminal import give_up_dead_terminal
@@ -22,6 +23,9 @@ _log = logging.getLogger("lit_rl")
 
 class GracefulStop(Callback):
     """Turns SIGTERM, Ctrl-C, SIGHUP and SIGUSR1 into the end of training after the running batch.
+
+    An evaluation that is under way is broken off, and nothing of it is logged: its episodes may be long, or
+    never end.
 
     Lightning saves nothing on SIGTERM and hangs when a whole group of ranks gets it, because it communicates
     inside the handler. Here the handler only sets a flag; the ranks agree on it once per batch.
@@ -65,6 +69,11 @@ class GracefulStop(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop also after an epoch that ended before its time, since it waited for experience."""
         self._stop_if_asked(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop after an evaluation, which the data module breaks off when a signal comes meanwhile."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._stop_if_asked(trainer)
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
         signum = self._received

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from lit_rl.encoders.image import ImageEncoder
 from lit_rl.encoders.perceptron import PerceptronEncoder
+from lit_rl.normalize import ObservationNorm
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec
 
 TWO = ActionSpec("discrete", categories=[2])
@@ -38,6 +41,22 @@ def test_image_takes_channels_first_or_last_and_scales_bytes(shape: list[int]):
     as_real = ImageEncoder(EnvSpec("toy", LeafSpec(shape, "float32"), TWO), features=7)
     as_real.load_state_dict(encoder.state_dict())
     torch.testing.assert_close(as_real(image.float() / 255), features, rtol=1e-4, atol=1e-5)
+
+
+def test_an_image_that_is_normalised_already_is_not_divided_by_255():
+    """``normalize_observation`` of a learner makes real numbers of unit deviation of the bytes."""
+    spec = EnvSpec("toy", LeafSpec([3, 40, 44], "uint8"), TWO)
+    encoder, norm = ImageEncoder(spec, features=7), ObservationNorm(spec.observation)
+    images = torch.randint(256, (50, 3, 40, 44), dtype=torch.uint8)
+    norm.update(images)
+    seen: Any = norm(images)
+    assert seen.std().item() == pytest.approx(1.0, abs=0.02)
+    inputs: list[torch.Tensor] = []
+    encoder.convolutions.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    encoder(seen)
+    encoder(images)
+    assert torch.equal(inputs[0], seen)
+    torch.testing.assert_close(inputs[1], images / 255)
 
 
 def test_image_by_its_key_and_what_it_refuses():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 from lit_rl import metrics
 from lit_rl.ranks import Ranks
 from lit_rl.types import IS_SUCCESS, EvalEpisodes
@@ -21,6 +23,13 @@ _NAMES = {
     metrics.EVAL_EPISODES: "episodes",
     metrics.EVAL_SUCCESS: "success_rate",
 }
+
+
+def is_broken_off(batch: EvalEpisodes, ranks: Ranks) -> bool:
+    """Tell whether a signal ended the evaluation of any rank early; each rank must call."""
+    returns = batch["episodes"]["episode_return"]
+    flag = torch.tensor([float(batch.get("is_broken_off", False))], device=returns.device)
+    return bool(ranks.join(flag).any())
 
 
 def summarize(batch: EvalEpisodes, ranks: Ranks, env_steps: int) -> tuple[EvalResult, dict[str, float]]:

@@ -20,8 +20,9 @@ from lit_rl.cli.errors import CommandError
 from lit_rl.cli.flags import FlagParser, count
 from lit_rl.cli.layers import callback_arguments, pairs, read_layers
 from lit_rl.envs.class_path import factory
+from lit_rl.envs.factories import name_of
 from lit_rl.envs.faults import no_exit
-from lit_rl.envs.vector import make_vector_env, name_of
+from lit_rl.envs.vector import make_vector_env
 from lit_rl.envs.without_compiler import leave_out_compiler
 from lit_rl.processes import STOP_SIGNALS
 from lit_rl.remote.actor import Actor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +14,11 @@ from lit_rl.envs.stepper import Stepper
 from lit_rl.nested import map_nested
 from lit_rl.types import Decision, Episodes, Policy, Step, VectorEnv
 
+_log = logging.getLogger("lit_rl")
+
+MAX_STEPS = 100_000
+"""Steps after which an episode without an end is cut, unless the caller says otherwise."""
+
 
 @torch.no_grad()
 def evaluate(
@@ -23,8 +29,13 @@ def evaluate(
     on_step: Callable[[bool], None] | None = None,
     on_transition: Callable[[Decision, Step], None] | None = None,
     greedy: bool = True,
+    max_steps: int = MAX_STEPS,
+    is_asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Episodes:
     """Play exactly one episode in each of the N environments: no episode is preferred for being short.
+
+    A policy may never end its episodes, as a greedy one that walks in circles. They are cut after
+    ``max_steps``, with a warning, and count with what they have earned so far.
 
     Args:
         policy: Policy that acts.
@@ -37,6 +48,9 @@ def evaluate(
             decided and what came of it (for playbacks).
         greedy: Whether the policy takes its most likely actions; otherwise it draws them, from the global
             generators, as it does to explore.
+        max_steps: Steps after which the episodes that still run are cut, at least 1.
+        is_asked_to_stop: Function that is asked after every step; the episodes that still run are broken off
+            in silence where it returns True, and whoever asked to stop must not use them.
 
     Returns:
         Episodes in the order of the environments.
@@ -78,6 +92,11 @@ def evaluate(
             on_transition(decision, step)
         if on_step:
             on_step(bool(running[0]))
+        if is_asked_to_stop():
+            break
+        if running.any() and length.max() >= max_steps:
+            _warn_of_cut(env.spec.name, int(running.sum()), num_envs, max_steps)
+            break
     return {
         "episode_return": torch.from_numpy(total),
         "episode_length": torch.from_numpy(length),
@@ -87,6 +106,16 @@ def evaluate(
         "values": {name: torch.from_numpy(value) for name, value in reported.means().items()},
         "last_values": {name: torch.from_numpy(value) for name, value in reported.last.items()},
     }
+
+
+def _warn_of_cut(name: str, num_cut: int, num_envs: int, max_steps: int) -> None:
+    """Say which episodes were cut, and what ends episodes."""
+    _log.warning(
+        "%s: %d of %d evaluation episodes had no end after %d steps (eval_max_steps) and were cut there, "
+        "with the return so far; give the environment a time limit (gymnasium.wrappers.TimeLimit among its "
+        "wrappers, or its own max_episode_steps), or change eval_max_steps",
+        name, num_cut, num_envs, max_steps,
+    )  # fmt: skip
 
 
 class _Reported:

@@ -6,7 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, TypeAlias
 
-from lit_rl.arguments import Copies, Count, EpisodeCount, Range, Seconds, Seed, SmallCount, check_arguments
+from lit_rl.arguments import (
+    Copies,
+    Count,
+    EpisodeCount,
+    Range,
+    Seconds,
+    Seed,
+    SmallCount,
+    Steps,
+    check_arguments,
+)
+from lit_rl.collect.evaluate import MAX_STEPS
 from lit_rl.collect.fleet.session import check_installed
 from lit_rl.envs.vector import Vectorization
 
@@ -48,6 +59,7 @@ class EnvironmentArguments:
         eval_episodes: Episodes of one evaluation over all ranks.
         eval_policy: What evaluations, predictions, videos and playbacks play.
         playback: Whether evaluations of a training run write their first episode into ``playback.json``.
+        eval_max_steps: Steps after which an evaluation episode without an end is cut.
 
     Raises:
         ValueError: More workers are asked for than there are environments, an argument is
@@ -72,6 +84,7 @@ class EnvironmentArguments:
     eval_episodes: EpisodeCount = 10
     eval_policy: EvalPolicy = "greedy"
     playback: bool = False
+    eval_max_steps: Steps = MAX_STEPS
 
     @classmethod
     def among(cls, given: Mapping[str, Any]) -> EnvironmentArguments:

@@ -22,8 +22,9 @@ from lit_rl.collect.workers.transport import LocalProcesses, Transport
 from lit_rl.data.arguments import WORKERS, EnvironmentArguments
 from lit_rl.data.playback import as_drawable
 from lit_rl.envs.class_path import factory
+from lit_rl.envs.factories import name_of
 from lit_rl.envs.faults import no_exit
-from lit_rl.envs.vector import batch_fn, make_vector_env, name_of
+from lit_rl.envs.vector import batch_fn, make_vector_env
 from lit_rl.ranks import gather_over_ranks
 from lit_rl.types import Decision, EnvSpec, Learner, Nested, Policy, Rollout, VectorEnv, as_learner
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
-from lit_rl.collect.evaluate import evaluate
+from lit_rl.collect.evaluate import MAX_STEPS, evaluate
 from lit_rl.collect.random_state import seeded_apart
 from lit_rl.data.arguments import EvalPolicy
 from lit_rl.data.environments import Environments
 from lit_rl.data.playback import PlaybackRecorder, as_drawable
+from lit_rl.data.stopping import is_asked_to_stop
 from lit_rl.data.video import VideoWriter
-from lit_rl.types import EvalEpisodes, Rollout, VectorEnv
+from lit_rl.types import Decision, Episodes, EvalEpisodes, Rollout, Step, VectorEnv
 
 SEED_OFFSET = 500_009  # evaluation episodes never share a seed with training ones
 
@@ -31,12 +32,19 @@ class Evaluation:
         num_episodes: Episodes of one evaluation over all ranks.
         playback: Whether evaluations of a training run write their first episode into ``playback.json``.
         policy: ``greedy`` plays the most likely actions, ``sample`` draws actions as training does.
+        max_steps: Steps after which an episode without an end is cut.
     """
 
     def __init__(
-        self, environments: Environments, num_episodes: int, playback: bool, policy: EvalPolicy = "greedy"
+        self,
+        environments: Environments,
+        num_episodes: int,
+        playback: bool,
+        policy: EvalPolicy = "greedy",
+        max_steps: int = MAX_STEPS,
     ) -> None:
         self._environments, self._num_episodes, self._playback = environments, num_episodes, playback
+        self._max_steps = max_steps
         self.policy: EvalPolicy = policy
         self._env: VectorEnv | None = None
 
@@ -53,17 +61,45 @@ class Evaluation:
         with torch.no_grad(), environments.precision(), seeded_apart(seed):
             if self._env is None:
                 self._env = environments.make(share)
-            learner, is_greedy = environments.learner, self.policy == "greedy"
             recorder = self._recorder(self._env)
             if recorder is None:
-                episodes = evaluate(learner, self._env, seed, learner.device, greedy=is_greedy)
+                episodes = self._play(self._env, seed)
             else:
-                watch = recorder.on_step, recorder.on_transition
-                episodes = evaluate(learner, self._env, seed, learner.device, *watch, is_greedy)
+                episodes = self._play(self._env, seed, recorder.on_step, recorder.on_transition)
+            is_broken_off = self._is_asked_to_stop()
+            if recorder is not None and not is_broken_off:
                 recorder.save()
             if video is not None and environments.rank == 0:
                 self._film(video, seed)
-        yield {"episodes": episodes, "seconds": time.perf_counter() - start}
+        seconds = time.perf_counter() - start
+        yield {"episodes": episodes, "is_broken_off": is_broken_off, "seconds": seconds}
+
+    def _play(
+        self,
+        env: VectorEnv,
+        seed: int,
+        on_step: Callable[[bool], None] | None = None,
+        on_transition: Callable[[Decision, Step], None] | None = None,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> Episodes:
+        """Play an episode in each environment, at most until ``is_over`` or until training is to stop."""
+        learner = self._environments.learner
+        return evaluate(
+            learner,
+            env,
+            seed,
+            learner.device,
+            on_step,
+            on_transition,
+            self.policy == "greedy",
+            self._max_steps,
+            lambda: is_over() or self._is_asked_to_stop(),
+        )
+
+    def _is_asked_to_stop(self) -> bool:
+        """Whether training is to stop; what only evaluates is ended by the signal itself."""
+        environments = self._environments
+        return is_asked_to_stop(environments.trainer) and environments.is_fitting
 
     def rollout(self, num_steps: int) -> Rollout:
         """Play the training environments for ``num_steps`` steps more, with the policy of evaluations."""
@@ -91,10 +127,10 @@ class Evaluation:
 
     def _film(self, video: Path, seed: int) -> None:
         """Play one more episode, on a single environment that renders."""
-        env, learner = self._environments.make(1, render=True), self._environments.learner
+        env = self._environments.make(1, render=True)
         try:
             writer = VideoWriter(env, video)
-            evaluate(learner, env, seed, learner.device, writer.on_step, greedy=self.policy == "greedy")
+            self._play(env, seed, writer.on_step, is_over=lambda: writer.is_full)
             writer.save()
         finally:
             env.close()

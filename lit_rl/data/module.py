@@ -39,7 +39,11 @@ class RLDataModule(LightningDataModule):
         self.made_with = describe(type(self), vars(arguments) if given is None else given)
         self.environments = Environments(arguments, type(self).__name__)
         self.evaluation = Evaluation(
-            self.environments, arguments.eval_episodes, arguments.playback, arguments.eval_policy
+            self.environments,
+            arguments.eval_episodes,
+            arguments.playback,
+            arguments.eval_policy,
+            arguments.eval_max_steps,
         )
         self.video: Path | None = None
 

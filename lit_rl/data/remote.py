@@ -12,8 +12,6 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
-from lightning.pytorch import Trainer
-
 from lit_rl.arguments import (
     Copies,
     Count,
@@ -27,9 +25,11 @@ from lit_rl.arguments import (
     Steps,
     check_arguments,
 )
+from lit_rl.collect.evaluate import MAX_STEPS
 from lit_rl.data.arguments import EnvFactory, EvalPolicy
 from lit_rl.data.made_with import describe
 from lit_rl.data.replay import ReplayDataModule, transitions
+from lit_rl.data.stopping import exit_code, is_asked_to_stop
 from lit_rl.envs.vector import Vectorization
 from lit_rl.remote.receiver import Receiver, known_actors, through_the_wire
 from lit_rl.remote.server import LearnerServer
@@ -88,6 +88,7 @@ class RemoteReplayDataModule(ReplayDataModule):
         num_workers: As of ``ReplayDataModule``.
         step_timeout_s: As of ``ReplayDataModule``.
         training_starts: As of ``ReplayDataModule``.
+        eval_max_steps: As of ``ReplayDataModule``.
 
     Raises:
         ValueError: An argument is out of its range, or the address needs token, certificate and key.
@@ -125,6 +126,7 @@ class RemoteReplayDataModule(ReplayDataModule):
         num_workers: SmallCount | None = None,
         step_timeout_s: Seconds | None = None,
         training_starts: Number | None = None,
+        eval_max_steps: Steps = MAX_STEPS,
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         check_arguments(RemoteReplayDataModule, given)
@@ -210,7 +212,7 @@ class RemoteReplayDataModule(ReplayDataModule):
             receiver.grant(needed, self.warmup_steps)
             taken = receiver.take(_LOOK_S)
             if taken is None:
-                if _is_asked_to_stop(self.trainer):
+                if is_asked_to_stop(self.trainer):
                     raise _AskedToStop
                 continue
             rollout, at_random, follows = taken
@@ -306,13 +308,3 @@ def _refuse_unused(given: Mapping[str, Any], names: Sequence[str]) -> None:
 
 class _AskedToStop(Exception):  # noqa: N818  # no error: the run is to end
     """A signal asked to stop while there was nothing to train on."""
-
-
-def _is_asked_to_stop(trainer: Trainer | None) -> bool:
-    return any(getattr(callback, "is_asked_to_stop", False) for callback in getattr(trainer, "callbacks", ()))
-
-
-def exit_code(trainer: Trainer | None) -> int | None:
-    """Return the exit code of a signal that stopped training; None where none did."""
-    codes = (getattr(callback, "exit_code", None) for callback in getattr(trainer, "callbacks", ()))
-    return next((code for code in codes if code is not None), None)

@@ -27,6 +27,7 @@ from lit_rl.arguments import (
     check_arguments,
 )
 from lit_rl.buffers import ReplayRing
+from lit_rl.collect.evaluate import MAX_STEPS
 from lit_rl.collect.uniform import UniformPolicy
 from lit_rl.data.arguments import CollectorName, EnvFactory, EnvironmentArguments, EvalPolicy
 from lit_rl.data.loaders import Batches
@@ -79,6 +80,8 @@ class ReplayDataModule(RLDataModule):
         collector: ``inline``, ``workers`` or ``ray``, as of ``RolloutDataModule``. Workers collect while the
             learner waits, so that the ratio of updates to env steps stays exact.
         ray_address: Address of the Ray cluster of ``collector: ray``, as of ``RolloutDataModule``.
+        eval_max_steps: Steps after which an evaluation episode without an end is cut, as of
+            ``RolloutDataModule``.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class ReplayDataModule(RLDataModule):
         num_workers: SmallCount | None = None,
         step_timeout_s: Seconds | None = None,
         training_starts: Number | None = None,
+        eval_max_steps: Steps = MAX_STEPS,
         collector: CollectorName = "inline",
         ray_address: str | None = None,
     ) -> None:

@@ -16,6 +16,7 @@ from lit_rl.arguments import (
     Steps,
     check_arguments,
 )
+from lit_rl.collect.evaluate import MAX_STEPS
 from lit_rl.data.arguments import CollectorName, EnvFactory, EnvironmentArguments, EvalPolicy
 from lit_rl.data.loaders import Batches
 from lit_rl.data.module import RLDataModule
@@ -68,6 +69,8 @@ class RolloutDataModule(RLDataModule):
         ray_address: Address of the Ray cluster of ``collector: ray`` (``auto`` for one that runs on this
             machine); None starts one for this run, which listens on loopback only. Whoever reaches the ports
             of a cluster can run code on it.
+        eval_max_steps: Steps after which an evaluation episode is cut, with a warning, where the policy does
+            not come to its end: it counts with its return so far.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class RolloutDataModule(RLDataModule):
         buffer_size: Count | None = None,
         update_interval: Count | None = None,
         ray_address: str | None = None,
+        eval_max_steps: Steps = MAX_STEPS,
     ) -> None:
         given = dict(locals())
         check_arguments(RolloutDataModule, given)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+_log = logging.getLogger("lit_rl")
+
+MAX_FRAMES = 3000
+"""Frames that are kept at most, all in memory: 100 seconds at 30 frames per second."""
 
 
 class VideoWriter:
@@ -30,12 +36,19 @@ class VideoWriter:
         self._frames: list[np.ndarray] = []
 
     def on_step(self, running: bool) -> None:
-        """Keep one frame while the first episode runs."""
-        if running:
+        """Keep one frame while the first episode runs and there is room."""
+        if running and not self.is_full:
             self._frames.append(np.asarray(self._env.frame()))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more frames are kept: the episode is longer than a film may be."""
+        return len(self._frames) >= MAX_FRAMES
 
     def save(self, frames_per_second: int = 30) -> None:
         """Write all frames and create missing folders."""
+        if self.is_full:
+            _log.info("%s shows the first %d steps of an episode that is longer", self._path, MAX_FRAMES)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._path.suffix == ".gif":
             from PIL import Image

@@ -18,7 +18,8 @@ from lit_rl.types import EnvSpec, LeafSpec, Nested
 class ImageEncoder(nn.Module):
     """Three convolutions and a linear layer over one image, with its channels first or last.
 
-    Integer images are divided by 255. Further entries of a Dict observation are not seen.
+    Integer images are divided by 255; real ones stay, also those that ``normalize_observation`` of a learner
+    has made of integers. Further entries of a Dict observation are not seen.
 
     Args:
         spec: The environment; its observation is one image of at least 36 x 36 pixels, or a Dict with
@@ -48,7 +49,6 @@ class ImageEncoder(nn.Module):
         channels, height, width = (
             leaf.shape if not self.channels_last else (leaf.shape[2], leaf.shape[0], leaf.shape[1])
         )
-        self.scale = 1.0 / 255.0 if leaf.dtype.startswith("uint") else 1.0
         self.convolutions = nn.Sequential(
             nn.Conv2d(channels, 32, 8, stride=4), nn.ReLU(),
             nn.Conv2d(32, 64, 4, stride=2), nn.ReLU(),
@@ -70,5 +70,6 @@ class ImageEncoder(nn.Module):
         image = image.flatten(0, -4) if len(lead) > 1 else image
         if self.channels_last:
             image = image.movedim(-1, -3)
-        x = self.convolutions(image.to(self.head.weight.dtype) * self.scale)
+        scale = 1.0 if image.is_floating_point() else 1.0 / 255.0
+        x = self.convolutions(image.to(self.head.weight.dtype) * scale)
         return self.head(x.flatten(1)).relu().view(*lead, -1)

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from lit_rl.envs.gymnasium.answers import check_reset, check_step
+from lit_rl.envs.gymnasium.normalizers import normalizer_hints
 from lit_rl.envs.gymnasium.spec import env_spec
 from lit_rl.envs.trial.actions import per_entry, random_action
 from lit_rl.envs.trial.reuse import ReuseWatch
@@ -56,6 +57,7 @@ def _check_spaces(name: str, env: gymnasium.Env, hints: list[str]) -> EnvSpec:
         if not isinstance(space, spaces.Space):
             raise ValueError(f"{name}: {kind} is a {type(space).__name__}, expected a gymnasium.spaces.Space")
     spec = env_spec(name, env.observation_space, env.action_space)
+    hints += normalizer_hints(env)
     if isinstance(env.action_space, spaces.Box) and not env.action_space.is_bounded():
         hints.append("the action space has infinite bounds; finite ones such as [-1, 1] learn better")
     return spec

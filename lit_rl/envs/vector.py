@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, TypeAlias, get_args
@@ -21,6 +20,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import lit_rl.envs.arm
 import lit_rl.envs.go2  # noqa: F401  # registers GO2-v0, as the line above PlanarArm-v0
 from lit_rl.envs.check import check_env
+from lit_rl.envs.factories import accepts, make_one, name_of, takes
+from lit_rl.envs.gymnasium.normalizers import normalizer_hints
 from lit_rl.envs.gymnasium.vector import GymnasiumVectorEnv
 from lit_rl.envs.workers.vector import WorkerVectorEnv
 from lit_rl.types import VectorEnv
@@ -97,7 +98,7 @@ def make_vector_env(
     if not isinstance(env, str) and not callable(env):
         raise TypeError(f"env must be a Gymnasium id or a callable, got {type(env).__name__}")
     kwargs = dict(env_kwargs or {}) | ({"render_mode": "rgb_array"} if render else {})
-    if render and not isinstance(env, str) and not _accepts(env, ["render_mode"]):
+    if render and not isinstance(env, str) and not accepts(env, ["render_mode"]):
         raise ValueError(
             f"render=True (a video, say) needs env={name_of(env)!r} to have an argument render_mode"
         )
@@ -108,7 +109,7 @@ def make_vector_env(
         return make(num_envs)
 
     is_plain = not wrappers and autoreset == "auto"
-    if not isinstance(env, str) and "num_envs" in _parameters(env):
+    if not isinstance(env, str) and takes(env, "num_envs"):
         if not is_plain or vectorization not in ("auto", "native", "async"):
             raise ValueError(
                 f"env={name_of(env)!r} takes num_envs, so it makes its own batch: leave out wrappers and "
@@ -179,9 +180,11 @@ def _make_own_batch(
     env: Callable[..., Any], num_envs: int, kwargs: dict[str, Any], record: Sequence[str]
 ) -> VectorEnv:
     """Call a factory of batches; it may return a ``VectorEnv`` or Gymnasium's."""
-    accepts_record = "record" in _parameters(env)
+    accepts_record = takes(env, "record")
     made = env(num_envs=num_envs, **kwargs, **({"record": record} if record and accepts_record else {}))
     if isinstance(made, gymnasium.vector.VectorEnv):
+        for hint in normalizer_hints(made):
+            warnings.warn(f"{name_of(env)}: {hint}", stacklevel=2)
         return _as_vector_env(made, name_of(env), record)
     if record and not accepts_record:
         raise ValueError(
@@ -223,7 +226,7 @@ def _single_env_fn(
                 # check_env does once and in words what Gymnasium's checker does in each copy
                 single = gymnasium.make(env, **{"disable_env_checker": True, **kwargs})
         else:
-            single = env(**kwargs)
+            single = make_one(env, kwargs)
         if not isinstance(single, gymnasium.Env):
             pettingzoo = sys.modules.get("pettingzoo")  # whoever made one of its environments imported it
             if pettingzoo and isinstance(single, pettingzoo.ParallelEnv):
@@ -296,7 +299,7 @@ def _choose(env: Source, kwargs: dict[str, Any], is_plain: bool) -> str:
     if not isinstance(env, str) or not is_plain:
         return "sync"
     if (batch := _batch_of_mujoco(env)) is not None:
-        return "native" if _accepts(batch, {**_registration(env).kwargs, **kwargs}) else "sync"
+        return "native" if accepts(batch, {**_registration(env).kwargs, **kwargs}) else "sync"
     entry = _registration(env).vector_entry_point
     if entry is None or (isinstance(entry, str) and entry.startswith(_JAX_ONLY)):
         return "sync"
@@ -304,7 +307,7 @@ def _choose(env: Source, kwargs: dict[str, Any], is_plain: bool) -> str:
         batch = _load(entry)
     except ImportError:
         return "sync"
-    return "native" if _accepts(batch, kwargs) else "sync"
+    return "native" if accepts(batch, kwargs) else "sync"
 
 
 def _load(entry: str | Callable[..., Any]) -> Callable[..., Any]:
@@ -396,24 +399,3 @@ def _make_envpool(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> gymnasi
         near = difflib.get_close_matches(env_id, envpool.list_all_envs(), n=3, cutoff=0.5)
         raise ValueError(f"env={env_id!r} is not in EnvPool; nearest: {', '.join(near) or 'none'}")
     return _EnvPool(partial(envpool.make, env_id, env_type="gymnasium", num_envs=num_envs, **kwargs))
-
-
-def _parameters(fn: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(fn).parameters
-    except ValueError:  # some builtins have no signature
-        return {}
-
-
-def _accepts(fn: Callable[..., Any], names: Iterable[str]) -> bool:
-    parameters = _parameters(fn)
-    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    return takes_any or all(name in parameters for name in names)
-
-
-def name_of(env: Any) -> str:
-    """Return what messages call an environment: its id, or the name of what makes it."""
-    if isinstance(env, str):
-        return env
-    env = env.func if isinstance(env, partial) else env
-    return getattr(env, "__name__", type(env).__name__)

@@ -9,7 +9,7 @@ An *observation* is a tensor or a (nested) dict of tensors. Without agents it is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypeAlias, TypedDict
 
 import numpy as np
 
@@ -172,4 +172,6 @@ class EvalEpisodes(TypedDict):
     """
 
     episodes: Episodes
+    is_broken_off: NotRequired[bool]
+    """Whether a signal to stop training ended the evaluation before its episodes: then they say nothing."""
     seconds: float

@@ -118,7 +118,7 @@ class Learner(Policy, Protocol):
     progress_metrics: dict[str, float]
     """Values that the last batch logged, by their names in ``metrics.py``."""
     eval_result: dict[str, float | int] | None
-    """Statistics of the last evaluation; None before the first."""
+    """Statistics of the last evaluation; None before the first, and after one that a signal broke off."""
     eval_seconds: float
     """Wall seconds of the last evaluation."""
     reward_components: dict[str, Tensor] | None

@@ -57,6 +57,16 @@ MODES: list[Autoreset] = ["same_step", "next_step", "disabled"]
 # The contract of every case
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_no_evaluation_is_endless(case: str):
+    """Every policy, of one agent or many, recurrent or not, is cut where its data module says."""
+    module, data = CASES[case](1)
+    cast("Any", data).evaluation._max_steps = 2
+    make_trainer(limit_val_batches=1.0).validate(module, datamodule=data, verbose=False)
+    assert module.eval_result is not None
+    assert module.eval_result["length_mean"] == 2
+
+
 class Watch(Callback):
     """Notes what each batch said, and how far it moved each parameter that is trained."""
 

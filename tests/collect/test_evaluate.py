@@ -69,3 +69,36 @@ def test_on_step_says_whether_the_first_episode_runs():
     said: list[bool] = []
     evaluate(UniformPolicy(env.spec), env, seed=3, on_step=said.append)
     assert said == [True] * 5 + [False] * 3  # before the first step and after each of the seven
+
+
+@pytest.mark.parametrize("mode", ["same_step", "next_step", "disabled"])
+def test_an_episode_without_an_end_is_cut(mode: Autoreset, caplog: pytest.LogCaptureFixture):
+    """The second one has 7 steps; its reward of step t is t + 10."""
+    env = make_vector_env(Episodes57, 4, autoreset=mode)
+    policy = Counting(env.spec)
+    episodes = evaluate(policy, env, seed=3, max_steps=6)
+    assert caplog.messages == [
+        "Episodes57: 1 of 4 evaluation episodes had no end after 6 steps (eval_max_steps) and were cut "
+        "there, with the return so far; give the environment a time limit (gymnasium.wrappers.TimeLimit "
+        "among "
+        "its wrappers, or its own max_episode_steps), or change eval_max_steps"
+    ]
+    assert episodes["episode_length"].tolist() == [5, 6, 5, 5]
+    assert episodes["episode_return"].tolist() == [10, 75, 110, 10]
+    assert len(policy.asked) == 6
+    assert evaluate(policy, env, seed=3, max_steps=7)["episode_length"].tolist() == [5, 7, 5, 5]
+    assert len(caplog.messages) == 1
+
+
+def test_episodes_of_agents_are_cut(caplog: pytest.LogCaptureFixture):
+    env = MatchingPair(2)
+    episodes = evaluate(UniformPolicy(env.spec), env, seed=0, max_steps=3)
+    assert caplog.messages[0].startswith("MatchingPair: 1 of 2 evaluation episodes had no end after 3 steps")
+    assert episodes["episode_length"].tolist() == [3, 3]
+
+
+def test_it_stops_when_asked_to():
+    env = make_vector_env(Episodes57, 2)
+    answers = iter([False, False, True])
+    episodes = evaluate(UniformPolicy(env.spec), env, seed=3, is_asked_to_stop=lambda: next(answers))
+    assert episodes["episode_length"].tolist() == [3, 3]

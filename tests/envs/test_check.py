@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -13,6 +15,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import FrameStackObservation
 
 from lit_rl.envs.check import check_env
+from lit_rl.envs.vector import make_vector_env
 
 ZEROS = np.zeros(2, np.float32)
 
@@ -246,3 +249,33 @@ def test_what_is_only_unwise_is_a_warning_once() -> None:
         "Custom: observation of reset leaves the bounds of its space; widen them or clip the values",
         "Custom: observation of step leaves the bounds of its space; widen them or clip the values",
     ]
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "option"),
+    [
+        (gymnasium.wrappers.NormalizeObservation, "normalize_observation: true of the learner (PPO, SAC, "),
+        (gymnasium.wrappers.NormalizeReward, "normalize_return: true of the learner (PPO, "),
+    ],
+)
+def test_normalizing_wrappers_are_warned_of(wrapper: Any, option: str):
+    """Wherever they are in the chain; in a batch of a user, too."""
+    inner = partial(gymnasium.wrappers.TimeLimit, max_episode_steps=9)
+    expected = (
+        rf"^CartPole\S*: the wrapper {wrapper.__name__} has statistics of its own .*{re.escape(option)}"
+    )
+    with pytest.warns(UserWarning, match=expected) as caught:
+        make_vector_env("CartPole-v1", 2, wrappers=[wrapper, inner], check=True).close()
+    assert len(caught) == 1
+    assert "\n" not in str(caught[0].message)
+    of_batch = getattr(gymnasium.wrappers.vector, wrapper.__name__)
+
+    def batch(num_envs: int) -> gymnasium.vector.VectorEnv:
+        return of_batch(gymnasium.make_vec("CartPole-v1", num_envs))
+
+    def copies(num_envs: int) -> gymnasium.vector.VectorEnv:
+        return gymnasium.vector.SyncVectorEnv([lambda: wrapper(gymnasium.make("CartPole-v1"))] * num_envs)
+
+    for env in (batch, copies):
+        with pytest.warns(UserWarning, match=f"^{env.__name__}: the wrapper {wrapper.__name__} has "):
+            make_vector_env(env, 2).close()

@@ -121,6 +121,56 @@ def test_callable_that_makes_its_own_batch() -> None:
         make_vector_env(without_record, 2, record=["x"])
 
 
+class LeastBatch:
+    """As little as a batch may have."""
+
+    spec = None
+    get_state = set_state = reset = step = print  # present, never called
+
+    def __init__(self, num_envs: int, size: int = 1, record: tuple = ()) -> None:
+        self.num_envs, self.size, self.record = num_envs, size, record
+
+    def close(self) -> None:
+        pass
+
+
+class OwnBatch(LeastBatch):
+    """A batch of a user, with a base that takes ``num_envs``."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+
+def test_a_subclass_with_kwargs_makes_its_own_batch() -> None:
+    for env in (OwnBatch, partial(OwnBatch, size=2), type("Deeper", (OwnBatch,), {})):
+        made: Any = make_vector_env(env, 4, record=("x",))
+        assert (made.num_envs, made.record) == (4, ("x",))
+
+
+def test_batches_that_do_not_say_that_they_take_num_envs() -> None:
+    """One line says what to write, whatever the factory does with an argument that it is not given."""
+
+    def hidden(**kwargs: Any) -> Any:
+        return OwnBatch(**kwargs)
+
+    def fixed() -> Any:
+        return OwnBatch(num_envs=3)
+
+    class Renamed(gymnasium.vector.VectorEnv):
+        def __init__(self, n: int) -> None:
+            self.num_envs = n
+
+    for env, what in (
+        (hidden, r"was called for one environment: .* missing 1 required .*'num_envs'"),
+        (Renamed, r"was called for one environment: .* missing 1 required .*'n'"),
+        (fixed, "makes a batch of environments, but takes no num_envs"),
+    ):
+        match = rf"^env='{env.__name__}' {what}[;:] write num_envs as a parameter of {env.__name__}, as in "
+        with pytest.raises(TypeError, match=match) as caught:
+            make_vector_env(env, 2)
+        assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
