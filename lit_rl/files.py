@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import shutil
-from contextlib import suppress
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+LARGEST_JSON = 32_000_000
+"""Most bytes of a JSON file that is read: as objects of Python they may take twenty times as much memory."""
+
+_MOST_DIGITS = 300
+"""A whole number of more digits is no float, and is read as infinite."""
 
 
 def unfinished(path: Path) -> Path:
@@ -16,20 +25,35 @@ def unfinished(path: Path) -> Path:
     return path.with_name(f".{path.name}.unfinished")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``path`` so that readers see the old file or the new one, never half of it.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the name of a new file beside ``path``, which takes its place when all of it is written inside.
+
+    Readers see the old file or the new one, never half of it. A link at either name is replaced, not
+    followed. What a killed process left under the name is removed before, and what fails inside, too.
 
     Raises:
         OSError: It cannot be written; the old file is left as it was, and nothing beside it.
     """
     beside = unfinished(path)
+    beside.unlink(missing_ok=True)
     try:
-        beside.write_bytes(text.encode())
+        yield beside
         beside.replace(path)
-    except OSError:
+    except BaseException:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``path`` as a whole, as :func:`replacing` does; letters that UTF-8 does not have are escaped.
+
+    Raises:
+        OSError: It cannot be written; the old file is left as it was, and nothing beside it.
+    """
+    with replacing(path) as beside, beside.open("xb") as file:
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def keep_as(path: Path, name: Path) -> None:
@@ -74,10 +98,56 @@ def write_json(path: Path, content: dict[str, Any], indent: int | None = 2) -> N
 def read_json(path: Path) -> dict[str, Any]:
     """Read the object in ``path``; it is empty where there is none or the file is torn."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return load_json(path)
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Read the object in ``path``; whole numbers too large for a float are infinite.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read, is no regular file, or is larger than
+            ``LARGEST_JSON``.
+        ValueError: It holds no object, or one that is nested too deeply.
+    """
+    try:
+        content = json.loads(read_bytes(path, LARGEST_JSON).decode(), parse_int=_whole)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path.name} is damaged") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} is damaged")
+    return content
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Read a regular file of at most ``limit`` bytes.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read, is no regular file, or is larger.
+    """
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit / 1e6:g} MB", str(path))
+    return content
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it in binary; a pipe or a device, which might never end, is refused.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe without a writer blocks
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def _whole(text: str) -> int | float:
+    return int(text) if len(text) <= _MOST_DIGITS else float(text)
 
 
 def _strict(value: Any) -> Any:
