@@ -91,6 +91,7 @@ class CommandLine(LightningCLI):
         self.configs = configs
         self.run_directory = run_directory
         self.checkpoint: Path | None = None
+        self.unsaved: Path | None = None  # a run that was ended before its first checkpoint
         self.checkpoint_env_steps: int | None = None
         self.is_elsewhere = False  # the checkpoint was trained on another environment
         super().__init__(
@@ -144,6 +145,10 @@ class CommandLine(LightningCLI):
             if name != "fit":
                 raise CommandError(f"lit-rl {name} expects --ckpt_path last, best or a path, got none")
             return
+        self.unsaved = origin.unsaved_run(str(given), self.configs) if name == "fit" else None
+        if self.unsaved is not None:
+            self.checkpoint_env_steps, self.chosen["ckpt_path"] = 0, None
+            return
         self.checkpoint = checkpoints.resolve(str(given), self.configs)
         content = checkpoints.read(self.checkpoint)
         self.checkpoint_env_steps = checkpoints.env_steps(content)
@@ -164,7 +169,7 @@ class CommandLine(LightningCLI):
         if trained is None:
             return [f"checkpoint {path} does not say on which data it was trained"]
         lines, self.is_elsewhere = checkpoints.compare_data(self._as_yaml()["data"], trained)
-        return lines
+        return [*origin.compare_seed(self.chosen["seed_everything"], path), *lines]
 
     @property
     def chosen(self) -> Namespace:
@@ -243,7 +248,8 @@ class CommandLine(LightningCLI):
         given = Path(config["run_dir"]) if config["run_dir"] else None
         if given is not None and launch.external_rank():
             return self.run_directory.reuse(given)
-        resumed = origin.run_to_go_on_with(self.checkpoint, self.configs, given, self.is_elsewhere)
+        go_on = self.checkpoint or self.unsaved
+        resumed = origin.run_to_go_on_with(go_on, self.configs, given, self.is_elsewhere)
         if resumed is not None:
             path = self.run_directory.reuse(resumed)
         else:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,28 @@ def test_rows_beyond_the_checkpoint_are_replaced(run, cwd):
         == 0
     )
     assert read_steps(path) == [32, 64, 96]
+
+
+def test_a_resumed_run_says_what_changed_in_its_data(run, fitted, capsys):
+    capsys.readouterr()
+    args = ["--ckpt_path", "last", "--data.rollout_steps", "8", "--seed_everything", "9"]
+    assert run("fit", "--config", fitted / "config.yaml", *args, "--budget.total_env_steps", "144") == 0
+    err = capsys.readouterr().err
+    assert "data.rollout_steps = 8 replaces 16 of the checkpoint" in err
+    assert f"seed_everything = 9 replaces 7 of the run {fitted}" in err
+
+
+@pytest.mark.parametrize("is_made", [True, False])
+def test_a_run_ended_before_its_first_checkpoint_begins_again(run, fitted, cwd, capsys, is_made):
+    shutil.rmtree(fitted / "checkpoints")
+    if is_made:
+        (fitted / "checkpoints").mkdir()
+    capsys.readouterr()
+    assert run("fit", "--config", fitted / "config.yaml", "--ckpt_path", "last") == 0
+    assert f"run {fitted} was ended before its first checkpoint: it begins again" in capsys.readouterr().err
+    assert the_run(cwd) == cwd / fitted
+    assert read_steps(fitted) == [32, 64, 96, 128]
+    assert (fitted / "checkpoints" / "last.ckpt").is_file()
 
 
 def test_command_line_beats_checkpoint_beats_configuration(run, cwd, capsys):
