@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, Literal
 
 LARGEST_JSON = 32_000_000
 """Most bytes of a JSON file that is read: as objects of Python they may take twenty times as much memory."""
@@ -56,6 +56,33 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode(errors="backslashreplace"))
 
 
+def remove_unfinished(directory: Path) -> int:
+    """Remove what killed processes left unfinished anywhere in ``directory``, and return how many files."""
+    found = [path for path in directory.rglob(".*.unfinished") if path.is_symlink() or path.is_file()]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
+
+
+def open_own(path: Path, mode: Literal["a", "ab", "r+b"], **options: Any) -> IO[Any]:
+    """Open a file of this run to write on; a link that somebody put under its name is not followed.
+
+    A link to a device such as ``/dev/null`` is: it names no file that could be overwritten.
+
+    Args:
+        path: The file.
+        mode: ``r+b`` expects that it is there.
+        **options: As of ``open``.
+
+    Raises:
+        OSError: It cannot be written, or is a link.
+    """
+    flags = os.O_RDWR if mode == "r+b" else os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    if not path.is_char_device():
+        flags |= getattr(os, "O_NOFOLLOW", 0)
+    return os.fdopen(os.open(path, flags, 0o666), mode, **options)
+
+
 def keep_as(path: Path, name: Path) -> None:
     """Give the file ``path`` a second ``name``: a hard link where the file system has them, else a copy.
 
@@ -66,17 +93,13 @@ def keep_as(path: Path, name: Path) -> None:
         OSError: It cannot be written; the old ``name`` is left as it was, and nothing beside it.
     """
     name.parent.mkdir(parents=True, exist_ok=True)
-    beside = unfinished(name)
-    try:
-        beside.unlink(missing_ok=True)  # what a killed process left may be a link: a copy would write into it
+    with replacing(name) as beside:  # what a killed process left may be a link: a copy would write into it
         try:
             os.link(path, beside)
         except OSError:
             shutil.copyfile(path, beside)
-        beside.replace(name)
-    finally:
-        with suppress(OSError):  # replacing a link by another link to the same file leaves both
-            beside.unlink(missing_ok=True)
+    with suppress(OSError):  # replacing a link by another link to the same file leaves both
+        beside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any], indent: int | None = 2) -> None:

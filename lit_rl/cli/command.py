@@ -26,14 +26,14 @@ from lit_rl.callbacks.graceful_stop import GracefulStop
 from lit_rl.callbacks.progress_bar import EnvStepsProgressBar
 from lit_rl.cli import checkpoints, evaluation, launch, messages, origin, shipped
 from lit_rl.cli.curves import Curves
-from lit_rl.cli.errors import CommandError
+from lit_rl.cli.errors import CommandError, naming_a_full_disk
 from lit_rl.cli.interrupts import guarded
 from lit_rl.cli.metrics_csv import MetricsCSV
 from lit_rl.cli.parser import Parser, strip_frame
 from lit_rl.cli.process_file import ProcessFile
 from lit_rl.cli.ranks import Ranks
 from lit_rl.cli.run_directory import RunDirectory
-from lit_rl.files import unfinished
+from lit_rl.files import replacing
 
 _log = logging.getLogger("lit_rl")
 
@@ -287,7 +287,7 @@ class CommandLine(LightningCLI):
         path = self.run_directory.path
         own = path if self.trainer.is_global_zero else None
         begun = ProcessFile(own, self.chosen.budget.total_env_steps, lambda: self.run_directory.has_begun)
-        with guarded(begun):
+        with guarded(begun), naming_a_full_disk(path):
             self._fit(path, **kwargs)
 
     def _fit(self, path: Path | None, **kwargs: Any) -> None:
@@ -338,8 +338,11 @@ class CommandLine(LightningCLI):
         self._require_batches(self.trainer.limit_predict_batches, "limit_predict_batches")
         trajectories = self._call(self.trainer.predict, **{**kwargs, "return_predictions": True})
         path = (checkpoints.run_of(checkpoint) or checkpoint.parent) / "trajectories.pt"
-        torch.save(trajectories, unfinished(path))
-        unfinished(path).replace(path)
+        try:
+            with replacing(path) as beside, beside.open("xb") as file:
+                torch.save(trajectories, file)
+        except OSError as error:
+            raise CommandError(f"{path} cannot be written: {error.strerror}", 1) from error
         terminal.write(sys.stdout, f"written {path}\n")
 
     def _evaluate(self, function: Callable[..., Any], **kwargs: Any) -> tuple[Path, Mapping[str, float]]:

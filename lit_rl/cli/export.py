@@ -48,4 +48,6 @@ def export(argv: list[str]) -> None:
         export_policy(given.checkpoint, given.out, classes)
     except UntrustedError as error:
         raise CommandError(f"{error.problem}: if it is yours, give its name by --class", 1) from error
+    except OSError as error:
+        raise CommandError(f"--out {given.out} cannot be written: {error.strerror}", 1) from error
     sys.stdout.write(f"policy written to {given.out}\n")

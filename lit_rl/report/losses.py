@@ -61,7 +61,7 @@ class LossLog:
         recorders: What each loss log says of its recorder.
         missing: Networks that were expected and gave no loss, with the reason.
         damaged: Lines that could not be read.
-        stride: Of so many neighbouring values the extremes are kept; 1 where all values are.
+        stride: Number of neighbouring values of which the extremes are kept; 1 where all values are.
         notes: Files that could not be read.
     """
 

@@ -55,7 +55,7 @@ class Table:
         damaged: Number of lines that could not be read and are left out.
         last_step: Largest step of all rows; 0 when there are none.
         unread: Number of bytes that were skipped, because the end of the table was asked for.
-        stride: Of so many neighbouring values the extremes are kept; 1 where all values are.
+        stride: Number of neighbouring values of which the extremes are kept; 1 where all values are.
     """
 
     columns: dict[str, Series] = field(default_factory=dict)
@@ -74,7 +74,7 @@ def read_table(path: Path, trained_again: Sequence[tuple[int, float]] = (), tail
         path: A CSV file.
         trained_again: Pairs of a number of rows and a step: of the first so many rows, those beyond the step
             are left out, because that part was trained again.
-        tail: Of a larger file only so many bytes at its end are read, and its header.
+        tail: Number of bytes at the end of a larger file that are read, beside its header; None reads all.
 
     Raises:
         OSError: The file is there, but cannot be read.
