@@ -6,7 +6,7 @@ import logging
 import math
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -18,6 +18,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_rl.arguments import Count, check_arguments
 from lit_rl.callbacks.trainer.attributes import data_module, exit_code_of_signal, is_dry_run
+from lit_rl.callbacks.trainer.checkpoint_io import write_directly
 from lit_rl.files import keep_as, unfinished
 from lit_rl.metrics import EVAL_RETURN
 from lit_rl.types import Learner, as_learner
@@ -106,6 +107,7 @@ class RolloutCheckpoint(Checkpoint):
                 "RolloutCheckpoint gives a checkpoint its name once it is complete, which AsyncCheckpointIO "
                 "does not tell; leave that plugin out."
             )
+        write_directly(trainer)
         if self.save_best and not trainer.enable_validation and self.monitor.startswith("eval/"):
             _log.info("best.ckpt is not kept: nothing is evaluated (limit_val_batches is 0)")
 
@@ -236,7 +238,8 @@ class RolloutCheckpoint(Checkpoint):
                     self._keep_model(trainer, path, f"_{passed}")
                     self._drop_old(trainer)
         except BaseException:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
             raise
         trainer.strategy.barrier(f"RolloutCheckpoint {name}")
 

@@ -54,16 +54,19 @@ class EpisodeStats(Callback):
         self._count = 0
         self._highest, self._lowest = -math.inf, math.inf
         self._skills = SkillCounter()
-        self._shown_steps = 0  # env steps at the last means
-        self._shown_time = time.perf_counter()
+        self._shown_steps: int | None = None  # env steps at the last means
+        self._clock_steps = 0  # env steps when the clock was last started
+        self._clock_time = time.perf_counter()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a module that is no learner."""
         self._learner = as_learner(pl_module, "EpisodeStats")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock of the throughput."""
-        self._shown_steps, self._shown_time = self._learner.env_steps, time.perf_counter()
+        """Start the clock of the throughput; where a resumed run showed its means is in its state."""
+        self._clock_steps, self._clock_time = self._learner.env_steps, time.perf_counter()
+        if self._shown_steps is None or self._shown_steps > self._learner.env_steps:
+            self._shown_steps = self._learner.env_steps
 
     def on_train_batch_end(
         self,
@@ -81,7 +84,7 @@ class EpisodeStats(Callback):
         self.without_point += max(0, len(points) - self.max_points)
         for env_steps, values in _thinned(points, self.max_points):
             module.log_point(values, env_steps)
-        if module.env_steps - self._shown_steps >= self.log_period:
+        if module.env_steps - (self._shown_steps or 0) >= self.log_period:
             module.log_values(self._means(module, batch))
 
     def _points(
@@ -133,8 +136,9 @@ class EpisodeStats(Callback):
     def _means(self, module: Learner, batch: Rollout | ReplayBatch) -> dict[str, float]:
         """Means over the last 10 and 100 episodes, and the throughput since the last such point."""
         now, steps = time.perf_counter(), module.env_steps
-        per_second = (steps - self._shown_steps) / (now - self._shown_time)
-        self._shown_steps, self._shown_time = steps, now
+        per_second = (steps - self._clock_steps) / (now - self._clock_time)
+        self._shown_steps = self._clock_steps = steps
+        self._clock_time = now
         values: dict[str, float] = {
             metrics.TRAINING_EPISODES: module.num_episodes,
             metrics.TRAINING_STEPS_PER_SECOND: per_second,
@@ -207,6 +211,7 @@ class EpisodeStats(Callback):
             "highest": self._highest,
             "lowest": self._lowest,
             "without_point": self.without_point,
+            "shown_steps": self._shown_steps,
             "skills": self._skills.get_state(),
         }
 
@@ -218,6 +223,7 @@ class EpisodeStats(Callback):
         self._count = state_dict["count"]
         self._highest, self._lowest = state_dict["highest"], state_dict["lowest"]
         self.without_point = state_dict["without_point"]
+        self._shown_steps = state_dict.get("shown_steps")  # earlier versions began the period anew
         self._skills.set_state(state_dict["skills"])
 
 

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lit_rl import metrics
 from lit_rl.arguments import Count, Number, check_arguments
 from lit_rl.callbacks.trainer.attributes import is_dry_run, total_env_steps
+from lit_rl.files import open_own
 from lit_rl.types import Learner, ReplayBatch, Rollout, as_learner
 
 _log = logging.getLogger("lit_rl")
@@ -200,7 +201,7 @@ class _TextLog:
         stamps = {second: _stamp(second) for second in {second for second, _ in lines}}
         text = "".join(f"{stamps[second]} {line}\n" for second, line in lines)
         try:
-            with path.open("a", encoding="utf-8") as file:
+            with open_own(path, "a", encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
             self._give_up(error)

@@ -1,6 +1,7 @@
 import errno
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_old_file_survives_a_failure(tmp_path, monkeypatch):
     path = tmp_path / "x.json"
     write_json(path, {"a": 1})
     monkeypatch.setattr(
-        "pathlib.Path.write_bytes", lambda *args, **kwargs: (_ for _ in ()).throw(OSError(28, "full"))
+        "pathlib.Path.replace", lambda *args, **kwargs: (_ for _ in ()).throw(OSError(28, "full"))
     )
     with pytest.raises(OSError, match="full"):
         write_json(path, {"a": 2})
@@ -88,3 +89,61 @@ def test_a_copy_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
         files.keep_as(first, second)
     assert second.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "model.pt"]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_planted_link_is_replaced_not_followed(tmp_path, is_there):
+    victim, path = tmp_path / "victim", tmp_path / "run" / "x.json"
+    path.parent.mkdir()
+    if is_there:
+        victim.write_text("mine")
+    for name in (path, files.unfinished(path)):
+        name.symlink_to(victim)
+    write_json(path, {"a": 1})
+    assert not path.is_symlink()
+    assert read_json(path) == {"a": 1}
+    assert (victim.read_text() if is_there else victim.exists()) == ("mine" if is_there else False)
+    assert [file.name for file in path.parent.iterdir()] == ["x.json"]
+
+
+@pytest.mark.parametrize("mode", ["a", "ab", "r+b"])
+def test_a_file_that_is_written_on_is_no_link(tmp_path, mode):
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "log.txt").symlink_to("victim")
+    with pytest.raises(OSError, match=r"log\.txt"):
+        files.open_own(tmp_path / "log.txt", mode)
+    (tmp_path / "log.txt").unlink()
+    (tmp_path / "log.txt").write_text("a")
+    with files.open_own(tmp_path / "log.txt", mode) as file:
+        file.write("b" if mode == "a" else b"b")
+    assert (tmp_path / "log.txt").read_text() == ("b" if mode == "r+b" else "ab")
+
+
+def test_what_killed_processes_left_is_removed_wherever_it_lies(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    kept = [tmp_path / "x.unfinished", tmp_path / ".x", tmp_path / "checkpoints" / "last.ckpt"]
+    left = [files.unfinished(tmp_path / "x.json"), files.unfinished(tmp_path / "checkpoints" / "last.ckpt")]
+    for path in [*kept, *left]:
+        path.touch()
+    assert files.remove_unfinished(tmp_path) == 2
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+
+
+def test_numbers_that_no_float_holds_are_infinite(tmp_path):
+    (tmp_path / "a.json").write_text(f'{{"a": {"9" * 5000}, "b": -{"9" * 400}, "c": {10**299}}}')
+    assert read_json(tmp_path / "a.json") == {"a": math.inf, "b": -math.inf, "c": 10**299}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_read_as_nothing(tmp_path, make):
+    make(tmp_path / "a.json")
+    assert read_json(tmp_path / "a.json") == {}
+    with pytest.raises(OSError, match="not a regular file"):
+        files.load_json(tmp_path / "a.json")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    (tmp_path / "a").write_bytes(b"123456")
+    assert files.read_bytes(tmp_path / "a", 6) == b"123456"
+    with pytest.raises(OSError, match="larger than 5e-06 MB"):
+        files.read_bytes(tmp_path / "a", 5)

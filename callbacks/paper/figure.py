@@ -22,7 +22,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from lit_rl.callbacks.paper.files import EPISODES, FIGURE, SYNC, file_name, read_columns
-from lit_rl.files import unfinished
+from lit_rl.files import replacing
 from lit_rl.processes import yield_to_the_trainer
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
@@ -105,8 +105,8 @@ def draw(directory: Path, step: int) -> Path:
             panel.set_title(f"({letter}) {panel.get_title()}", loc="left")
             panel.set_title("")
         path = directory / file_name(FIGURE, step, ".png")
-        figure.savefig(unfinished(path), format="png", dpi=300)
-    unfinished(path).replace(path)
+        with replacing(path) as beside:
+            figure.savefig(beside, format="png", dpi=300)
     return path
 
 

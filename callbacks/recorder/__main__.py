@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lit_rl.callbacks.recorder.session import Session
+from lit_rl.files import open_own
 from lit_rl.processes import (
     Message,
     is_orphaned,
@@ -43,7 +44,7 @@ def main() -> None:
         session.end()
     except Exception:
         if directory is not None:
-            with suppress(OSError), (Path(directory) / CRASH_LOG).open("a", encoding="utf-8") as file:
+            with suppress(OSError), open_own(Path(directory) / CRASH_LOG, "a", encoding="utf-8") as file:
                 file.write(traceback.format_exc())
         raise
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lit_rl.files import read_json
+from lit_rl.files import read_json, write_text
 from lit_rl.loss_log import CONFIG, LOCATION, LOG_DIR, SUFFIX
 
 
@@ -53,4 +53,4 @@ def leave_pointer(run_directory: Path, directory: Path) -> None:
     """
     folder = run_directory / LOG_DIR
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / LOCATION).write_text(f"{directory.absolute()}\n", encoding="utf-8")
+    write_text(folder / LOCATION, f"{directory.absolute()}\n")

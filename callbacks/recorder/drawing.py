@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lit_rl.files import unfinished
+from lit_rl.files import replacing
 
 REALTIME = "network_loss_curves_realtime.png"
 STAMPED = "network_loss_curves_{:%Y%m%d_%H}.png"
@@ -48,11 +48,11 @@ class Drawing:
             from lit_rl.callbacks.recorder.figure import draw  # matplotlib is loaded here, beside the writing
 
             path = self._directory / REALTIME
-            draw(content, unfinished(path))
-            unfinished(path).replace(path)
+            with replacing(path) as beside:
+                draw(content, beside)
             stamped = self._directory / STAMPED.format(datetime.now().astimezone())
-            shutil.copyfile(path, unfinished(stamped))
-            unfinished(stamped).replace(stamped)
+            with replacing(stamped) as beside:
+                shutil.copyfile(path, beside)
             self.error = None
         except Exception as error:  # whatever it is, the rows are more important than the figure
             self.error = f"the figure could not be drawn: {type(error).__name__}: {error}"

@@ -13,6 +13,7 @@ from typing import Any
 
 from lit_rl.callbacks.recorder.numbers import COLUMNS, Row
 from lit_rl.callbacks.recorder.reader import read_columns
+from lit_rl.files import open_own
 from lit_rl.loss_log import segments
 
 MAX_SEGMENT_BYTES = 256 * 2**20
@@ -121,7 +122,7 @@ class LossWriter:
 
     def _write(self, segment: _Segment, lines: list[list[Any]]) -> None:
         if segment.path not in self._files:
-            self._files[segment.path] = segment.path.open("ab", buffering=0)
+            self._files[segment.path] = open_own(segment.path, "ab", buffering=0)
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows(lines)
         data = memoryview(text.getvalue().encode())

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from lit_rl.algos.module import RLModule
 from lit_rl.algos.names import Named
 from lit_rl.env_units import ActionToEnv, input_dtype, observation_from_env
+from lit_rl.files import replacing
 from lit_rl.nested import map_nested
 from lit_rl.types import ACTION_MASK, ALIVE, STATE, EnvSpec, LeafSpec, Nested
 
@@ -75,6 +76,7 @@ def export_policy(
         Path of the file that was written.
 
     Raises:
+        OSError: ``out`` cannot be written; a file of that name stays as it was.
         ValueError: ``out`` does not end in ``.pt2``, or ``checkpoint`` is not one.
     """
     out = Path(out)
@@ -82,7 +84,8 @@ def export_policy(
         raise ValueError(f"out must end in .pt2 (the format of torch.export), got {out}")
     program = policy_program(load_policy(checkpoint, classes, **arguments))
     out.parent.mkdir(parents=True, exist_ok=True)
-    torch.export.save(program, out)
+    with replacing(out) as beside, beside.open("xb") as file:
+        torch.export.save(program, file)
     return out
 
 

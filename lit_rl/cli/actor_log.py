@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from lit_rl import metrics
 from lit_rl.callbacks.companions.companion import Companion
 from lit_rl.cli.errors import CommandError
+from lit_rl.files import open_own
 
 _log = logging.getLogger("lit_rl")
 
@@ -64,7 +65,7 @@ class ActorLog:
         try:
             if self._file is None or self._rows is None:
                 directory.mkdir(parents=True, exist_ok=True)
-                self._file = (directory / f"actor_{self._name}.csv").open("a", newline="")
+                self._file = open_own(directory / f"actor_{self._name}.csv", "a", newline="")
                 self._rows = csv.DictWriter(self._file, list(values))
                 if self._file.tell() == 0:
                     self._rows.writeheader()

@@ -26,7 +26,7 @@ from lit_rl.callbacks.graceful_stop import GracefulStop
 from lit_rl.callbacks.progress_bar import EnvStepsProgressBar
 from lit_rl.cli import checkpoints, evaluation, free_values, launch, messages, origin, shipped
 from lit_rl.cli.curves import Curves
-from lit_rl.cli.errors import CommandError, describe_exit
+from lit_rl.cli.errors import CommandError, describe_exit, naming_a_full_disk
 from lit_rl.cli.interrupts import guarded
 from lit_rl.cli.metrics_csv import MetricsCSV
 from lit_rl.cli.parser import Parser, strip_frame
@@ -35,7 +35,7 @@ from lit_rl.cli.ranks import Ranks
 from lit_rl.cli.requirements import check_classes, check_nodes, check_seed, check_video
 from lit_rl.cli.run_directory import RunDirectory, is_run
 from lit_rl.cli.yaml_file import read_yaml
-from lit_rl.files import unfinished
+from lit_rl.files import replacing
 
 _log = logging.getLogger("lit_rl")
 
@@ -93,6 +93,7 @@ class CommandLine(LightningCLI):
         self.configs = configs
         self.run_directory = run_directory
         self.checkpoint: Path | None = None
+        self.unsaved: Path | None = None  # a run that was ended before its first checkpoint
         self.checkpoint_env_steps: int | None = None
         self.is_elsewhere = False  # the checkpoint was trained on another environment
         super().__init__(
@@ -146,6 +147,10 @@ class CommandLine(LightningCLI):
             if name != "fit":
                 raise CommandError(f"lit-rl {name} expects --ckpt_path last, best or a path, got none")
             return
+        self.unsaved = origin.unsaved_run(str(given), self.configs) if name == "fit" else None
+        if self.unsaved is not None:
+            self.checkpoint_env_steps, self.chosen["ckpt_path"] = 0, None
+            return
         self.checkpoint = checkpoints.resolve(str(given), self.configs)
         content = checkpoints.read(self.checkpoint)
         self.checkpoint_env_steps = checkpoints.env_steps(content)
@@ -166,7 +171,7 @@ class CommandLine(LightningCLI):
         if trained is None:
             return [f"checkpoint {path} does not say on which data it was trained"]
         lines, self.is_elsewhere = checkpoints.compare_data(self._as_yaml()["data"], trained)
-        return lines
+        return [*origin.compare_seed(self.chosen["seed_everything"], path), *lines]
 
     @property
     def chosen(self) -> Namespace:
@@ -248,7 +253,8 @@ class CommandLine(LightningCLI):
         given = Path(config["run_dir"]) if config["run_dir"] else None
         if given is not None and launch.external_rank():
             return self.run_directory.reuse(given)
-        resumed = origin.run_to_go_on_with(self.checkpoint, self.configs, given, self.is_elsewhere)
+        go_on = self.checkpoint or self.unsaved
+        resumed = origin.run_to_go_on_with(go_on, self.configs, given, self.is_elsewhere)
         if resumed is not None:
             path = self.run_directory.reuse(resumed)
         else:
@@ -288,7 +294,7 @@ class CommandLine(LightningCLI):
         path = self.run_directory.path
         own = path if self.trainer.is_global_zero else None
         begun = ProcessFile(own, self.chosen.budget.total_env_steps, lambda: self.run_directory.has_begun)
-        with guarded(begun):
+        with guarded(begun), naming_a_full_disk(path):
             self._fit(path, **kwargs)
 
     def _fit(self, path: Path | None, **kwargs: Any) -> None:
@@ -339,8 +345,11 @@ class CommandLine(LightningCLI):
         self._require_batches(self.trainer.limit_predict_batches, "limit_predict_batches")
         trajectories = self._call(self.trainer.predict, **{**kwargs, "return_predictions": True})
         path = (checkpoints.run_of(checkpoint) or checkpoint.parent) / "trajectories.pt"
-        torch.save(trajectories, unfinished(path))
-        unfinished(path).replace(path)
+        try:
+            with replacing(path) as beside, beside.open("xb") as file:
+                torch.save(trajectories, file)
+        except OSError as error:
+            raise CommandError(f"{path} cannot be written: {error.strerror}", 1) from error
         terminal.write(sys.stdout, f"written {path}\n")
 
     def _evaluate(self, function: Callable[..., Any], **kwargs: Any) -> tuple[Path, Mapping[str, float]]:

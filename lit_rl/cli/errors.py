@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from lit_rl import terminal
 
@@ -50,6 +54,21 @@ class Stopped(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
         self.code = 128 + signum
+
+
+@contextmanager
+def naming_a_full_disk(directory: Path | None) -> Iterator[None]:
+    """Name the run directory where the disk is full; what the system says names a file at most."""
+    try:
+        yield
+    except OSError as error:
+        if directory is None or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise CommandError(
+            f"the disk of run directory {directory} is full ({error.strerror}): free space, and go on by "
+            f"lit-rl fit --config {directory}/config.yaml --ckpt_path last",
+            1,
+        ) from error
 
 
 def report(error: BaseException) -> None:

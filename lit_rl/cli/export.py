@@ -47,6 +47,9 @@ def export(argv: list[str]) -> None:
             _bundle(given, checkpoint, content, classes)
     except UntrustedError as error:
         raise CommandError(f"{error.problem}: if it is yours, give its name by --class", 1) from error
+    except OSError as error:
+        out = given.bundle if given.out is None else given.out
+        raise CommandError(f"{out} cannot be written: {error.strerror}", 1) from error
 
 
 def _bundle(given: Namespace, checkpoint: Path, content: dict[str, Any], classes: list[Any]) -> None:

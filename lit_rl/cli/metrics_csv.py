@@ -14,7 +14,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lit_rl.files import write_text
+from lit_rl.files import open_own, write_text
 
 _log = logging.getLogger("lit_rl")
 
@@ -105,7 +105,7 @@ class MetricsCSV(Logger):
 
     def _append(self, rows: list[dict[str, Any]], at: int | None) -> None:
         """Write rows at the end of the file, or from byte ``at`` on in place of what stands there."""
-        with self._path.open("r+b") as file:
+        with open_own(self._path, "r+b") as file:
             file.seek(0 if at is None else at, io.SEEK_END if at is None else io.SEEK_SET)
             file.write(self._render(rows[:-1]))
             self._newest, self._newest_at = rows[-1], file.tell()

@@ -54,6 +54,33 @@ def resolve_init_from(chosen: Namespace, configs: list[Path]) -> None:
     chosen["init_from"] = str(checkpoints.resolve(chosen.init_from, configs, "--init_from"))
 
 
+def unsaved_run(given: str, configs: list[Path]) -> Path | None:
+    """Find the run that ``--ckpt_path last`` means, if it was ended before its first checkpoint, and say so.
+
+    Args:
+        given: ``last``, ``best``, or a path.
+        configs: Configurations of the command line.
+
+    Returns:
+        The directory of the newest configuration that is a run's own, if it has no checkpoint at all: such a
+        run begins again in its directory.
+    """
+    runs = [path.parent for path in configs if path.name == "config.yaml"]
+    started = [run for run in runs if (run / "versions.json").is_file()]
+    if given != "last" or not started or any((started[-1] / "checkpoints").glob("*.ckpt")):
+        return None
+    _log.info("run %s was ended before its first checkpoint: it begins again", started[-1])
+    return started[-1]
+
+
+def compare_seed(seed: int | bool, checkpoint: Path) -> list[str]:
+    """Say on a line that the fit has another seed than the run of the checkpoint; True goes on with that."""
+    run = checkpoints.run_of(checkpoint)
+    before = checkpoints.read_config(run / "config.yaml").get("seed_everything") if run else None
+    is_other = before is not None and seed is not True and seed != before
+    return [f"seed_everything = {seed} replaces {before} of the run {run}"] if is_other else []
+
+
 def run_to_go_on_with(
     checkpoint: Path | None, configs: list[Path], given: Path | None, is_elsewhere: bool
 ) -> Path | None:
@@ -63,15 +90,18 @@ def run_to_go_on_with(
     environment: with anything else one directory would hold two runs.
 
     Args:
-        checkpoint: The checkpoint that the fit goes on with, if any.
+        checkpoint: The checkpoint that the fit goes on with, or the directory of a run that begins again.
         configs: Configurations of the command line.
         given: The directory that the user asked for, if any.
         is_elsewhere: Whether the environment is not that of the checkpoint.
     """
-    run = checkpoints.run_of(checkpoint) if checkpoint else None
+    if checkpoint is not None and checkpoint.is_dir():
+        run = checkpoint
+    else:
+        run = checkpoints.run_of(checkpoint) if checkpoint else None
     if run is None or (given is not None and given.resolve() != run.resolve()):
         return None
-    if not checkpoints.is_of_run(configs, run):
+    if run != checkpoint and not checkpoints.is_of_run(configs, run):
         _log.info("a new run begins with %s; --config %s/config.yaml goes on in %s", checkpoint, run, run)
     elif is_elsewhere:
         _log.info("a new run begins with %s: its environment is not that of %s", checkpoint, run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from lit_rl.cli.errors import CommandError, exit_code
-from lit_rl.files import read_json, write_json
+from lit_rl.files import open_own, read_json, remove_unfinished, write_json
 from lit_rl.report.process import FILE, create_time, is_alive
 
 _log = logging.getLogger("lit_rl")
@@ -57,6 +58,7 @@ class ProcessFile:
             with _locked(self._directory):  # of two that are started at the same moment one is refused
                 self._before = read_json(self._directory / FILE)
                 _refuse_a_second(self._directory, self._before)
+                _clean(self._directory)
                 self._write()
         return self
 
@@ -78,10 +80,34 @@ class ProcessFile:
         try:
             write_json(path, self._content)
         except OSError as error:
+            if _write_in_place(path, self._content):
+                return
             _log.warning(
                 "%s cannot be written: %s; lit-rl status will not know this run", path, error.strerror
             )
             self._directory = None
+
+
+def _write_in_place(path: Path, content: dict[str, Any]) -> bool:
+    """Write over a file that is there, for which a full disk has room; return whether it could be done."""
+    try:
+        with open_own(path, "r+b") as file:
+            file.write(json.dumps(content).encode())
+            file.truncate()
+    except OSError:
+        return False
+    return True
+
+
+def _clean(directory: Path) -> None:
+    """Remove what a killed process left; nobody else writes here now."""
+    try:
+        count = remove_unfinished(directory)
+    except OSError as error:
+        _log.warning("%s: what a killed process left cannot be removed: %s", directory, error.strerror)
+        return
+    if count:
+        _log.info("%s: %d unfinished files of a process that was killed are removed", directory, count)
 
 
 def _refuse_a_second(directory: Path, process: dict[str, Any]) -> None:

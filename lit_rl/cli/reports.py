@@ -39,7 +39,7 @@ def report(argv: list[str]) -> None:
 
     with _writing(given.out or runs[0]):
         path = write_report(runs, given.out)
-    sys.stdout.write(f"written {path}\n")
+    _say(f"written {path}\n")
 
 
 def paper(argv: list[str]) -> None:
@@ -55,7 +55,7 @@ def paper(argv: list[str]) -> None:
     out = given.out or runs[0] / "paper"
     with _writing(out):
         written = write_paper(runs, out)
-    sys.stdout.write("".join(f"written {path}\n" for path in written))
+    _say("".join(f"written {path}\n" for path in written))
 
 
 def status(argv: list[str]) -> None:
@@ -64,10 +64,15 @@ def status(argv: list[str]) -> None:
     runs = _find(parser.parse_args(argv).runs)
     from lit_rl.report.status import describe_run
 
-    sys.stdout.write("\n".join(f"{describe_run(run)}\n" for run in runs))
+    _say("\n".join(f"{describe_run(run)}\n" for run in runs))
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {"report": report, "status": status, "paper": paper}
+
+
+def _say(text: str) -> None:
+    """Write to stdout; letters of a path that UTF-8 does not have are escaped."""
+    sys.stdout.write(text.encode(errors="backslashreplace").decode())
 
 
 def _find(paths: list[Path]) -> list[Path]:

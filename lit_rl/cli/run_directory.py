@@ -16,6 +16,7 @@ from typing import Any
 
 import lit_rl
 from lit_rl.cli.errors import CommandError
+from lit_rl.files import write_text
 
 _log = logging.getLogger("lit_rl")
 
@@ -177,6 +178,7 @@ def make_unique(path: Path) -> Path:
 
 def _set_link(link: Path, target: str) -> None:
     fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
     fresh.symlink_to(target)
     fresh.replace(link)
 
@@ -192,7 +194,7 @@ def _write_keeping_old(path: Path, text: str) -> None:
         while (old := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
             number += 1
         path.rename(old)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def versions() -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from lit_rl.files import replacing
+
 _log = logging.getLogger("lit_rl")
 
 MAX_FRAMES = 3000
@@ -54,13 +56,15 @@ class VideoWriter:
             from PIL import Image
 
             images = [Image.fromarray(frame) for frame in self._frames]
-            images[0].save(
-                self._path,
-                save_all=True,
-                append_images=images[1:],
-                duration=1000 // frames_per_second,
-                loop=0,
-            )
+            with replacing(self._path) as beside:
+                images[0].save(
+                    beside,
+                    format="GIF",
+                    save_all=True,
+                    append_images=images[1:],
+                    duration=1000 // frames_per_second,
+                    loop=0,
+                )
             return
         try:
             import imageio

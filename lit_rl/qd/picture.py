@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lit_rl.files import unfinished
+from lit_rl.files import replacing
 from lit_rl.qd.archive import Archive
 
 
@@ -47,12 +47,8 @@ def draw_archive(archive: Archive, path: Path) -> None:
     axes[0].set_ylabel(_words(grid.names[2]))
     assert mesh is not None
     figure.colorbar(mesh, ax=axes, label="objective")
-    beside = unfinished(path)
-    try:
+    with replacing(path) as beside:
         figure.savefig(beside, dpi=120, format="png")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _words(name: str) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
-from lit_rl.files import read_json
 from lit_rl.report.arm_drawing import draw_body
+from lit_rl.report.damage import DAMAGED, object_of, reason
 from lit_rl.report.markup import render
 from lit_rl.report.runs import Group
 from lit_rl.report.section import Section
@@ -21,6 +21,12 @@ FILE = "map_elites/archive.json"
 
 PAGE_BYTES = 600_000
 """All archives together take so much of the page at most; of further ones only the table is shown."""
+
+MOST_BODIES = 5000
+"""More bodies do not fit into the page."""
+
+WIDEST = 300
+"""A grid of more used columns or rows is not drawn: it would be mostly empty."""
 
 CELL_WIDTH, CELL_HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 56, 30, 62, 24, 8, 40
 SHADES = 5
@@ -68,14 +74,14 @@ def archive(groups: Sequence[Group]) -> Section | None:
     parts, size = [], 0
     for group in groups:
         for run in group.runs:
-            content = read_json(run.path / FILE)
-            if not content:
-                continue
             name = f"{group.label}, seed {run.seed}"
             try:
+                content = object_of(run.path / FILE)
+                if not content:
+                    continue
                 table, drawn = _table(content), _heat_maps(content)
-            except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-                parts.append(Markup("<p>{}: archive.json is damaged.</p>\n").format(name))
+            except DAMAGED as error:
+                parts.append(Markup("<p>{}: {}.</p>\n").format(name, reason(error, "archive.json")))
                 continue
             if size + len(drawn) > PAGE_BYTES:
                 drawn = Markup("<p>Its cells are not drawn, to keep the page small.</p>\n")
@@ -92,7 +98,7 @@ def archive(groups: Sequence[Group]) -> Section | None:
 
 def _table(content: Mapping[str, Any]) -> Markup:
     """Compare the archive with its correction and with random search; a line not measured says so."""
-    num_cells = math.prod(content["cells"])
+    num_cells = math.prod(int(count) for count in content["cells"])
     rows = []
     for key, label in _ROWS.items():
         found = content.get(key)
@@ -122,13 +128,20 @@ def _heat_maps(content: Mapping[str, Any]) -> Markup:
         text = f"Archives of two or three measures are drawn; this one has {plural(len(axes), 'measure')}."
         return Markup("<p>{}</p>\n").format(text)
     fitness = np.array(found["objective"], np.float64)
-    low, high = float(fitness.min()), float(fitness.max())
-    share = (fitness - low) / (high - low) if high > low else np.ones_like(fitness)
     bodies = found["bodies"]
+    if len(bodies) > MOST_BODIES:
+        return Markup("<p>Its {} cells are too many to draw.</p>\n").format(len(bodies))
+    low, high = float(fitness.min()), float(fitness.max())
     longest = max(float(sum(body.get("lengths", ()))) for body in bodies)
+    if not all(map(math.isfinite, (low, high, longest))):
+        raise ValueError("expected finite numbers")
+    share = (fitness - low) / (high - low) if high > low else np.ones_like(fitness)
     *first, across, up = axes
     shape = (first[0].cells if first else 1, across.cells, up.cells)
     panel, column, row = np.unravel_index(np.array(found["index"], np.int64), shape)
+    if max(np.ptp(column), np.ptp(row)) >= WIDEST:
+        told = " x ".join(str(axis.cells) for axis in axes)
+        return Markup("<p>Its grid of {} cells is too large to draw.</p>\n").format(told)
     places = np.stack([panel, column, row], 1)[:, -len(axes) :] + 0.5  # the middles of the cells
     drawn: dict[int, list[str]] = {int(k): [] for k in np.unique(panel)}
     for k, body in enumerate(bodies):

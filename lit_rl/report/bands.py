@@ -120,7 +120,7 @@ def ticks(low: float, high: float, count: int = 8) -> list[float]:
     """Find about ``count`` round numbers between ``low`` and ``high``."""
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
-    step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
+    step = power * next((factor for factor in (1, 2, 5) if factor * power >= raw * (1 - 1e-9)), 10)
     first = math.ceil(low / step - 1e-9)
     return [round(k * step, 9) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 

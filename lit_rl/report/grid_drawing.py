@@ -11,6 +11,9 @@ from lit_rl.report.animation import Animation
 from lit_rl.report.drawing import Drawing
 
 CELL = 40
+WIDEST = 200
+"""A grid has so many cells on a side at most."""
+
 _AGENTS = (("A", "var(--c1)"), ("B", "var(--c0)"))
 _PAIRS = ("var(--c3)", "var(--c2)")
 
@@ -28,7 +31,9 @@ def draw_grid(frames: Frames, kept: Sequence[int], animation: Animation) -> Draw
     """Draw pictures that ``AliceAndBob`` gave; those in ``kept`` are shown."""
     shown = [frames[k] for k in kept]
     first = shown[0]
-    side = first["side"]
+    side = int(first["side"])
+    if not 0 < side <= WIDEST:
+        raise ValueError(f"expected a side of 1 to {WIDEST} cells, got {side}")
     picture = [_cells(side)]
     for pair, color in enumerate(_PAIRS):
         x, y = _middle(first["buttons"][pair], side)

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from lit_rl.files import write_text
 from lit_rl.report.curves import decimate
+from lit_rl.report.damage import DAMAGED, reason
 from lit_rl.report.markup import render
 from lit_rl.report.runs import Group, group_runs, read_run
-from lit_rl.report.sections import SECTIONS
+from lit_rl.report.section import Section
+from lit_rl.report.sections import SECTIONS, MakeSection
 from lit_rl.report.words import plural
 
 POINTS_PER_LINE = 600
@@ -35,8 +39,22 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
 
 
 def page_about(groups: Sequence[Group]) -> str:
-    """Return the page as text."""
-    sections = [section for function in SECTIONS if (section := function(groups)) is not None]
+    """Return the page as text; numbers that overflow are drawn as gaps."""
+    with np.errstate(all="ignore"):
+        sections = [section for make in SECTIONS if (section := _made(make, groups)) is not None]
+        return _page(groups, sections)
+
+
+def _made(make: MakeSection, groups: Sequence[Group]) -> Section | None:
+    """Make a section; where a wrong value prevents it, it says so and the others are shown."""
+    try:
+        return make(groups)
+    except DAMAGED as error:
+        title = make.__name__.capitalize()
+        return Section(title, note=f"This part is left out: {reason(error, 'what it needs')}.")
+
+
+def _page(groups: Sequence[Group], sections: Sequence[Section]) -> str:
     charts = [chart for section in sections for chart in section.charts]
     num_lines = sum(len(chart.lines) for chart in charts)
     points = max(8, min(POINTS_PER_LINE, POINTS_PER_PAGE // max(1, num_lines)))

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lit_rl.files import read_json
-from lit_rl.loss_log import CONFIG, STATE, find_loss_logs, segments, trained_again
+from lit_rl.loss_log import CONFIG, LOG_DIR, STATE, find_loss_logs, segments, trained_again
+from lit_rl.report.damage import noting, object_of
 from lit_rl.report.tables import Series, Table, in_order, read_table
 from lit_rl.trend import WINDOW, trend
 
@@ -61,12 +61,16 @@ class LossLog:
         recorders: What each loss log says of its recorder.
         missing: Networks that were expected and gave no loss, with the reason.
         damaged: Lines that could not be read.
+        stride: Number of neighbouring values of which the extremes are kept; 1 where all values are.
+        notes: Files that could not be read.
     """
 
     losses: list[Loss] = field(default_factory=list)
     recorders: list[Recorder] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     damaged: int = 0
+    stride: int = 1
+    notes: list[str] = field(default_factory=list)
 
 
 def read_losses(run: Path, metrics: Table) -> LossLog:
@@ -76,16 +80,21 @@ def read_losses(run: Path, metrics: Table) -> LossLog:
         run: The run directory.
         metrics: Its ``metrics.csv``; the columns ``loss/*`` count where no recorder ran.
     """
-    log = LossLog(recorders=read_recorders(run))
+    log = LossLog()
+    log.recorders = read_recorders(run, log.notes)
     parts: dict[tuple[str, str], list[Series]] = {}
-    for folder in find_loss_logs(run):
-        config = read_json(folder / CONFIG)
-        log.missing |= _missing(config)
+    for folder in _folders(run, []):  # read_recorders noted what is wrong
+        config: dict[str, Any] = {}
+        with noting(f"{folder.name}/{CONFIG}", log.notes):
+            config = object_of(folder / CONFIG)
+            log.missing |= _missing(config)
         for network, path in ((name, path) for name, paths in segments(folder).items() for path in paths):
-            table = read_table(path, trained_again(config, path.name))
-            log.damaged += table.damaged
-            for name, series in table.columns.items():
-                parts.setdefault((network, name), []).append(series)
+            with noting(f"{folder.name}/{path.name}", log.notes):
+                table = read_table(path, trained_again(config, path.name))
+                log.damaged += table.damaged
+                log.stride = max(log.stride, table.stride)
+                for name, series in table.columns.items():
+                    parts.setdefault((network, name), []).append(series)
     if not parts:
         for name, series in metrics.columns.items():
             if name.startswith("loss/"):
@@ -98,10 +107,21 @@ def read_losses(run: Path, metrics: Table) -> LossLog:
     return log
 
 
-def read_recorders(run: Path) -> list[Recorder]:
-    """Read the recorders of a run; there are none where their files are missing or torn."""
-    contents = [read_json(folder / STATE) for folder in find_loss_logs(run)]
-    return [_parse(content) for content in contents if content]
+def read_recorders(run: Path, notes: list[str]) -> list[Recorder]:
+    """Read the recorders of a run; what cannot be read is left out and noted."""
+    found = []
+    for folder in _folders(run, notes):
+        with noting(f"{folder.name}/{STATE}", notes):
+            content = object_of(folder / STATE)
+            found += [_parse(content)] if content else []
+    return found
+
+
+def _folders(run: Path, notes: list[str]) -> list[Path]:
+    found: list[Path] = []
+    with noting(LOG_DIR, notes):
+        found += find_loss_logs(run)
+    return found
 
 
 def _parse(content: Mapping[str, Any]) -> Recorder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lit_rl import metrics
+from lit_rl.files import replacing, write_text
 from lit_rl.report.curves import on_grid
 from lit_rl.report.latex import Row, latex_table
 from lit_rl.report.runs import Group, Run, group_runs, read_run
@@ -42,6 +44,7 @@ STYLE: dict[str, Any] = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "pdf.fonttype": 42,  # whole TrueType fonts: publishers refuse Type 3
+    "text.parse_math": False,  # a name is no formula, whatever dollars it holds
 }
 WIDTH_IN, HEIGHT_IN = 3.4, 2.2
 """One column of a two-column page, in inches."""
@@ -60,10 +63,16 @@ def write_paper(runs: Sequence[Path], out: Path) -> list[Path]:
         The files written.
 
     Raises:
-        ValueError: Two runs of one configuration have the same seed, or a run has no return.
+        ValueError: Two runs of one configuration have the same seed, or a run has no return, or one that is
+            not finite.
         OSError: A file cannot be written.
     """
-    groups = group_runs([read_run(run) for run in runs])
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        return _write(group_runs([read_run(run) for run in runs]), out)
+
+
+def _write(groups: Sequence[Group], out: Path) -> list[Path]:
     refuse_equal_seeds(groups)
     name = _score_name(groups)
     rows = [_row(group, name) for group in groups]
@@ -82,7 +91,7 @@ def write_paper(runs: Sequence[Path], out: Path) -> list[Path]:
     table = out / "table.tex"
     episodes = "last 100 training episodes"
     of_what = f"of the {_whose(name, groups) if name == metrics.EVAL_RETURN else episodes}"
-    table.write_text(latex_table(rows, of_what), encoding="utf-8")
+    write_text(table, latex_table(rows, of_what))
     return [*written, table]
 
 
@@ -127,6 +136,11 @@ def _score_name(groups: Sequence[Group]) -> str:
 
 def _row(group: Group, name: str) -> Row:
     scores = np.array([run.last(name) for run in group.runs], dtype=float)
+    for run, score in zip(group.runs, scores, strict=True):
+        if not np.isfinite(score):
+            raise ValueError(
+                f"the last {name} of run {run.path} is {score}, not a finite number: leave it out"
+            )
     return Row(
         environment=group.environment,
         method=group.method,
@@ -147,6 +161,8 @@ def _draw_curves(path: Path, groups: Sequence[Group], metric: str, label: str) -
                 continue
             steps, values = on_grid(curves)
             is_common = np.isfinite(values).all(axis=0)
+            if not is_common.any():
+                continue
             center, low, high = stratified_bootstrap([values[:, is_common]])
             color, dash = COLORS[number % len(COLORS)], DASHES[number % len(DASHES)]
             axes.plot(
@@ -195,11 +211,13 @@ def _figure(path: Path, legend_lines: int, height_in: float = HEIGHT_IN) -> Iter
         figure = Figure(figsize=(WIDTH_IN, height_in + 0.16 * legend_lines), layout="constrained")
         axes = figure.subplots()
         yield axes, written
-        if legend_lines:
+        if legend_lines and axes.lines:
             figure.legend(loc="outside lower center", handlelength=2.6)
         written += [path.with_name(path.name + suffix) for suffix in (".pdf", ".png")]
-        figure.savefig(written[0], metadata={"CreationDate": None})
-        figure.savefig(written[1], dpi=300)
+        with replacing(written[0]) as beside:
+            figure.savefig(beside, format="pdf", metadata={"CreationDate": None})
+        with replacing(written[1]) as beside:
+            figure.savefig(beside, format="png", dpi=300)
 
 
 def _legend(group: Group, num_runs: int) -> str:

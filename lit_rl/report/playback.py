@@ -9,10 +9,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lit_rl.files import read_json
 from lit_rl.report.animation import TEXT, Animation
 from lit_rl.report.arm_drawing import draw_arm
 from lit_rl.report.bands import Band, Curve, draw_bands, height_of, skill_bands, x_of
+from lit_rl.report.damage import DAMAGED, object_of, reason
 from lit_rl.report.drawing import Drawing
 from lit_rl.report.grid_drawing import draw_grid
 from lit_rl.report.markup import render
@@ -31,6 +31,9 @@ PLAYBACK_BYTES = 300_000
 
 PAGE_BYTES = 600_000
 """All playbacks together take so much at most; further ones are named, not shown."""
+
+MOST_VALUES = 2_000_000
+"""All frames together have so many entries at most."""
 
 EPISODE_MS, FRAME_MS = 20_000, (50, 400)
 """How long an episode plays, and the least and most of a frame."""
@@ -53,14 +56,14 @@ def playback(groups: Sequence[Group]) -> Section | None:
     parts, size, left_out = [], 0, []
     for group in groups:
         for run in group.runs:
-            content = read_json(run.path / FILE) or read_json(run.path / FORMER_FILE)
-            if not content:
-                continue
             name = f"{group.label}, seed {run.seed}"
             try:
+                content = object_of(run.path / FILE) or object_of(run.path / FORMER_FILE)
+                if not content:
+                    continue
                 figure = _fitting(name, content)
-            except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-                parts.append(Markup("<p>{}: the recorded episode is damaged.</p>\n").format(name))
+            except DAMAGED as error:
+                parts.append(Markup("<p>{}: {}.</p>\n").format(name, reason(error, "the recorded episode")))
                 continue
             if size + len(figure) > PAGE_BYTES:
                 left_out.append(name)
@@ -83,7 +86,10 @@ def _fitting(name: str, content: Mapping[str, Any]) -> Markup:
 
 
 def _figure(name: str, content: Mapping[str, Any], stride: int) -> Markup:
-    everything = [{**content["fixed"], **frame} for frame in content["frames"]]
+    fixed, frames = content["fixed"], content["frames"]
+    if len(frames) * max(1, len(fixed)) > MOST_VALUES:
+        raise ValueError("expected fewer frames")
+    everything = [{**fixed, **frame} for frame in frames]
     last = len(everything) - 1
     kept = [*range(0, last, stride), last]
     animation = Animation(len(kept))

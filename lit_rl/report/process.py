@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import socket
+import stat
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import psutil
 
-from lit_rl.report.words import duration
+from lit_rl.report.words import duration, short
 
 FILE = "process.json"
 
 CLOCK_SLACK_S = 60.0
 """Setting the clock of the machine moves the time at which a process began, by so much at most; no number is
 given to another process so soon."""
+
+LARGEST_PID = 2**31
+"""Numbers of processes are smaller on every system."""
 
 Name: TypeAlias = Literal["running", "finished", "interrupted", "failed", "crashed", "unknown"]
 
@@ -54,7 +59,7 @@ def is_alive(process: Mapping[str, Any]) -> bool:
     integer there, which counts clock ticks since the start of the machine.
     """
     pid, begun = process.get("pid"), process.get("create_time")
-    if not isinstance(pid, int) or pid <= 0:
+    if not isinstance(pid, int) or not 0 < pid < LARGEST_PID:
         return False
     if not isinstance(begun, float):
         return psutil.pid_exists(pid)
@@ -76,24 +81,35 @@ def read_state(directory: Path, process: Mapping[str, Any] | None, now: float | 
         return State("unknown", f"no {FILE}, {wrote}")
     name, code, pid = process.get("state"), process.get("exit_code"), process.get("pid")
     if name in ("finished", "interrupted", "failed"):
-        return State(name, "" if name == "finished" else f"exit status {code}")
+        return State(name, "" if name == "finished" else f"exit status {short(code)}")
     if name != "running":
         return State("unknown", f"{FILE} holds no state, {wrote}")
     if process.get("host") != socket.gethostname():
-        return State("unknown", f"process {pid} on {process.get('host')}, {wrote}")
+        return State("unknown", f"process {short(pid)} on {short(process.get('host'))}, {wrote}")
     if is_alive(process):
         return State("running", f"process {pid}, {wrote}")
-    return State("crashed", f"process {pid} is gone, {wrote}")
+    return State("crashed", f"process {short(pid)} is gone, {wrote}")
 
 
 def last_write(directory: Path) -> float:
     """Return the unix time of the newest file of the run or of its checkpoints."""
-    files = [*directory.iterdir(), *directory.glob("checkpoints/*")]
-    return max((_modified(file) for file in files if file.is_file()), default=_modified(directory))
+    files = [*files_in(directory), *files_in(directory / "checkpoints")]
+    return max((modified for _, modified in files), default=_modified(directory))
+
+
+def files_in(directory: Path) -> list[tuple[Path, float]]:
+    """List the regular files in ``directory``, if it is one, each with the unix time of its last write."""
+    found = []
+    with suppress(OSError):
+        for path in directory.iterdir():
+            with suppress(OSError):  # exchanged for a newer one at this moment, or a link to nothing
+                status = path.stat()
+                found += [(path, status.st_mtime)] if stat.S_ISREG(status.st_mode) else []
+    return found
 
 
 def _modified(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except OSError:  # exchanged for a newer one at this moment
+    except OSError:
         return 0.0

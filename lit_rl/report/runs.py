@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lit_rl.files import read_json
+from lit_rl.report.config import parse_config
+from lit_rl.report.damage import noting, object_of, text_of
 from lit_rl.report.losses import LossLog, read_losses
 from lit_rl.report.process import FILE, State, read_state
 from lit_rl.report.tables import Series, Table, read_table
+from lit_rl.report.words import short
 
 _NOT_LEARNING = (
     "accelerator",
@@ -70,7 +71,7 @@ class Run:
     def seed(self) -> str:
         """All seeds the run was started with; equal seeds and configurations are one run, given twice."""
         seeds = [self.config.get("seed_everything"), _arguments(self.config, "data").get("seed")]
-        return "/".join(str(seed) for seed in seeds if seed is not None) or "unknown"
+        return "/".join(short(seed) for seed in seeds if seed is not None) or "unknown"
 
     @property
     def is_seeded(self) -> bool:
@@ -91,7 +92,7 @@ class Run:
     @property
     def eval_policy(self) -> str:
         """What the evaluations of the run played, ``greedy`` or ``sample``."""
-        return str((_ADDED_LATER | _arguments(self.config, "data"))["eval_policy"])
+        return short((_ADDED_LATER | _arguments(self.config, "data"))["eval_policy"])
 
     @property
     def env_steps(self) -> int:
@@ -104,12 +105,12 @@ class Run:
         told = self.process.get("total_env_steps")
         budget = self.config.get("budget")
         total = told or (budget.get("total_env_steps") if isinstance(budget, dict) else None)
-        return int(total) if isinstance(total, int | float) else None
+        return int(total) if isinstance(total, int | float) and math.isfinite(total) else None
 
     @cached_property
     def losses(self) -> LossLog:
         """What was recorded of the losses of the run; it is read on first use."""
-        return read_losses(self.path, self.table)
+        return read_losses(self.path, self.table)  # what is damaged is noted there
 
     def series(self, name: str) -> Series | None:
         """Return a logged value over env steps; None when it was never logged."""
@@ -157,9 +158,12 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in paths:
-        runs = [path] if is_run(path) else [p for p in _below(path) if is_run(p)]
-        if not runs:
+        try:
+            runs = [path] if is_run(path) else [p for p in _below(path) if is_run(p)]
             what = "has no runs in it" if path.is_dir() else "does not exist"
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        if not runs:
             raise ValueError(
                 f"{path} {what}: expected a run directory (with metrics.csv, or config.yaml and "
                 "versions.json) or a folder of such, as in runs/ppo_cartpole"
@@ -170,27 +174,36 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
 
 def is_run(path: Path) -> bool:
     """Tell whether ``path`` is a directory that ``lit-rl fit`` fills."""
-    has_start = (path / "config.yaml").is_file() and (path / "versions.json").is_file()
-    return has_start or (path / "metrics.csv").is_file()
-
-
-def read_run(path: Path, now: float | None = None) -> Run:
-    """Read the files of a run, in whatever state they are; ``now`` is unix time, for tests."""
-    notes: list[str] = []
-    config_text = _read_text(path / "config.yaml", notes)
-    process = _read_json(path / FILE, notes)
     try:
-        table = read_table(path / "metrics.csv")
-    except OSError as error:
-        table = Table()
-        notes.append(f"metrics.csv: {error.strerror}")
+        has_start = (path / "config.yaml").is_file() and (path / "versions.json").is_file()
+        return has_start or (path / "metrics.csv").is_file()
+    except OSError:  # not ours to look into
+        return False
+
+
+def read_run(path: Path, now: float | None = None, tail: int | None = None) -> Run:
+    """Read the files of a run, in whatever state they are.
+
+    Args:
+        path: The run directory.
+        now: Unix time, for tests.
+        tail: Most bytes that are read at the end of ``metrics.csv``; None reads all of it.
+    """
+    notes: list[str] = []
+    config_text, config, table = "", {}, Table()
+    with noting("config.yaml", notes):
+        config_text = text_of(path / "config.yaml")
+        config = parse_config(config_text) if config_text else {}
+    with noting("metrics.csv", notes):
+        table = read_table(path / "metrics.csv", tail=tail)
+    process = _object(path / FILE, notes)
     return Run(
         path=path,
-        config=_parse_config(config_text, notes),
+        config=config,
         config_text=config_text,
-        versions=_read_json(path / "versions.json", notes),
+        versions=_object(path / "versions.json", notes),
         process=process,
-        evaluation=_read_json(path / "eval.json", notes),
+        evaluation=_object(path / "eval.json", notes),
         table=table,
         state=read_state(path, process or None, now),
         notes=notes,
@@ -264,7 +277,7 @@ def _tell_apart(own: dict[str, str], rivals: list[dict[str, str]], name: str) ->
         key = min(alike, key=lambda key: len(alike[key]), default=None)
         if key is None or len(alike[key]) == len(rivals):
             return [*words, name]
-        words.append(f"{key.rpartition('.')[2]} {own[key]}")
+        words.append(short(f"{key.rpartition('.')[2]} {own[key]}"))
         rivals = alike[key]
     return words
 
@@ -296,32 +309,12 @@ def _arguments(config: Mapping[str, Any], part: str) -> dict[str, Any]:
 def _class_name(value: Any) -> str:
     """Say ``PPO`` for ``{"class_path": "lit_rl.PPO"}``; a string is taken as it is."""
     if isinstance(value, dict):
-        return str(value.get("class_path", "unknown")).rpartition(".")[2]
-    return str(value) if value is not None else "unknown"
+        return short(str(value.get("class_path", "unknown")).rpartition(".")[2])
+    return short(value) if value is not None else "unknown"
 
 
-def _parse_config(text: str, notes: list[str]) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError:
-        config = None
-    if text and not isinstance(config, dict):
-        notes.append("config.yaml is damaged")
-    return config if isinstance(config, dict) else {}
-
-
-def _read_text(path: Path, notes: list[str]) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        notes.append(f"{path.name} is missing")
-    except OSError as error:
-        notes.append(f"{path.name}: {error.strerror}")
-    return ""
-
-
-def _read_json(path: Path, notes: list[str]) -> dict[str, Any]:
-    content = read_json(path)
-    if path.is_file() and not content:
-        notes.append(f"{path.name} is damaged")
+def _object(path: Path, notes: list[str]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    with noting(path.name, notes):
+        content = object_of(path)
     return content

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from markupsafe import Markup
 
 from lit_rl import metrics
-from lit_rl.files import read_json
 from lit_rl.report.archive import archive
 from lit_rl.report.curves import Chart, group_lines
+from lit_rl.report.damage import noting, object_of
 from lit_rl.report.markup import render
 from lit_rl.report.playback import playback
 from lit_rl.report.runs import Group, Run
@@ -20,7 +20,7 @@ from lit_rl.report.section import Section
 from lit_rl.report.skills import skills
 from lit_rl.report.statistics import mean_interval
 from lit_rl.report.tables import Series
-from lit_rl.report.words import PLAYED, duration, number, plural
+from lit_rl.report.words import PLAYED, duration, number, plural, short
 
 LEARNING = {metrics.EPISODE_RETURN: "Training return", metrics.EVAL_RETURN: "Evaluation return"}
 POLICY = {
@@ -48,6 +48,15 @@ SPEED = {
     metrics.COLLECT_SECONDS: "Time to collect a batch",
     metrics.UPDATE_SECONDS: "Time to learn from a batch",
 }
+
+
+MOST_LOSSES = 200
+"""So many losses have a chart."""
+
+_EXPORT = "sync_training_summary.json"
+
+MOST_FAULTS = 100
+"""So many lines say what was dropped of a run; of further ones only their number is told."""
 
 
 def overview(groups: Sequence[Group]) -> Section:
@@ -101,8 +110,8 @@ def evaluation(groups: Sequence[Group]) -> Section | None:
             PLAYED.get(str(e.get("eval_policy", "greedy")), ""),  # older files do not say: it was greedy
             number(e["return_mean"]),
             number(e["return_std"]),
-            str(e["episodes"]),
-            str(e["env_steps"]),
+            short(e["episodes"]),
+            short(e["env_steps"]),
         ]
         for group in groups
         for run in group.runs
@@ -128,11 +137,14 @@ def losses(groups: Sequence[Group]) -> Section | None:
     names = dict.fromkeys(
         (loss.network, loss.name) for group in groups for run in group.runs for loss in run.losses.losses
     )
-    charts = [_loss_chart(groups, network, name) for network, name in names]
+    shown = list(names)[:MOST_LOSSES]
+    charts = [_loss_chart(groups, network, name) for network, name in shown]
     note = (
         "Trend of the last 100 values: rising or falling where their order is significant (Mann-Kendall, "
         "p < 0.05) and the Theil-Sen line moves by more than the scatter around it."
     )
+    if len(names) > MOST_LOSSES:
+        note += f" The first {MOST_LOSSES} of {len(names)} losses are shown."
     missing = dict.fromkeys(
         f"{network} ({reason})"
         for g in groups
@@ -179,12 +191,14 @@ def reproduction(groups: Sequence[Group]) -> Section:
 
 def records(groups: Sequence[Group]) -> Section:
     """Say what was dropped, damaged or not finite."""
-    found = [f"{run.name}: {text}" for group in groups for run in group.runs for text in _faults(run)]
+    found = [f"{run.name}: {text}" for group in groups for run in group.runs for text in _told(_faults(run))]
     items = found or ["Nothing: every file was read in full."]
     return Section("What was dropped", render("list.html", items=items))
 
 
-SECTIONS: list[Callable[[Sequence[Group]], Section | None]] = [
+MakeSection: TypeAlias = Callable[[Sequence[Group]], Section | None]
+
+SECTIONS: list[MakeSection] = [
     overview,
     learning,
     evaluation,
@@ -256,27 +270,40 @@ def _spans_decades(curves: Sequence[Series]) -> bool:
     return bool(len(values) and values.min() > 0 and values.max() > 1000 * values.min())
 
 
+def _told(faults: list[str]) -> list[str]:
+    left_out = len(faults) - MOST_FAULTS
+    return faults if left_out <= 0 else [*faults[:MOST_FAULTS], f"{left_out} more"]
+
+
 def _faults(run: Run) -> list[str]:
-    faults = list(run.notes)
+    log = run.losses
+    faults = [*run.notes, *log.notes]
     if run.table.damaged:
         faults.append(f"metrics.csv: {plural(run.table.damaged, 'incomplete line')} left out")
-    log = run.losses
     if log.damaged:
         faults.append(f"loss recorder: {plural(log.damaged, 'incomplete line')} left out")
     faults += [f"loss recorder: {recorder.describe()}" for recorder in log.recorders if recorder.is_lossy]
-    lost = read_json(run.path / "paper_data" / "sync_training_summary.json").get("rows_lost")
-    faults += [f"paper export: {lost} rows could not be written"] if lost else []
+    for what, stride in (("metrics.csv", run.table.stride), ("loss recorder", log.stride)):
+        if stride > 1:
+            faults.append(
+                f"{what}: curves and medians of long columns are made of the lowest and the highest value of "
+                f"each {stride} neighbours"
+            )
+    with noting(f"paper_data/{_EXPORT}", faults):
+        lost = object_of(run.path / "paper_data" / _EXPORT).get("rows_lost")
+        faults += [f"paper export: {short(lost)} rows could not be written"] if lost else []
     curves = {**run.table.columns, **{f"{loss.network} {loss.name}": loss.series for loss in log.losses}}
     for name, series in curves.items():
         bad = int((~np.isfinite(series.values)).sum())
         if bad:
-            faults.append(f"{name}: {bad} of {plural(len(series.values), 'value')} not finite")
+            faults.append(f"{short(name)}: {bad} of {plural(len(series.values), 'value')} not finite")
     return faults
 
 
 def _progress(run: Run) -> str:
     total = run.total_env_steps
-    return f"{run.env_steps} of {total} ({run.env_steps / total:.0%})" if total else str(run.env_steps)
+    share = f" of {short(total)} ({run.env_steps / total:.0%})" if total else ""
+    return f"{run.env_steps}{share}"
 
 
 def _median(series: Series | None) -> float | None:
@@ -299,6 +326,6 @@ def _is_result(evaluation: Mapping[str, Any]) -> bool:
 
 def _version(value: Any) -> str:
     if isinstance(value, dict):  # git
-        commit = str(value.get("commit", ""))
+        commit = short(value.get("commit", ""))
         return f"{commit}, with changes" if value.get("dirty") else commit
-    return "unknown" if value is None else str(value)
+    return "unknown" if value is None else short(value, 400)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from lit_rl.files import read_json
 from lit_rl.report.bands import draw_bands, skill_bands
 from lit_rl.report.curves import Chart, Line
+from lit_rl.report.damage import DAMAGED, noting, object_of, reason
 from lit_rl.report.markup import render
 from lit_rl.report.runs import Group, Run
 from lit_rl.report.section import Section
@@ -24,6 +24,11 @@ SHOWN_ASSIGNMENTS = 120
 MAX_TIMELINES = 8
 """The timelines of so many runs are drawn."""
 
+MOST_SKILLS = 100
+"""A run has so many skills of a kind at most."""
+
+FILE = "skill_timeline.json"
+
 _SKILL_USAGE = re.compile(r"skill_usage_step_(\d+)\.json")
 
 
@@ -33,13 +38,16 @@ def skills(groups: Sequence[Group]) -> Section | None:
     for group in groups:
         for run in group.runs:
             name = f"{group.label}, seed {run.seed}"
-            html += _usage_bars(name, _skill_usage(run))
-            timeline = read_json(run.path / "skill_timeline.json")
+            notes: list[str] = []
+            with noting("the export of skill usage", notes):
+                html += _usage_bars(name, _skill_usage(run))
+            html += Markup().join(Markup("<p>{}: {}.</p>\n").format(name, note) for note in notes)
             try:
+                timeline = object_of(run.path / FILE)
                 of_run = _share_charts(name, timeline)
                 drawn = _timeline(name, timeline) if num_drawn < MAX_TIMELINES else Markup()
-            except (KeyError, TypeError, ValueError, IndexError):
-                html += Markup("<p>{}: skill_timeline.json is damaged.</p>\n").format(name)
+            except DAMAGED as error:
+                html += Markup("<p>{}: {}.</p>\n").format(name, reason(error, FILE))
                 continue
             html += drawn
             num_drawn += bool(drawn)
@@ -88,6 +96,8 @@ def _share_charts(name: str, timeline: dict[str, Any]) -> list[Chart]:
             continue
         steps = np.array([(span["from"] + span["to"]) / 2 for span in of_kind])
         shares = np.array([span[kind] for span in of_kind], np.float64)  # (spans, skills)
+        if not np.isfinite(steps).all() or shares.ndim != 2 or shares.shape[1] > MOST_SKILLS:
+            raise ValueError("expected the share of each skill over env steps")
         lines = [Line(f"skill {k}", k, Series(steps, column)) for k, column in enumerate(shares.T)]
         caption = (
             f"Share of each {whose} skill among the {whose} skills assigned within each of "
@@ -98,7 +108,7 @@ def _share_charts(name: str, timeline: dict[str, Any]) -> list[Chart]:
 
 
 def _skill_usage(run: Run) -> dict[str, Any]:
-    """Read the newest export of the first rank; it is empty where there is none or it is torn."""
+    """Read the newest export of the first rank; it is empty where there is none."""
     files = run.path.glob("paper_data/skill_usage_step_*.json")
     steps = {int(match[1]): path for path in files if (match := _SKILL_USAGE.fullmatch(path.name))}
-    return read_json(steps[max(steps)]) if steps else {}
+    return object_of(steps[max(steps)]) if steps else {}

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from lit_rl import metrics
+from lit_rl.report.damage import DAMAGED, noting, reason
 from lit_rl.report.losses import Recorder, read_recorders
+from lit_rl.report.process import files_in
 from lit_rl.report.runs import Run, read_run
-from lit_rl.report.words import duration, number, plural
+from lit_rl.report.tables import last_row
+from lit_rl.report.words import duration, number, plural, short
+
+TAIL = 2_000_000
+"""So many bytes at the end of a table are read: what is newest stands there, however large the table is."""
+
+ACTOR_TAIL = 100_000
+"""So many of the table of each actor, of which only the last row is told."""
 
 
 def describe_run(path: Path, now: float | None = None) -> str:
@@ -20,31 +30,42 @@ def describe_run(path: Path, now: float | None = None) -> str:
         now: Unix time, for tests.
     """
     now = time.time() if now is None else now
-    run = read_run(path, now)
-    lines = {
-        "state": ", ".join(filter(None, run.state)),
-        "env steps": _progress(run),
-        "return": _returns(run),
-        "speed": _speed(run),
-        "policy": _policy(run),
-        "actors": _actors(run),
-        "played": _actor_files(path, now),
-        "checkpoint": _checkpoint(run, now),
-        "recorder": "; ".join(_recorder(recorder, now) for recorder in read_recorders(path)),
-        "damaged": _damage(run),
+    run = read_run(path, now, TAIL)
+    recorders = read_recorders(path, run.notes)
+    parts: dict[str, Callable[[], str]] = {
+        "state": lambda: ", ".join(filter(None, run.state)),
+        "env steps": lambda: _progress(run),
+        "return": lambda: _returns(run),
+        "speed": lambda: _speed(run),
+        "policy": lambda: _policy(run),
+        "actors": lambda: _actors(run),
+        "played": lambda: _actor_files(run, now),
+        "checkpoint": lambda: _checkpoint(run, now),
+        "recorder": lambda: "; ".join(_recorder(recorder, now) for recorder in recorders),
+        "read": lambda: _part_read(run),
+        "damaged": lambda: _damage(run),  # the last: others note what they could not read
     }
+    lines = {name: _told(name, tell) for name, tell in parts.items()}
     width = max(map(len, lines))
     return "\n".join([str(path), *(f"  {name:<{width}}  {text}" for name, text in lines.items() if text)])
+
+
+def _told(name: str, tell: Callable[[], str]) -> str:
+    """Tell one thing; where a file holds a wrong value for it, say that."""
+    try:
+        return tell()
+    except DAMAGED as error:
+        return reason(error, f"what the files say of {name}")
 
 
 def _progress(run: Run) -> str:
     done, total = run.env_steps, run.total_env_steps
     if not total:
         return str(done)
-    speed = run.last(metrics.STEPS_PER_SECOND)
-    is_going = run.state.name == "running" and speed and done < total
-    left = f", about {duration((total - done) / speed)} left" if is_going and speed else ""
-    return f"{done} of {total} ({done / total:.1%}){left}"
+    speed = run.last(metrics.STEPS_PER_SECOND) or 0.0
+    is_going = run.state.name == "running" and 0 < speed < math.inf and done < total
+    left = f", about {duration((total - done) / speed)} left" if is_going else ""
+    return f"{done} of {short(total)} ({done / total:.1%}){left}"
 
 
 def _returns(run: Run) -> str:
@@ -85,35 +106,28 @@ def _actors(run: Run) -> str:
     return ", ".join(words)
 
 
-def _actor_files(path: Path, now: float) -> str:
+def _actor_files(run: Run, now: float) -> str:
     """Tell what actors of ``lit-rl async`` wrote last; those elsewhere write on their own machine."""
     told = []
-    for file in sorted(path.glob("actors/actor_*.csv")):
-        rows = _last_row(file)
-        if rows:
-            told.append(
-                f"{file.stem.removeprefix('actor_')} {rows[metrics.ACTOR_STEPS]:.0f} env steps, return "
-                f"{number(rows[metrics.ACTOR_REWARD_10])} over 10 episodes, "
-                f"{duration(now - file.stat().st_mtime)} ago"
-            )
+    for file, modified in sorted(files_in(run.path / "actors")):
+        if not file.match("actor_*.csv"):
+            continue
+        with noting(f"actors/{file.name}", run.notes):
+            row = last_row(file, ACTOR_TAIL)
+            if row:
+                name = short(file.stem.removeprefix("actor_"))
+                told.append(
+                    f"{name} {row[metrics.ACTOR_STEPS]:.0f} env steps, return "
+                    f"{number(row[metrics.ACTOR_REWARD_10])} over 10 episodes, "
+                    f"{duration(now - modified)} ago"
+                )
     return "; ".join(told)
-
-
-def _last_row(file: Path) -> dict[str, float]:
-    """Read the last whole row of a table of numbers; nothing where there is none."""
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        names = lines.readline().strip().split(",")
-        whole = [line for line in lines if line.endswith("\n") and line.count(",") == len(names) - 1]
-    try:
-        row = dict(zip(names, map(float, whole[-1].split(",")), strict=True))
-    except (IndexError, ValueError):
-        return {}
-    return row if {metrics.ACTOR_STEPS, metrics.ACTOR_REWARD_10} <= row.keys() else {}
 
 
 def _checkpoint(run: Run, now: float) -> str:
     """Tell name and age of the newest checkpoint."""
-    files = [(path.stat().st_mtime, path.name) for path in run.path.glob("checkpoints/*.ckpt")]
+    found = files_in(run.path / "checkpoints")
+    files = [(modified, short(path.name)) for path, modified in found if path.suffix == ".ckpt"]
     if not files:
         return "none"
     modified, name = max(files)
@@ -124,6 +138,14 @@ def _recorder(recorder: Recorder, now: float) -> str:
     is_waited_for = recorder.heartbeat is not None and recorder.state == "running"
     beat = f", heartbeat {duration(now - (recorder.heartbeat or now))} ago" if is_waited_for else ""
     return f"{recorder.state}{beat}; records: {recorder.describe()}"
+
+
+def _part_read(run: Run) -> str:
+    """Say that the table was too large to be read as a whole; what stands before its end is not told."""
+    unread = run.table.unread
+    return (
+        f"the last {TAIL / 1e6:g} MB of metrics.csv, not the {unread / 1e6:.0f} MB before" if unread else ""
+    )
 
 
 def _damage(run: Run) -> str:

@@ -32,3 +32,10 @@ def number(value: float, digits: int = 4) -> str:
 def plural(count: int, noun: str) -> str:
     """Write a number of things: ``1 run``, ``2 runs``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def short(value: object, length: int = 80) -> str:
+    """Write a value from a file as one line of at most ``length`` characters that a terminal can print."""
+    text = str(value)
+    line = "".join(letter if letter.isprintable() else " " for letter in text[:length])
+    return line if len(text) <= length else f"{line[: length - 3]}..."

@@ -1,9 +1,11 @@
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from lit_rl.callbacks.checkpoint import RolloutCheckpoint
 from lit_rl.callbacks.env_step_budget import EnvStepBudget
@@ -138,6 +140,40 @@ def test_failed_save_keeps_the_old_file_and_leaves_no_other(fit, monkeypatch):
         fit(EnvStepBudget(20), RolloutCheckpoint(save_best=False))
     assert fit.saved == ["last.ckpt"]
     assert fit.load("last.ckpt")["state_dict"]["weight"].item() == 2
+
+
+def test_nothing_is_written_into_the_folder_for_temporary_files(fit, monkeypatch):
+    """A killed process leaves what lies there; beside the checkpoint the next start finds it."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a file in the system's folder for temporary files")
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    fit(EnvStepBudget(20), RolloutCheckpoint(save_best=False))
+    assert fit.saved == ["last.ckpt"]
+
+
+def test_a_planted_link_is_replaced_by_the_checkpoint(fit, tmp_path):
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("last.ckpt", ".last.ckpt.unfinished"):
+        (tmp_path / "checkpoints" / name).symlink_to(tmp_path / "victim")
+    fit(EnvStepBudget(20), RolloutCheckpoint(save_best=False))
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert not (tmp_path / "checkpoints" / "last.ckpt").is_symlink()
+    assert fit.load("last.ckpt")["state_dict"]["weight"].item() == 2
+
+
+def test_a_plugin_of_the_user_still_saves(fit):
+    class Own(TorchCheckpointIO):
+        saved: ClassVar[list[str]] = []
+
+        def save_checkpoint(self, checkpoint, path, storage_options=None):
+            self.saved.append(Path(path).name)
+            super().save_checkpoint(checkpoint, path, storage_options)
+
+    fit(EnvStepBudget(20), RolloutCheckpoint(save_best=False), plugins=[Own()])
+    assert Own.saved == [".last.ckpt.unfinished"]
 
 
 def test_fast_dev_run_writes_nothing(fit, tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from lightning.pytorch import Callback
 
 from lit_rl import PPO, SAC, ReplayDataModule, RolloutDataModule, metrics
-from lit_rl.callbacks import EpisodeStats
+from lit_rl.callbacks import EpisodeStats, RolloutCheckpoint
 from lit_rl.cli.metrics_csv import MetricsCSV
 from tests.toys import ContinuousEpisodes57, Episodes57, MemoryLogger, fit, make_trainer
 
@@ -152,6 +153,27 @@ def test_resuming_continues_the_statistics():
     assert first.state_dict()["returns"] == [10, 91]
     assert second.state_dict() == first.state_dict()
     assert whole.state_dict()["returns"] == [10, 91, 110, 231]
+
+
+def test_the_period_of_the_means_goes_on_after_a_resume(tmp_path):
+    def train(epochs: int, checkpoint: Path | None = None) -> list[int | None]:
+        logger = MemoryLogger()
+        callbacks = [EpisodeStats(log_period=16), RolloutCheckpoint(every_batches=1, save_best=False)]
+        trainer = make_trainer(
+            logger=logger,
+            callbacks=callbacks,
+            max_epochs=epochs,
+            default_root_dir=tmp_path,
+            enable_checkpointing=True,
+        )
+        data = RolloutDataModule(Episodes57, 1, 8, 3, seed=0)
+        trainer.fit(ppo(), datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        return [step for step, _ in points(logger, "Training/Avg_Reward_10ep")]
+
+    whole = train(2)
+    assert whole == [16, 32, 48]
+    assert train(1) == [16]
+    assert train(2, tmp_path / "checkpoints" / "last.ckpt") == [32, 48]  # 24 steps: half a period has passed
 
 
 class _Skilled(Callback):

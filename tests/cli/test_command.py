@@ -1,8 +1,11 @@
 """Whole commands in this process, on an environment that takes a second."""
 
 import csv
+import errno
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -165,6 +168,67 @@ def test_rows_beyond_the_checkpoint_are_replaced(run, cwd):
         == 0
     )
     assert read_steps(path) == [32, 64, 96]
+
+
+def test_a_resumed_run_says_what_changed_in_its_data(run, fitted, capsys):
+    capsys.readouterr()
+    args = ["--ckpt_path", "last", "--data.rollout_steps", "8", "--seed_everything", "9"]
+    assert run("fit", "--config", fitted / "config.yaml", *args, "--budget.total_env_steps", "144") == 0
+    err = capsys.readouterr().err
+    assert "data.rollout_steps = 8 replaces 16 of the checkpoint" in err
+    assert f"seed_everything = 9 replaces 7 of the run {fitted}" in err
+
+
+@pytest.mark.parametrize("is_made", [True, False])
+def test_a_run_ended_before_its_first_checkpoint_begins_again(run, fitted, cwd, capsys, is_made):
+    shutil.rmtree(fitted / "checkpoints")
+    if is_made:
+        (fitted / "checkpoints").mkdir()
+    capsys.readouterr()
+    assert run("fit", "--config", fitted / "config.yaml", "--ckpt_path", "last") == 0
+    assert f"run {fitted} was ended before its first checkpoint: it begins again" in capsys.readouterr().err
+    assert the_run(cwd) == cwd / fitted
+    assert read_steps(fitted) == [32, 64, 96, 128]
+    assert (fitted / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_a_full_disk_names_the_run_directory(error, cwd, monkeypatch):
+    def refuse(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("lit_rl.cli.metrics_csv.MetricsCSV._append", refuse)
+    message = error(1, "fit", "--config", "tiny.yaml", "--seed_everything", "7", "--run_dir", "full")
+    assert message == (
+        "the disk of run directory full is full (No space left on device): free space, and go on by "
+        "lit-rl fit --config full/config.yaml --ckpt_path last"
+    )
+    process = json.loads((cwd / "full" / "process.json").read_text())
+    assert (process["state"], process["exit_code"]) == ("failed", 1)
+
+
+def test_a_place_that_cannot_be_written_is_one_line(error, fitted, monkeypatch):
+    (fitted / ".trajectories.pt.unfinished").mkdir()
+    message = error(1, "predict", "--config", fitted / "config.yaml", "--ckpt_path", "last")
+    assert message == f"{fitted}/trajectories.pt cannot be written: Is a directory"
+
+    def refuse(*args: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("lit_rl.algos.export.export_policy", refuse)
+    message = error(1, "export", fitted / "checkpoints" / "last.ckpt", "--out", "policy.pt2")
+    assert message == "--out policy.pt2 cannot be written: Permission denied"
+
+
+def test_a_resumed_run_follows_no_planted_link(run, fitted, cwd):
+    victims = {name: cwd / f"victim_{name}" for name in ("versions.json", "metrics.csv", "eval.json")}
+    for name, victim in victims.items():
+        (fitted / name).unlink(missing_ok=True)
+        (fitted / name).symlink_to(victim)
+    args = ["--ckpt_path", "last", "--budget.total_env_steps", "160"]
+    assert run("fit", "--config", fitted / "config.yaml", *args) == 0
+    assert run("test", "--config", fitted / "config.yaml", "--ckpt_path", "last") == 0
+    assert not any(victim.exists() for victim in victims.values())
+    assert read_steps(fitted) == [160]
 
 
 def test_command_line_beats_checkpoint_beats_configuration(run, cwd, capsys):

@@ -1,8 +1,11 @@
+import errno
 import json
+import logging
 import os
 import socket
 import threading
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -181,3 +184,23 @@ def test_run_that_trained_nothing_is_removed_with_its_process_file(run, cwd, mon
     monkeypatch.setattr("lit_rl.callbacks.env_step_budget.EnvStepBudget.on_train_start", fail)
     assert run("fit", "--config", "tiny.yaml") == 1
     assert not (cwd / "runs").exists()
+
+
+def test_a_full_disk_leaves_no_run_that_says_it_runs(tmp_path, monkeypatch):
+    def refuse(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with suppress(OSError), ProcessFile(tmp_path, 1):
+        assert content(tmp_path)["state"] == "running"
+        monkeypatch.setattr("lit_rl.cli.process_file.write_json", refuse)
+        refuse()
+    assert (content(tmp_path)["state"], content(tmp_path)["exit_code"]) == ("failed", 1)
+
+
+def test_what_a_killed_process_left_unfinished_is_removed(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "lit_rl")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / ".last.ckpt.unfinished").touch()
+    with ProcessFile(tmp_path, 1):
+        assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert f"{tmp_path}: 1 unfinished files of a process that was killed are removed" in caplog.text

@@ -83,7 +83,7 @@ def test_recorder_and_its_earlier_parts(log, tmp_path):
     log(
         "recorder.json", json.dumps({"state": "running", "heartbeat": 5.0, **counts, "earlier": [counts, {}]})
     )
-    (recorder,) = read_recorders(tmp_path)
+    (recorder,) = read_recorders(tmp_path, [])
     assert (recorder.state, recorder.heartbeat, recorder.is_lossy) == ("running", 5.0, True)
     assert recorder.describe() == "20 offered, 14 written, 4 dropped, 2 invalid"
     assert COUNTS == RECORDER_COUNTS
@@ -92,12 +92,12 @@ def test_recorder_and_its_earlier_parts(log, tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
 def test_torn_recorder_file_is_none(log, tmp_path, text):
     log("recorder.json", text)
-    assert read_recorders(tmp_path) == []
+    assert read_recorders(tmp_path, []) == []
 
 
 def test_recorder_file_without_fields(log, tmp_path):
     log("recorder.json", '{"pid": 1}')
-    (recorder,) = read_recorders(tmp_path)
+    (recorder,) = read_recorders(tmp_path, [])
     assert (recorder.state, recorder.heartbeat, recorder.is_lossy) == ("unknown", None, False)
 
 

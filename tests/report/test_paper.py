@@ -38,7 +38,8 @@ def test_figures_repeat_themselves_and_leave_matplotlib_alone(make_run, tmp_path
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    runs = [make_run("a", 1, rows=NO_EVALUATION), make_run("b", 2, rows=NO_EVALUATION)]
+    env = "$x^{ \U0001f9ff"  # neither a formula nor in the font
+    runs = [make_run("a", 1, rows=NO_EVALUATION, env=env), make_run("b", 2, rows=NO_EVALUATION, env=env)]
     first, second = (write_paper(runs, tmp_path / name) for name in "xy")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert dict(mpl.rcParams) == before

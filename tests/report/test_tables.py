@@ -1,6 +1,10 @@
+import math
+import os
+
 import pytest
 
-from lit_rl.report.tables import read_table
+from lit_rl.report import tables
+from lit_rl.report.tables import last_row, read_table
 
 
 @pytest.fixture
@@ -55,3 +59,36 @@ def test_rows_that_were_trained_again_are_left_out(read):
 def test_columns_of_text_are_no_values(read):
     table = read("step,timestamp,source,loss\n1,100.5,measured,0.5\n")
     assert set(table.columns) == {"loss"}
+
+
+def test_only_the_end_of_a_large_table_is_read(read, tmp_path):
+    lines = [f"{k},{k / 2}\n" for k in range(1, 2001)]
+    table = read("step,a\n" + "".join(lines), tail=100)
+    assert (table.last_step, table.damaged, table.columns["a"].last) == (2000, 0, 1000.0)
+    assert table.unread == sum(map(len, lines)) - sum(
+        len(line) for line in lines[-len(table.columns["a"].steps) :]
+    )
+    assert table.unread > sum(map(len, lines)) - 100
+    assert read("step,a\n1,2\n", tail=100).unread == 0
+    assert last_row(tmp_path / "metrics.csv", 100) == {"step": 1.0, "a": 2.0}
+
+
+def test_numbers_that_would_overflow_are_infinite_and_such_steps_damage(read):
+    table = read(f"step,a\n1,1e308\n2,-{'9' * 5000}\n3,1e100\n1e300,1\nnan,1\n{'9' * 5000},1\n")
+    assert table.columns["a"].values.tolist() == [math.inf, -math.inf, 1e100]
+    assert (table.damaged, table.last_step) == (3, 3)
+
+
+def test_a_line_or_a_header_without_end_takes_no_memory(read, monkeypatch):
+    monkeypatch.setattr(tables, "LONGEST_LINE", 50)
+    monkeypatch.setattr(tables, "MOST_COLUMNS", 3)
+    table = read(f"step,a\n1,2\n2,{'3' * 200}\n3,4\n{'5' * 500}")
+    assert (rows(table.columns["a"]), table.damaged) == ([(1, 2), (3, 4)], 2)
+    assert read("step,a,b,c\n1,2,3,4\n").columns == {}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_refused_at_once(tmp_path, make):
+    make(tmp_path / "metrics.csv")
+    with pytest.raises(OSError, match="not a regular file"):
+        read_table(tmp_path / "metrics.csv")

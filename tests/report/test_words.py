@@ -1,6 +1,6 @@
 import pytest
 
-from lit_rl.report.words import duration, number, plural
+from lit_rl.report.words import duration, number, plural, short
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,9 @@ def test_number(value, text):
 
 def test_plural():
     assert [plural(count, "run") for count in (0, 1, 2)] == ["0 runs", "1 run", "2 runs"]
+
+
+def test_a_value_of_a_file_is_one_short_line():
+    assert short(["a\nb\x1b[31m"]) == "['a\\nb\\x1b[31m']"
+    assert short("a\nb\x1b\ud800c") == "a b  c"
+    assert short("x" * 90, 10) == "xxxxxxx..."
