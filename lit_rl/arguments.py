@@ -14,7 +14,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeAlias,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from lit_rl.checks import nearest
 
@@ -251,11 +262,12 @@ def _misfit_of_number(name: str, value: Any, kind: type, ranges: tuple[Range, ..
     with_bounds = f" with {bounds}" if bounds else ""
     if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
         return _Misfit(name, value, f"a {word}{with_bounds}", False)
-    if all(each.holds(value) for each in ranges or (Range(),)):
+    number = cast("float", value)
+    if all(each.holds(number) for each in ranges or (Range(),)):
         return None
     if value != value and bounds:
         return _Misfit(name, value, bounds, True)
-    if not is_finite(value):
+    if not is_finite(number):
         limit = "a whole number of 64 bits" if kind is int else "a finite number"
         return _Misfit(name, value, f"{limit}{with_bounds}", True)
     return _Misfit(name, value, bounds, True)

@@ -351,13 +351,9 @@ class RLModule(FromCheckpoint):
     # Evaluation
 
     def validation_step(self, batch: EvalEpisodes, batch_idx: int) -> None:
-        """Log statistics of evaluation episodes over ranks; callbacks may monitor each of them.
-
-        Nothing is logged, and ``eval_result`` is None, when a signal broke the evaluation off.
-        """
-        self.eval_seconds = batch["seconds"]
+        """Log statistics of evaluation episodes over ranks; of one that a signal broke off there are none."""
+        self.eval_seconds, self.eval_result = batch["seconds"], None
         if is_broken_off(batch, self.ranks):
-            self.eval_result = None
             return
         self.eval_result, values = summarize(batch, self.ranks, self.env_steps)
         if self.trainer.sanity_checking:

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from lit_rl import metrics
 from lit_rl.callbacks.companions.companion import Companion
@@ -42,7 +42,7 @@ class ActorLog:
     ) -> None:
         self._name, self._period_s, self._last = name, period_s, time.monotonic()
         self._directory = None if directory is None else Path(directory)
-        self._file: TextIO | None = None
+        self._file: IO[Any] | None = None
         self._rows: csv.DictWriter[str] | None = None
         self._curves = None if directory is None else _Curves(Path(directory) / f"actor_{name}")
         self._wandb = None
