@@ -30,8 +30,8 @@ def normalizer_hints(env: Any) -> list[str]:
     if any(isinstance(layer, _REWARD) for layer in found):
         hints.append(
             "the wrapper NormalizeReward has statistics of its own in each environment: evaluations "
-            "begin with fresh ones and report returns in no unit, and no checkpoint holds them; leave it out and "
-            "set normalize_return: true of the learner (PPO, PopulationPPO)"
+            "begin with fresh ones and report returns in no unit, and no checkpoint holds them; leave it out "
+            "and set normalize_return: true of the learner (PPO, PopulationPPO)"
         )
     return hints
 

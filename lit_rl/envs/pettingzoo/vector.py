@@ -14,6 +14,7 @@ from pettingzoo import ParallelEnv
 
 from lit_rl.envs.class_path import factory
 from lit_rl.envs.gymnasium.spec import action_caster, observation_caster
+from lit_rl.envs.packed import packed_or_none, unpack
 from lit_rl.envs.pettingzoo.check import check_parallel
 from lit_rl.envs.pettingzoo.spec import (
     check_mask_size,
@@ -88,6 +89,7 @@ class ParallelVectorEnv:
         self.num_envs, self.team_reward, self.may_leave = num_envs, team_reward, may_leave
         self._record, self._never_reported = tuple(record), set(record)
         self.envs: list[ParallelEnv] = []
+        self._is_savable = True  # as far as it is known
         try:
             self.envs += (make() for _ in range(num_envs))
             self._read(pad)
@@ -253,14 +255,20 @@ class ParallelVectorEnv:
     @property
     def unknown_class(self) -> str | None:
         """Name of the class when its state cannot be saved; None when ``get_state`` works."""
+        is_known = isinstance(self.envs[0], ExactState) and self._is_savable
+        return None if is_known else self._class_name()
+
+    def _class_name(self) -> str:
         kind = type(self.envs[0])
-        return None if issubclass(kind, ExactState) else f"{kind.__module__}.{kind.__qualname__}"
+        return f"{kind.__module__}.{kind.__qualname__}"
 
     def get_state(self) -> dict[str, Any] | None:
         """Return the state of all environments; None unless their class offers it (``ExactState``)."""
         if self.unknown_class:
             return None
-        return {"envs": [env.get_state() for env in self._savable()]}
+        states = [packed_or_none(env.get_state(), self._class_name()) for env in self._savable()]
+        self._is_savable = all(state is not None for state in states)
+        return {"envs": states} if self._is_savable else None
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from a state that :meth:`get_state` returned, bit for bit.
@@ -273,7 +281,7 @@ class ParallelVectorEnv:
                 f"the state is of num_envs={len(state['envs'])}, there are num_envs={self.num_envs}"
             )
         for env, saved in zip(self._savable(), state["envs"], strict=True):
-            env.set_state(saved)
+            env.set_state(unpack(saved))
 
     def _savable(self) -> list[Any]:
         return list(self.envs)

@@ -294,6 +294,36 @@ def test_environments_that_save_themselves_continue_bit_for_bit(tmp_path: Any) -
     assert unknown.unknown_class.endswith("Leavers")
 
 
+class Remembering(Leavers):
+    """Saves what ``kept`` is, and what it was made of."""
+
+    kept: Any = None
+
+    def get_state(self) -> Any:
+        return {"kept": self.kept}
+
+    def set_state(self, state: Any) -> None:
+        self.kept = state["kept"]
+
+
+def test_a_state_that_no_checkpoint_can_hold_is_not_saved(caplog: pytest.LogCaptureFixture) -> None:
+    """It warns once and goes on; arrays and tuples come back as they were."""
+    env, other = ParallelVectorEnv(Remembering, 1), ParallelVectorEnv(Remembering, 1)
+    first: Any = env.envs[0]
+    first.kept = (np.arange(3), 2)
+    other.set_state(env.get_state() or {})
+    assert other.envs[0].kept[0].tolist() == [0, 1, 2]  # type: ignore[attr-defined]
+    first.kept = [object()]
+    assert env.unknown_class is None
+    assert env.get_state() is env.get_state() is None
+    assert env.unknown_class == f"{Remembering.__module__}.Remembering"
+    (said,) = caplog.messages
+    assert said == (
+        f"{Remembering.__module__}.Remembering cannot save its state, so a resumed run begins new episodes: "
+        "a state may hold arrays, numbers, strings, lists and dicts; got object"
+    )
+
+
 def test_a_random_policy_collects() -> None:
     env = ParallelVectorEnv(Leavers, 2)
     collector = InlineCollector(env, 0)
