@@ -164,12 +164,24 @@ class ParallelVectorEnv:
             truncated[i] = not terminated[i]
             final.append(self._blank(1))
             self._write(final[-1], 0, env, acting, seen, infos)
+            if truncated[i]:
+                self._mark_terminated(final[-1], [agent for agent in acting if terminations[agent]])
             self._begin(rows, i)
         if final:
             self._check_reported()
         reward = reward[:, 0] if self.team_reward else reward
         final_obs = self._as_obs(_concatenate(final)) if final else None
         return Step(self._as_obs(rows), reward, terminated, truncated, final_obs, None, metrics)
+
+    def _mark_terminated(self, rows: dict[str, np.ndarray], agents: Sequence[Any]) -> None:
+        """Say in the last observation of an episode that is cut which agents have no future all the same."""
+        if agents and not self.may_leave:
+            raise ValueError(
+                f"{self.spec.name}: {[*agents]} terminated as others were truncated; set may_leave=True, "
+                "so that each has its own end"
+            )
+        for agent in agents:
+            rows[ALIVE][0, self._index[agent]] = 0
 
     def _reward(self, acting: Sequence[Any], rewards: Mapping[Any, float]) -> np.ndarray:
         """Return the rewards of one environment, ``(A,)``."""
