@@ -11,13 +11,14 @@ import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import torch
 from torch import Tensor
 
 from lit_rl.checks import nearest
 from lit_rl.n_step import n_step_return
-from lit_rl.nested import map_nested, named_leaves
+from lit_rl.nested import keys_of, map_nested, named_leaves
 from lit_rl.types import Nested
 
 FIELDS = ("obs", "action", "reward", "terminated", "truncated", "next_obs", "valid")
@@ -197,7 +198,7 @@ class ReplayRing:
         shape = (self.num_rows, *example.shape[1:])
         if self.folder is None:
             return torch.zeros(shape, dtype=example.dtype, device=example.device)
-        file = str(self.folder / f"{name.replace('/', '.')}.bin")
+        file = str(self.folder / f"{quote(name, safe='')}.bin")  # no two fields may share a file
         size = torch.Size(shape).numel()
         return torch.from_file(file, shared=True, size=size, dtype=example.dtype).view(shape)
 
@@ -323,7 +324,7 @@ def _nest(flat: dict[str, Nested]) -> dict[str, Any]:
     """Make nested dicts from leaves by their paths, which undoes ``dict(named_leaves(...))``."""
     nested: dict[str, Any] = {}
     for path, leaf in flat.items():
-        *folders, name = path.split("/")
+        *folders, name = keys_of(path)
         place = nested
         for folder in folders:
             place = place.setdefault(folder, {})

@@ -30,12 +30,28 @@ def leaves(tree: Any) -> Iterator[Any]:
 
 
 def named_leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield pairs of a slash-separated path and a leaf; the path of a tree that is a leaf is ``name``."""
+    """Yield pairs of a path, as :func:`path_to` joins it, and a leaf; a tree that is a leaf has ``name``."""
     if isinstance(tree, dict):
         for key, value in tree.items():
-            yield from named_leaves(value, f"{name}/{key}" if name else str(key))
+            yield from named_leaves(value, path_to(name, key))
     else:
         yield name, tree
+
+
+def path_to(path: str, key: str) -> str:
+    """Append a key to a slash-separated path; its own slashes are written as in JSON pointers (RFC 6901)."""
+    written = str(key).replace("~", "~0").replace("/", "~1")
+    return f"{path}/{written}" if path else written
+
+
+def keys_of(path: str) -> list[str]:
+    """Return the keys of a path that :func:`path_to` has joined."""
+    return [key.replace("~1", "/").replace("~0", "~") for key in path.split("/")]
+
+
+def without_dots(path: str) -> str:
+    """Write a path without dots, as names of submodules must be; no two paths become equal."""
+    return path.replace(":", "~2").replace(".", ":")
 
 
 def cast_floats(tree: Any, dtype: Any) -> Any:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_rl.checks import check_same_shape
-from lit_rl.nested import named_leaves
+from lit_rl.nested import named_leaves, path_to, without_dots
 from lit_rl.returns import running_return
 from lit_rl.types import ACTION_MASK, JOINT_MASK, LINKS, TOKENS, LeafSpec, Nested
 
@@ -127,7 +127,7 @@ class ObservationNorm(nn.Module):
 
     def _forward(self, obs: Nested, path: str) -> Nested:
         if isinstance(obs, dict):
-            return {key: self._forward(value, f"{path}/{key}" if path else key) for key, value in obs.items()}
+            return {key: self._forward(value, path_to(path, key)) for key, value in obs.items()}
         name = _module_name(path)
         return self.norms[name](obs) if name in self.norms else obs
 
@@ -148,7 +148,7 @@ class ObservationNorm(nn.Module):
 
 def _module_name(path: str) -> str:
     """Name a submodule by a path; the name has no dot, and is never that of a method (``type``)."""
-    return "leaf:" + path.replace(".", ":")
+    return "leaf:" + without_dots(path)
 
 
 class ValueNorm(nn.Module):

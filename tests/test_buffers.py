@@ -9,6 +9,9 @@ import torch
 from torch.testing import assert_close
 
 from lit_rl.buffers import ReplayRing
+from lit_rl.nested import leaves, map_nested
+from lit_rl.normalize import ObservationNorm
+from lit_rl.types import LeafSpec
 
 NUM_ENVS = 2
 
@@ -279,7 +282,7 @@ def test_mapped_files_are_removed_unless_kept(tmp_path):
     ring = ReplayRing(10, NUM_ENVS, str(tmp_path / "new"))
     ring.add(steps(0, 2))
     assert ring.folder is not None
-    assert {file.name for file in ring.folder.iterdir()} >= {"obs.high.map.bin", "reward.bin"}
+    assert {file.name for file in ring.folder.iterdir()} >= {"obs%2Fhigh%2Fmap.bin", "reward.bin"}
     ring.close()
     ring.close()
     assert not ring.folder.exists()
@@ -316,3 +319,25 @@ def test_a_disk_that_is_too_small(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"10 transitions needs .* lower capacity or choose another path"):
         ring.add(steps(0, 1))
     ring.close()
+
+
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_keys_with_slashes_dots_and_colons(tmp_path: Any, is_mapped: bool):
+    """No two of them share memory, a file or a name."""
+    seen = {"a/b": 1.0, "a": {"b": 2.0}, "a.b": 3.0, "a:b": 4.0, "../b": 5.0}
+    obs = map_nested(lambda value: torch.full((2, NUM_ENVS), value), seen)
+    ring = ReplayRing(10, NUM_ENVS, str(tmp_path) if is_mapped else None)
+    ring.add(steps(0, 2, obs=obs, next_obs=obs))
+    drawn = ring.sample(1, 3, 0.9)["obs"]
+    assert map_nested(lambda leaf: leaf[0, 0].item(), drawn) == seen
+    ring.close()
+
+
+def test_normalisation_of_keys_with_slashes_dots_and_colons():
+    spec = {"a/b": LeafSpec([1]), "a": {"b": LeafSpec([2])}, "a.b": LeafSpec([3]), "a:b": LeafSpec([4])}
+    norm = ObservationNorm(spec)
+    assert len(norm.norms) == 4
+    obs = map_nested(lambda leaf: torch.randn(5, *leaf.shape) + 7, spec)
+    norm.update(obs)
+    seen: Any = norm(obs)
+    assert all(abs(leaf.mean().item()) < 1e-4 for leaf in leaves(seen))

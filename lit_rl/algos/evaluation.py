@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
-
 from lit_rl import metrics
 from lit_rl.ranks import Ranks
 from lit_rl.types import IS_SUCCESS, EvalEpisodes
@@ -25,14 +23,9 @@ _NAMES = {
 }
 
 
-def is_broken_off(batch: EvalEpisodes, ranks: Ranks) -> bool:
-    """Tell whether a signal ended the evaluation of any rank early; each rank must call."""
-    returns = batch["episodes"]["episode_return"]
-    flag = torch.tensor([float(batch.get("is_broken_off", False))], device=returns.device)
-    return bool(ranks.join(flag).any())
-
-
-def summarize(batch: EvalEpisodes, ranks: Ranks, env_steps: int) -> tuple[EvalResult, dict[str, float]]:
+def summarize(
+    batch: EvalEpisodes, ranks: Ranks, env_steps: int
+) -> tuple[EvalResult | None, dict[str, float]]:
     """Summarise the evaluation episodes of all ranks; standard deviations are those of a sample.
 
     Args:
@@ -41,9 +34,13 @@ def summarize(batch: EvalEpisodes, ranks: Ranks, env_steps: int) -> tuple[EvalRe
         env_steps: Env steps for which the policy was trained.
 
     Returns:
-        The statistics, and everything to log under the names of ``metrics.py``.
+        The statistics, and everything to log under the names of ``metrics.py``; None, and nothing, where a
+        signal broke off the evaluation of any rank.
     """
     episodes = batch["episodes"]
+    is_broken_off = episodes["episode_return"].new_tensor([float(batch.get("is_broken_off", False))])
+    if ranks.join(is_broken_off).any():
+        return None, {}
     returns, lengths = ranks.join(episodes["episode_return"]), ranks.join(episodes["episode_length"])
     result: EvalResult = {
         "return_mean": returns.mean().item(),

@@ -27,7 +27,7 @@ from lit_rl import metrics
 from lit_rl.algos.batch_log import BatchLog, fetch, refuse_not_finite
 from lit_rl.algos.checkpoint_entry import KEY, entry, make_plain, read_entry
 from lit_rl.algos.env_step_loop import count_env_steps, is_row_due, publish
-from lit_rl.algos.evaluation import EvalResult, is_broken_off, summarize
+from lit_rl.algos.evaluation import EvalResult, summarize
 from lit_rl.algos.lag import Lag
 from lit_rl.algos.loading import FromCheckpoint
 from lit_rl.algos.monitors import check_monitors, report_waiting
@@ -351,12 +351,10 @@ class RLModule(FromCheckpoint):
     # Evaluation
 
     def validation_step(self, batch: EvalEpisodes, batch_idx: int) -> None:
-        """Log statistics of evaluation episodes over ranks; of one that a signal broke off there are none."""
-        self.eval_seconds, self.eval_result = batch["seconds"], None
-        if is_broken_off(batch, self.ranks):
-            return
+        """Log statistics of evaluation episodes over ranks, unless a signal broke the evaluation off."""
+        self.eval_seconds = batch["seconds"]
         self.eval_result, values = summarize(batch, self.ranks, self.env_steps)
-        if self.trainer.sanity_checking:
+        if self.eval_result is None or self.trainer.sanity_checking:
             return  # Lightning logs nothing of it either
         if self.trainer.state.fn == TrainerFn.FITTING:
             self.log_values(values)

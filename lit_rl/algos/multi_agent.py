@@ -157,8 +157,8 @@ class Views:
     def rows(self, rollout: Rollout) -> Rows:
         """Return rewards and ends for each agent; what a team shares is repeated.
 
-        The return of an agent that leaves the episode early ends there. Only with a central critic and a
-        reward of the team it goes on with what the others earn, as in MAPPO: the state keeps its value.
+        The return of an agent ends where it leaves, also in the step that cuts the episode of others. With a
+        central critic a team's reward goes on with what others earn (MAPPO): the state keeps its value.
         """
         is_team = rollout["reward"].ndim == 2
         reward = self._spread(rollout["reward"]) if is_team else rollout["reward"]
@@ -167,7 +167,9 @@ class Views:
         valid = None if rollout["valid"] is None else self._spread(rollout["valid"])
         alive = self.alive(rollout["obs"])
         if alive is not None and not (is_team and self.critic is not None):
-            leaves = alive[:-1] & ~alive[1:] & ~done
+            lives_on = alive[1:].clone()
+            lives_on.flatten(0, 1)[rollout["final_index"]] = rollout["final_obs"][ALIVE] > 0
+            leaves = alive[:-1] & ~lives_on
             terminated, done = terminated | leaves, done | leaves
         return Rows(reward, terminated, done, valid, self.acted(rollout), self._spread(rollout["reset"][0]))
 

@@ -11,6 +11,7 @@ import torch
 from lit_rl import metrics
 from lit_rl.collect.episodes import RunningEpisodes, action_norms
 from lit_rl.collect.storage import Memory, PrivateMemory, Storage, check_rollout
+from lit_rl.envs.packed import plain_or_none
 from lit_rl.envs.stepper import Stepper
 from lit_rl.nested import map_nested
 from lit_rl.types import EnvSpec, Episodes, Nested, NestedArray, Policy, Rollout, Step, VectorEnv
@@ -133,7 +134,7 @@ class InlineCollector:
         as_tensor = lambda leaf: torch.as_tensor(np.array(leaf))  # noqa: E731
         return {
             "started": True,
-            "env": self.env.get_state(),
+            "env": plain_or_none(self.env.get_state(), type(self.env).__name__),
             "restarts": self._restarts,
             "obs": map_nested(as_tensor, self._obs),
             "carry": map_nested(lambda leaf: leaf.detach().cpu().clone(), self._carry),

@@ -6,12 +6,19 @@ as it is; the trainer makes tensors of them by :func:`as_tensors`.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+
+_log = logging.getLogger("lit_rl")
+_warned_of: set[str] = set()
+
+_PLAIN = (type(None), bool, int, float, str)
+"""Types that checkpoints hold as they are; a subclass, such as an enumeration, would need its class."""
 
 
 def pack(value: Any) -> Any:
@@ -20,19 +27,60 @@ def pack(value: Any) -> Any:
     Raises:
         TypeError: Something inside is of another kind.
     """
-    if isinstance(value, np.ndarray | np.generic):
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufc":
         return {"numpy": _as_tensor(np.array(value))}  # a scalar has no dimension
     if isinstance(value, tuple):
         return {"tuple": [pack(item) for item in value]}
     if isinstance(value, list | deque):
         return [pack(item) for item in value]
-    if isinstance(value, dict):
+    if isinstance(value, dict) and all(type(key) in _PLAIN for key in value):
         return {key: pack(item) for key, item in value.items()}
-    torch = sys.modules.get("torch")
-    plain = (bool, int, float, str) if torch is None else (bool, int, float, str, torch.Tensor)
-    if value is None or isinstance(value, plain):
+    if type(value) in _PLAIN or _is_tensor(value):
         return value
-    raise TypeError(f"a state may hold arrays, numbers, strings, lists and dicts; got {type(value).__name__}")
+    got = f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+    raise TypeError(f"a state may hold arrays, numbers, strings, lists and dicts; got {got}")
+
+
+def packed_or_none(state: Any, owner: str) -> Any:
+    """Return what :func:`pack` makes of a user's state; None, with one warning, where it is refused."""
+    try:
+        return pack(state)
+    except TypeError as error:
+        _warn_once(owner, str(error))
+        return None
+
+
+def plain_or_none(state: Any, owner: str) -> Any:
+    """Return a state of tensors and plain types as it is; None, with one warning, where it holds others."""
+    got = _first_foreign(state)
+    if got is not None:
+        _warn_once(owner, f"a state may hold tensors, numbers, strings, lists and dicts; got {got}")
+        return None
+    return state
+
+
+def _warn_once(owner: str, why: str) -> None:
+    """Warn that episodes of ``owner`` are not resumed: an object in a checkpoint would be code, not data."""
+    if owner not in _warned_of:
+        _warned_of.add(owner)
+        _log.warning("%s cannot save its state, so a resumed run begins new episodes: %s", owner, why)
+
+
+def _first_foreign(value: Any) -> str | None:
+    """Name the type of the first thing inside that a checkpoint cannot hold."""
+    inside: Iterable[Any] = ()
+    if type(value) is dict:
+        inside = () if value.keys() == {"numpy"} else (*value.keys(), *value.values())
+    elif type(value) in (list, tuple):
+        inside = value
+    elif not (type(value) in _PLAIN or _is_tensor(value)):
+        return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    return next((got for item in inside if (got := _first_foreign(item)) is not None), None)
+
+
+def _is_tensor(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def unpack(value: Any) -> Any:

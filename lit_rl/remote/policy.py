@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_rl.nested import leaves, named_leaves
+from lit_rl.nested import leaves, named_leaves, without_dots
 from lit_rl.remote.wire import Frame, WireError
 from lit_rl.types import ACTION_MASK, JOINT_MASK, EnvSpec, LeafSpec, NestedArray
 from lit_rl.types.spec import without_critic
@@ -102,7 +102,7 @@ class NumpyPolicy:
         self._norms = {
             path: (arrays[f"shift/{name}"], arrays[f"factor/{name}"])
             for path in self._leaves
-            if f"shift/{(name := path.replace('.', ':'))}" in arrays and f"factor/{name}" in arrays
+            if f"shift/{(name := without_dots(path))}" in arrays and f"factor/{name}" in arrays
         }
         self._layers = list(_layers(arrays))
         self._check(arrays)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_rl.nested import map_nested
+from lit_rl.nested import map_nested, path_to
 from lit_rl.remote.wire import Frame, WireError, flatten
 from lit_rl.types import EnvSpec, LeafSpec, NestedArray, Step
 
@@ -148,7 +148,7 @@ def _observations(
 
     def walk(tree: Any, path: str) -> NestedArray:
         if isinstance(tree, dict):
-            return {key: walk(leaf, f"{path}/{key}" if path else str(key)) for key, leaf in tree.items()}
+            return {key: walk(leaf, path_to(path, key)) for key, leaf in tree.items()}
         return take(path, tree)
 
     return walk(spec.observation, "")

@@ -30,12 +30,18 @@ def episodes(successes: list[float]) -> EvalEpisodes:
 
 def test_an_episode_that_ends_without_a_word_about_success_was_none():
     result, _ = summarize(episodes([1.0, math.nan, math.nan, 0.0]), Ranks(), 10)
+    assert result is not None
     assert result["success_rate"] == 0.25
 
 
 def test_returns_and_lengths_by_hand():
     result, values = summarize(episodes([1.0, 1.0, 0.0, 0.0]), Ranks(), 10)
+    assert result is not None
     assert result["return_mean"] == 3.0
     assert result["return_std"] == pytest.approx(math.sqrt(14 / 3))  # squares 4 + 1 + 0 + 9, over 4 - 1
     assert (result["return_min"], result["return_max"], result["length_mean"]) == (1.0, 6.0, 6.0)
     assert values["eval/return_mean"] == 3.0
+
+
+def test_an_evaluation_that_was_broken_off_says_nothing():
+    assert summarize({**episodes([1.0] * 4), "is_broken_off": True}, Ranks(), 10) == (None, {})

@@ -260,3 +260,24 @@ def test_episodes_that_somebody_else_began_are_new_ones():
     ends = torch.nonzero(second["terminated"])
     firsts = [int(ends[ends[:, 1] == env][0, 0]) + 1 for env in (0, 1)]
     assert [ended[second["episodes"]["env_index"].tolist().index(env)] for env in (0, 1)] == firsts
+
+
+class Remembering(MatchingPair):
+    """A batch of a user that gives its state as an object."""
+
+    def get_state(self) -> Any:
+        return {"envs": [self.spec]}
+
+
+def test_a_batch_whose_state_is_an_object_begins_new_episodes(caplog: pytest.LogCaptureFixture):
+    envs = Remembering(2)
+    collector, policy = InlineCollector(envs, 0), UniformPolicy(envs.spec)
+    collector.collect(policy, 3, 0)
+    state = collector.get_state()
+    assert state["env"] is None
+    assert collector.get_state()["env"] is None
+    assert caplog.messages == [
+        "Remembering cannot save its state, so a resumed run begins new episodes: a state may hold tensors, "
+        "numbers, strings, lists and dicts; got lit_rl.types.spec.EnvSpec"
+    ]
+    assert not InlineCollector(Remembering(2), 0).set_state(state)

@@ -20,7 +20,7 @@ import numpy as np
 from gymnasium.utils import seeding
 from gymnasium.vector import SyncVectorEnv
 
-from lit_rl.envs.packed import pack, unpack
+from lit_rl.envs.packed import pack, packed_or_none, unpack
 
 _CLASSIC = "gymnasium.envs.classic_control."
 _TOY_TEXT = "gymnasium.envs.toy_text."
@@ -178,14 +178,14 @@ def _saves_itself(layer: Any) -> bool:
 
 def _is_known(layer: Any) -> bool:
     if _saves_itself(layer):
-        return layer.get_state() is not None
+        return packed_or_none(layer.get_state(), _name(layer)) is not None
     return _is_mujoco(layer) or _name(layer) in _WRAPPER_ATTRIBUTES | _ENV_ATTRIBUTES
 
 
 def _get_layer(layer: Any) -> dict[str, Any]:
     state: dict[str, Any] = {"class": _name(layer)}
     if _saves_itself(layer):
-        state["own"] = pack(layer.get_state())
+        state["own"] = packed_or_none(layer.get_state(), _name(layer))
     elif _is_mujoco(layer):
         state["mujoco"] = _get_mujoco(layer)
     else:

@@ -16,6 +16,7 @@ from lit_rl.arguments import Copies, check_arguments
 from lit_rl.envs.class_path import factory
 from lit_rl.envs.faults import fault_of
 from lit_rl.envs.gymnasium.spec import action_caster, observation_caster
+from lit_rl.envs.packed import packed_or_none, unpack
 from lit_rl.envs.pettingzoo.answers import AnswerCheck
 from lit_rl.envs.pettingzoo.check import check_parallel
 from lit_rl.envs.pettingzoo.spec import (
@@ -95,6 +96,7 @@ class ParallelVectorEnv:
         self._has_state = global_state
         self._record, self._never_reported = tuple(record), set(record)
         self.envs: list[ParallelEnv] = []
+        self._is_savable = True  # as far as it is known
         try:
             self.envs += (make() for _ in range(num_envs))
             self._read(pad)
@@ -174,6 +176,8 @@ class ParallelVectorEnv:
                 truncated[i] = not terminated[i]
                 final.append(self._blank(1))
                 self._write(final[-1], 0, env, acting, seen, infos)
+                if truncated[i]:
+                    self._mark_terminated(final[-1], [agent for agent in acting if terminations[agent]])
             except (TypeError, ValueError, KeyError, AttributeError):
                 self._look_for_fault(i, acting, answer)
                 raise
@@ -184,6 +188,16 @@ class ParallelVectorEnv:
         reward = reward[:, 0] if self.team_reward else reward
         final_obs = self._as_obs(_concatenate(final)) if final else None
         return Step(self._as_obs(rows), reward, terminated, truncated, final_obs, None, metrics)
+
+    def _mark_terminated(self, rows: dict[str, np.ndarray], agents: Sequence[Any]) -> None:
+        """Say in the last observation of an episode that is cut which agents have no future all the same."""
+        if agents and not self.may_leave:
+            raise ValueError(
+                f"{self.spec.name}: {[*agents]} terminated as others were truncated; set may_leave=True, "
+                "so that each has its own end"
+            )
+        for agent in agents:
+            rows[ALIVE][0, self._index[agent]] = 0
 
     def _reward(self, acting: Sequence[Any], rewards: Mapping[Any, float]) -> np.ndarray:
         """Return the rewards of one environment, ``(A,)``."""
@@ -297,14 +311,20 @@ class ParallelVectorEnv:
     @property
     def unknown_class(self) -> str | None:
         """Name of the class when its state cannot be saved; None when ``get_state`` works."""
+        is_known = isinstance(self.envs[0], ExactState) and self._is_savable
+        return None if is_known else self._class_name()
+
+    def _class_name(self) -> str:
         kind = type(self.envs[0])
-        return None if issubclass(kind, ExactState) else f"{kind.__module__}.{kind.__qualname__}"
+        return f"{kind.__module__}.{kind.__qualname__}"
 
     def get_state(self) -> dict[str, Any] | None:
         """Return the state of all environments; None unless their class offers it (``ExactState``)."""
         if self.unknown_class:
             return None
-        return {"envs": [env.get_state() for env in self._savable()]}
+        states = [packed_or_none(env.get_state(), self._class_name()) for env in self._savable()]
+        self._is_savable = all(state is not None for state in states)
+        return {"envs": states} if self._is_savable else None
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from a state that :meth:`get_state` returned, bit for bit.
@@ -317,7 +337,7 @@ class ParallelVectorEnv:
                 f"the state is of num_envs={len(state['envs'])}, there are num_envs={self.num_envs}"
             )
         for env, saved in zip(self._savable(), state["envs"], strict=True):
-            env.set_state(saved)
+            env.set_state(unpack(saved))
 
     def _savable(self) -> list[Any]:
         return list(self.envs)

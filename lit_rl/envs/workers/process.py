@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from lit_rl.envs.faults import EnvironmentFaultError, environment_exit
+from lit_rl.envs.packed import plain_or_none
 from lit_rl.envs.stepper import Stepper
 from lit_rl.envs.workers.shared_arrays import map_arrays
 from lit_rl.nested import map_nested
@@ -154,7 +155,7 @@ class Share:
 
     def get_state(self) -> dict[str, Any] | None:
         """Return the state of the environments."""
-        return self.env.get_state()
+        return plain_or_none(self.env.get_state(), type(self.env).__name__)
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from a state of the environments."""

@@ -22,6 +22,7 @@ from lit_rl.envs.class_path import factory
 from lit_rl.envs.pettingzoo.vector import ParallelVectorEnv
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.nested import map_nested
+from lit_rl.returns import gae
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, VectorEnv
 from tests.parallel_toys import Leavers, Movers
 from tests.toys import make_trainer
@@ -299,6 +300,56 @@ def test_environments_that_save_themselves_continue_bit_for_bit(tmp_path: Any) -
     assert unknown.get_state() is None
     assert unknown.unknown_class is not None
     assert unknown.unknown_class.endswith("Leavers")
+
+
+class Remembering(Leavers):
+    """Saves what ``kept`` is, and what it was made of."""
+
+    kept: Any = None
+
+    def get_state(self) -> Any:
+        return {"kept": self.kept}
+
+    def set_state(self, state: Any) -> None:
+        self.kept = state["kept"]
+
+
+def test_a_state_that_no_checkpoint_can_hold_is_not_saved(caplog: pytest.LogCaptureFixture) -> None:
+    """It warns once and goes on; arrays and tuples come back as they were."""
+    env, other = ParallelVectorEnv(Remembering, 1), ParallelVectorEnv(Remembering, 1)
+    first: Any = env.envs[0]
+    first.kept = (np.arange(3), 2)
+    other.set_state(env.get_state() or {})
+    assert other.envs[0].kept[0].tolist() == [0, 1, 2]  # type: ignore[attr-defined]
+    first.kept = [object()]
+    assert env.unknown_class is None
+    assert env.get_state() is env.get_state() is None
+    assert env.unknown_class == f"{Remembering.__module__}.Remembering"
+    (said,) = caplog.messages
+    assert said == (
+        f"{Remembering.__module__}.Remembering cannot save its state, so a resumed run begins new episodes: "
+        "a state may hold arrays, numbers, strings, lists and dicts; got object"
+    )
+
+
+def test_each_agent_has_its_own_end_in_the_step_that_ends_the_episode() -> None:
+    """a and b terminate while c is truncated: only c has a value after it, by the last observation."""
+    env = ParallelVectorEnv(Leavers, 1, {"ends": "ttu", "stay": True})
+    rollout = InlineCollector(env, 0).collect(UniformPolicy(env.spec), 4, 0)
+    assert rollout["final_obs"]["alive"].tolist() == [[0, 0, 1]]
+    rows = Views(env.spec).rows(rollout)
+    assert rows.terminated.tolist() == [[[False] * 3]] * 3 + [[[True, True, False]]]
+    assert rows.done.tolist() == [[[False] * 3]] * 3 + [[[True] * 3]]
+    value, gamma = torch.full((4, 1, 3), 2.0), 0.5
+    advantage = gae(rows.reward * 0 + 1, value, value, rows.terminated, rows.done, gamma, 1.0)
+    # at the end 1 - 2, and 1 + 0.5 * 2 - 2 for c; before it (1 + 0.5 * 2 - 2) + 0.5 * what follows
+    assert advantage[:, 0].tolist() == [[-0.125, -0.125, 0], [-0.25, -0.25, 0], [-0.5, -0.5, 0], [-1, -1, 0]]
+    promised = ParallelVectorEnv(Leavers, 1, {"ends": "ttu", "stay": True}, may_leave=False)
+    promised.reset(0)
+    for _ in range(3):
+        promised.step(np.zeros((1, 3), np.int64))
+    with pytest.raises(ValueError, match=r"\['a', 'b'\] terminated as others were truncated; set may"):
+        promised.step(np.zeros((1, 3), np.int64))
 
 
 def test_a_random_policy_collects() -> None:
