@@ -52,7 +52,9 @@ class _Watch(Callback):
         self.before = {name: value.detach().clone() for name, value in pl_module.named_parameters()}
         self.rates += self._rates(trainer)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         self.rates += self._rates(trainer)
 
     @staticmethod
