@@ -31,6 +31,8 @@ from lit_rl.checks import nearest
 
 _LARGEST = 2**63 - 1
 """No whole number is greater: torch and numpy count in 64 bits."""
+_LARGEST_FLOAT = 3.4e38
+"""No other number is greater: networks compute in 32 bits."""
 _ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _SHOWN = reprlib.Repr()
 _SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = 4
@@ -145,10 +147,8 @@ def plain(value: Any) -> Any:
 
 
 def is_finite(value: float) -> bool:
-    """Tell whether a number is neither NaN nor infinite nor too large for 64 bits."""
-    if isinstance(value, Integral):
-        return abs(value) <= _LARGEST
-    return math.isfinite(value)
+    """Tell whether a number is neither NaN nor infinite, nor too large for tensors."""
+    return abs(value) <= (_LARGEST if isinstance(value, Integral) else _LARGEST_FLOAT)
 
 
 def constructors(found: type) -> Iterator[Callable[..., None]]:
@@ -260,15 +260,17 @@ def _misfit_of_number(name: str, value: Any, kind: type, ranges: tuple[Range, ..
     bounds = " and ".join(each.describe(name) for each in ranges if each.is_bounded)
     word = "whole number" if kind is int else "number"
     with_bounds = f" with {bounds}" if bounds else ""
-    if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
+    kinds: tuple[type, ...] = (Integral,) if kind is int else (Real,)
+    if isinstance(value, bool) or not issubclass(type(value), kinds):
         return _Misfit(name, value, f"a {word}{with_bounds}", False)
     number = cast("float", value)
     if all(each.holds(number) for each in ranges or (Range(),)):
         return None
     if value != value and bounds:
         return _Misfit(name, value, bounds, True)
-    if not is_finite(number):
-        limit = "a whole number of 64 bits" if kind is int else "a finite number"
+    if not is_finite(value):
+        is_large = kind is float and math.isfinite(value)
+        limit = "a whole number of 64 bits" if kind is int else f"a finite number{' of 32 bits' * is_large}"
         return _Misfit(name, value, f"{limit}{with_bounds}", True)
     return _Misfit(name, value, bounds, True)
 

@@ -57,6 +57,7 @@ class Tuned:
         ({"clip": NAN}, "clip = nan, expected 0 < clip <= 1"),
         ({"clip": INFINITY}, "clip = inf, expected a finite number with 0 < clip <= 1"),
         ({"epochs": 0}, "epochs = 0, expected epochs >= 1"),
+        ({"delta": 1e300}, "delta = 1e+300, expected a finite number of 32 bits with delta > 0, or null"),
         ({"epochs": 2**63}, f"epochs = {2**63}, expected a whole number of 64 bits with epochs >= 1"),
         ({"delta": -3.0}, "delta = -3.0, expected delta > 0, or null"),
         ({"delta": np.float32(-3)}, "delta = -3.0, expected delta > 0, or null"),

@@ -322,7 +322,7 @@ def test_equal_returns_are_no_error():
 
 
 def test_a_loss_that_is_not_finite_is_named():
-    module = PPO(hidden=(8,), batch_size=64, learning_rate=1e30, max_grad_norm=None)
+    module = PPO(hidden=(8,), batch_size=64, value_coef=3e38, max_grad_norm=None)
     message = r"loss/\w+ became (nan|inf) in the update after \d+ env steps .*; lower the learning rate"
     with pytest.raises(FloatingPointError, match=message):
         fit(module, small(rollouts_per_epoch=5))

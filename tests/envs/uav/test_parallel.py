@@ -93,7 +93,7 @@ def test_messages() -> None:
     single.reset(seed=0)
     with pytest.raises(ValueError, match="needs an action of every agent, missing: uav_3, uav_4"):
         single.step({f"uav_{i}": np.zeros(3) for i in range(3)})
-    with pytest.raises(ValueError, match="render_mode must be rgb_array or None, got 'human'"):
+    with pytest.raises(ValueError, match="render_mode = 'human', expected rgb_array, or null"):
         UAVParallelEnv(render_mode="human")
 
 
