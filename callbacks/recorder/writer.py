@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lit_rl.callbacks.recorder.numbers import COLUMNS, Row
 from lit_rl.callbacks.recorder.reader import read_columns
@@ -41,7 +41,7 @@ class LossWriter:
         self._directory, self._source = directory, source
         self._max_segment_bytes = max_segment_bytes
         self._newest: dict[str, _Segment] = {}
-        self._files: dict[Path, io.FileIO] = {}
+        self._files: dict[Path, IO[bytes]] = {}
         files = [path for paths in segments(directory).values() for path in paths]
         self.sizes = {path.name: path.stat().st_size for path in files}
 

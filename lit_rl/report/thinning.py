@@ -1,6 +1,6 @@
 """A column of any length in bounded memory: of many values the extremes are kept, and the newest.
 
-Axes: G groups of neighbouring values, X points.
+Axes: X points.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Column:
     def __init__(self) -> None:
         self.stride = 1
         self._steps, self._values = array("d"), array("d")
-        self._groups = np.empty((0, 3, 2))  # (G, 3, 2): three points of step and value
+        self._groups = np.empty((0, 3, 2))  # (groups, 3, 2): three points of step and value
 
     def append(self, step: float, value: float) -> None:
         """Add the next value."""
@@ -59,10 +59,10 @@ class Column:
 
 
 def _extremes(groups: np.ndarray) -> np.ndarray:
-    """Choose the lowest, the highest and the first value that is not finite of groups ``(G, n, 2)``.
+    """Choose the lowest, the highest and the first value that is not finite of groups ``(groups, n, 2)``.
 
     Returns:
-        ``(G, 3, 2)`` in the order in which they were written; a point stands there twice where it is several.
+        ``(groups, 3, 2)`` in the order in which they were written; a point stands there twice where it is several.
     """
     values = groups[:, :, 1]
     is_finite = np.isfinite(values)
