@@ -62,7 +62,7 @@ def _extremes(groups: np.ndarray) -> np.ndarray:
     """Choose the lowest, the highest and the first value that is not finite of groups ``(groups, n, 2)``.
 
     Returns:
-        ``(groups, 3, 2)`` in the order in which they were written; a point stands there twice where it is several.
+        ``(groups, 3, 2)`` in the order in which they were written; a point may stand there several times.
     """
     values = groups[:, :, 1]
     is_finite = np.isfinite(values)
