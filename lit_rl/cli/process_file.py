@@ -16,6 +16,7 @@ from typing import Any
 from lit_rl.cli.errors import CommandError, exit_code
 from lit_rl.files import open_own, read_json, remove_unfinished, write_json
 from lit_rl.report.process import FILE, create_time, is_alive
+from lit_rl.report.words import plural
 
 _log = logging.getLogger("lit_rl")
 
@@ -107,7 +108,7 @@ def _clean(directory: Path) -> None:
         _log.warning("%s: what a killed process left cannot be removed: %s", directory, error.strerror)
         return
     if count:
-        _log.info("%s: %d unfinished files of a process that was killed are removed", directory, count)
+        _log.info("%s: removed %s of a process that was killed", directory, plural(count, "unfinished file"))
 
 
 def _refuse_a_second(directory: Path, process: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """A column of any length in bounded memory: of many values the extremes are kept, and the newest.
 
-Axes: X points. Groups hold neighbouring values.
+Axes: X points.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _extremes(groups: np.ndarray) -> np.ndarray:
     """Choose the lowest, the highest and the first value that is not finite of groups ``(groups, n, 2)``.
 
     Returns:
-        ``(groups, 3, 2)`` in the order in which they were written; a point that is several is there twice.
+        ``(groups, 3, 2)`` in the order in which they were written; a point may stand there several times.
     """
     values = groups[:, :, 1]
     is_finite = np.isfinite(values)

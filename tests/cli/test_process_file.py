@@ -203,4 +203,4 @@ def test_what_a_killed_process_left_unfinished_is_removed(tmp_path, caplog):
     (tmp_path / "checkpoints" / ".last.ckpt.unfinished").touch()
     with ProcessFile(tmp_path, 1):
         assert list((tmp_path / "checkpoints").iterdir()) == []
-    assert f"{tmp_path}: 1 unfinished files of a process that was killed are removed" in caplog.text
+    assert f"{tmp_path}: removed 1 unfinished file of a process that was killed" in caplog.text
