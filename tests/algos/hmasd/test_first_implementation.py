@@ -198,7 +198,7 @@ class BrokenReward(Team):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (float("nan"), "the environment returned: reward_TNO is nan at step 4, environment 0"),
+        (float("nan"), "the environment returned: reward_TNA is nan at step 4, environment 0, agent left"),
         (3e38, r"(Losses|loss)/\w+(/\w+)? became (nan|inf) in the update after 96 env steps"),
     ],
 )
