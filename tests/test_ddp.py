@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from lit_rl.envs.workers import worker
 from lit_rl.nested import map_nested, named_leaves
 from lit_rl.types import Rollout, VectorEnv
 from tests import forked
-from tests.cases import CASES, ppo_annealed
+from tests.cases import CASES, few, ppo_annealed
 from tests.processes import Forked, lit_rl, run_ranks
 from tests.team_toys import Team
 from tests.test_resume import DATA, WALL_TIMES, assert_identical, learned, load
@@ -234,11 +235,11 @@ def train(directory: str, name: str, resume: str | None = None, seed: int = 5) -
     }
 
 
-def train_and_resume_every_case(directory: str) -> dict[str, list[dict[str, Any]]]:
-    """Of every case a whole run, and one from the checkpoint of its first batch with another seed."""
+def train_and_resume(directory: str, *names: str) -> dict[str, list[dict[str, Any]]]:
+    """Of these cases a whole run, and one from the checkpoint of its first batch with another seed."""
     worker.ModuleProcess = forked.process  # type: ignore[misc, assignment]  # sixteen of them would import torch
     runs = {}
-    for name in CASES:
+    for name in names:
         print(name, flush=True)  # noqa: T201  # what a failure shows last is where it was
         whole = train(f"{directory}/{name}/whole", name)
         checkpoint = f"{directory}/{name}/whole/checkpoints/step_{whole['rows'][0][0]}.ckpt"
@@ -254,17 +255,29 @@ class RanksOfAll(NamedTuple):
     second: dict[str, list[dict[str, Any]]]
 
 
+ON_RANKS = few(CASES, "ppo_annealed")
+"""Cases that are trained on two ranks; most of them are ``wide``."""
+
+
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> RanksOfAll:
-    """One pair of processes for all cases: to start one takes longer than such a run."""
-    directory = tmp_path_factory.mktemp("ranks")
-    told = run_ranks(train_and_resume_every_case, str(directory), cwd=directory, timeout_s=240)
-    return RanksOfAll(directory, *told)
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], RanksOfAll]:
+    """``ranks("mappo")`` tells of that case. A pair of processes runs the few, and one all others: to start
+    one takes longer than such a run."""
+
+    def run(names: tuple[str, ...]) -> RanksOfAll:
+        directory = tmp_path_factory.mktemp("ranks")
+        told = run_ranks(train_and_resume, str(directory), *names, cwd=directory, timeout_s=240)
+        return RanksOfAll(directory, *told)
+
+    of_few = tuple(name for name in ON_RANKS if isinstance(name, str))
+    run_once = cache(run)
+    return lambda name: run_once(of_few if name in of_few else tuple(n for n in CASES if n not in of_few))
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_ranks_play_different_episodes_and_learn_one_policy(name: str, ranks: RanksOfAll):
-    (first, _), (second, _) = ranks.first[name], ranks.second[name]
+@pytest.mark.parametrize("name", ON_RANKS)
+def test_ranks_play_different_episodes_and_learn_one_policy(name: str, ranks: Callable[[str], RanksOfAll]):
+    told = ranks(name)
+    (first, _), (second, _) = told.first[name], told.second[name]
     assert torch.equal(first["weights"], second["weights"]), name
     assert first["rows"] == second["rows"], name
     assert first["calls"] == second["calls"], name
@@ -276,9 +289,10 @@ def test_ranks_play_different_episodes_and_learn_one_policy(name: str, ranks: Ra
     assert not torch.equal(first["draw"], second["draw"]), name
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_ranks_count_together_and_log_one_row_for_each_batch(name: str, ranks: RanksOfAll):
-    (first, _), (second, _) = ranks.first[name], ranks.second[name]
+@pytest.mark.parametrize("name", ON_RANKS)
+def test_ranks_count_together_and_log_one_row_for_each_batch(name: str, ranks: Callable[[str], RanksOfAll]):
+    told = ranks(name)
+    (first, _), (second, _) = told.first[name], told.second[name]
     assert first["counters"] == second["counters"], name
     steps = np.cumsum([first["new_steps"], second["new_steps"]], axis=1).sum(axis=0).tolist()
     assert first["counters"][:2] == (steps[-1], 4), name
@@ -291,10 +305,11 @@ def test_ranks_count_together_and_log_one_row_for_each_batch(name: str, ranks: R
     assert all(row[metrics.EVAL_EPISODES] % 2 == 0 for _, row in evaluated), name  # equally many of each rank
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_resume_on_two_ranks_is_exact(name: str, ranks: RanksOfAll):
-    last = f"step_{ranks.first[name][0]['rows'][-1][0]}.ckpt"
-    whole, resumed = (ranks.directory / name / run / "checkpoints" / last for run in ("whole", "resumed"))
+@pytest.mark.parametrize("name", ON_RANKS)
+def test_resume_on_two_ranks_is_exact(name: str, ranks: Callable[[str], RanksOfAll]):
+    told = ranks(name)
+    last = f"step_{told.first[name][0]['rows'][-1][0]}.ckpt"
+    whole, resumed = (told.directory / name / run / "checkpoints" / last for run in ("whole", "resumed"))
     saved = learned(load(whole))
     (data,) = (saved[key] for key in DATA & saved.keys())
     states = [{key: rank[key] for key in ("collector", "own")} for rank in data["ranks"]]
@@ -304,15 +319,16 @@ def test_resume_on_two_ranks_is_exact(name: str, ranks: RanksOfAll):
             with pytest.raises(AssertionError, match=part):
                 assert_identical(states[0][part], states[1][part], part)
     assert_identical(learned(load(resumed)), saved, name)
-    for of_rank in (ranks.first[name], ranks.second[name]):
+    for of_rank in (told.first[name], told.second[name]):
         run, later = of_rank
         assert later["rows"] == run["rows"][1:], name
         assert torch.equal(later["weights"], run["weights"]), name
         assert torch.equal(later["draw"], run["draw"]), name
 
 
-def test_each_environment_of_each_rank_starts_with_a_seed_of_its_own(ranks: RanksOfAll):
-    rows = [obs for rank in (ranks.first, ranks.second) for obs in rank["ppo_annealed"][0]["obs"][0]]
+def test_each_environment_of_each_rank_starts_with_a_seed_of_its_own(ranks: Callable[[str], RanksOfAll]):
+    told = ranks("ppo_annealed")
+    rows = [obs for rank in (told.first, told.second) for obs in rank["ppo_annealed"][0]["obs"][0]]
     assert len({tuple(row.tolist()) for row in rows}) == 8
 
 

@@ -140,8 +140,7 @@ class Views:
         if self.shared_value:
             return state
         lead = (*state.shape[:-1], self.num_agents)
-        spread = state.unsqueeze(-2).expand(*lead, state.shape[-1])
-        return {STATE: spread, AGENT_ID: self._numbers(lead, state.device)}
+        return {STATE: state.unsqueeze(-2).expand(*lead, -1), AGENT_ID: self._numbers(lead, state.device)}
 
     def alive(self, obs: Nested) -> Tensor | None:
         """Tell which agents are still in the episode, bool ``(..., A)``; None when they can never leave."""
@@ -174,5 +173,6 @@ class Views:
         return Rows(reward, terminated, done, valid, self.acted(rollout), self._spread(rollout["reset"][0]))
 
     def _spread(self, leaf: Tensor) -> Tensor:
-        agents = self.num_agents
-        return leaf.unsqueeze(-1).expand(*leaf.shape, agents).contiguous() if agents else leaf
+        return (
+            leaf.unsqueeze(-1).expand(*leaf.shape, self.num_agents).contiguous() if self.num_agents else leaf
+        )

@@ -48,8 +48,8 @@ def export(argv: list[str]) -> None:
     except UntrustedError as error:
         raise CommandError(f"{error.problem}: if it is yours, give its name by --class", 1) from error
     except OSError as error:
-        out = given.bundle if given.out is None else given.out
-        raise CommandError(f"{out} cannot be written: {error.strerror}", 1) from error
+        option = f"--bundle {given.bundle}" if given.out is None else f"--out {given.out}"
+        raise CommandError(f"{option} cannot be written: {error.strerror}", 1) from error
 
 
 def _bundle(given: Namespace, checkpoint: Path, content: dict[str, Any], classes: list[Any]) -> None:

@@ -139,7 +139,7 @@ def test_other_bounds_than_those_of_the_checkpoint_are_refused(tmp_path: Path):
         (
             (-1.0, float("-inf")),
             HIGH,
-            r"SAC: action_low\[1\] = -inf and action_high\[1\] = 6.0, expected f",
+            r"SAC: action_low\[1\] = -inf, expected a finite number",
         ),
         ((0.0,), (1.0,), "SAC: action_low and action_high have 1 numbers, an action of Toy-v0 has 2; give o"),
     ],

@@ -653,7 +653,7 @@ def test_statistics_see_true_transitions_only(normalize: str):
     data = RolloutDataModule(Episodes57, 2, 24, rollouts_per_epoch=1)
     module = PPO(hidden=(8,), batch_size=12, spec=data.spec, **{normalize: True})
     env = make_vector_env(Episodes57, 2, autoreset="next_step")
-    data.environments.collector.env = env
+    data.environments._collector = InlineCollector(env, seed=0)
     seen: list[Rollout] = []
     collect_rollout = data.environments.collect
     data.environments.collect = lambda *args: seen.append(collect_rollout(*args)) or seen[-1]  # type: ignore[method-assign]

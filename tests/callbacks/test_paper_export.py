@@ -401,12 +401,17 @@ def test_a_path_that_cannot_be_written_is_told_once_and_counted(tmp_path, data_d
 
 
 def test_a_full_disk_leaves_no_half_file(tmp_path, data_dir, monkeypatch, caplog):
-    def write_a_part(self, data):
-        with self.open("wb") as file:
-            file.write(data[:5])
-        raise OSError(errno.ENOSPC, "No space left on device")
+    really_open = Path.open
 
-    monkeypatch.setattr(Path, "write_bytes", write_a_part)
+    def open_on_a_full_disk(self, mode="r", *args, **kwargs):
+        file = really_open(self, mode, *args, **kwargs)
+        if mode == "xb":
+            with file:
+                file.write(b"a par")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return file
+
+    monkeypatch.setattr(Path, "open", open_on_a_full_disk)
     train(tmp_path, PaperExport(export_interval=1), batches=3)
     assert list(data_dir.iterdir()) == []
     assert sum("No space left on device" in text for text in caplog.messages) == 1

@@ -19,8 +19,8 @@ SMALL = (
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("joints", "7", "joints must be whole numbers from 3 to 6, got 7"),
-        ("joints", "2", "joints must be whole numbers from 3 to 6, got 2"),
+        ("joints", "7", "ArmTask: joints = 7, expected 3 <= joints <= 6, or a list"),
+        ("joints", "2", "ArmTask: joints = 2, expected 3 <= joints <= 6, or a list"),
         (
             "length_m",
             "[0.14, 0.04]",

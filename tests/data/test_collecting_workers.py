@@ -168,7 +168,10 @@ def test_effective_sample_size_by_hand():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"collector": "worker"}, "collector = 'worker', expected inline, workers or ray: .*workers"),
+        (
+            {"collector": "worker"},
+            "collector = 'worker', expected inline, workers or ray. Did you mean workers?",
+        ),
         (
             {"max_policy_lag": 1},
             "max_policy_lag = 1 needs collector = workers or ray, got collector = inline",

@@ -122,9 +122,9 @@ class PPO(RLModule):
         super().__init__(spec, threads, matmul_precision, gamma)
         self.save_hyperparameters(ignore=["spec"])
         self.accept_moved_parts("policy.", "network.", "observation_norm.", "return_scale.", "value_norm.")
-        self.batch_size, self.central_critic, self.compile_update = batch_size, central_critic, compile
+        self.batch_size, self.compile_update = batch_size, compile
         self.agent_ids: AgentIds = agent_ids
-        self.looks_at_state = central_critic
+        self.central_critic = self.looks_at_state = central_critic
         self.lag.is_accepted = True  # the clipped ratios may be those to an older policy
         self.gru, self.max_grad_norm, self.anneal_env_steps = gru, max_grad_norm, anneal_env_steps
         self.settings = UpdateSettings(

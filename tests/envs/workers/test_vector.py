@@ -463,7 +463,9 @@ def test_a_broken_environment_is_refused_before_a_worker_starts(monkeypatch: pyt
             return obs, {agent: np.ones(1) for agent in rewards}, *rest
 
     monkeypatch.setattr("lit_rl.envs.vector.WorkerVectorEnv", None)
-    with pytest.raises(ValueError, match=r"^leavers_v0: reward of agent a is an array of shape \(1,\)"):
+    with pytest.raises(
+        ValueError, match=r"^leavers_v0: reward of agent a of step is a numpy array of shape \(1,\)"
+    ):
         make_vector_env(Boxed, 4, vectorization="async", check=True)
 
 
