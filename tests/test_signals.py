@@ -249,7 +249,7 @@ def test_a_pipe_that_nobody_reads_any_more_does_not_spoil_the_end(fit: Fit, tmp_
 def test_second_ctrl_c_does_not_wait_for_the_batch(fit: Fit, tmp_path: Path):
     begun = {"class_path": "tests.toys.Begun", "init_args": {"path": str(tmp_path / "begun")}}
     callbacks = ("--trainer.callbacks", json.dumps([begun]))
-    epochs = ("--model.update_epochs", "1000", "--model.batch_size", "1")  # the first batch takes minutes
+    epochs = ("--model.update_epochs", "1000", "--model.batch_size", "2")  # the first batch takes minutes
     run = start(fit, *epochs, *callbacks)
     wait_until((tmp_path / "begun").exists, START_S, run.output)
     os.kill(run.pid, signal.SIGINT)

@@ -173,6 +173,4 @@ class Views:
         return Rows(reward, terminated, done, valid, self.acted(rollout), self._spread(rollout["reset"][0]))
 
     def _spread(self, leaf: Tensor) -> Tensor:
-        return (
-            leaf.unsqueeze(-1).expand(*leaf.shape, self.num_agents).contiguous() if self.num_agents else leaf
-        )
+        return leaf[..., None].expand(*leaf.shape, self.num_agents).contiguous() if self.num_agents else leaf

@@ -40,7 +40,7 @@ from lit_rl.types import (
     Rollout,
     as_learner,
 )
-from tests.cases import CASES
+from tests.cases import CASES, few
 from tests.toys import (
     ContinuousEpisodes57,
     Episodes57,
@@ -57,7 +57,7 @@ MODES: list[Autoreset] = ["same_step", "next_step", "disabled"]
 # The contract of every case
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", few(CASES, "mappo", "ppo_cartpole"))
 def test_no_evaluation_is_endless(case: str):
     """Every policy, of one agent or many, recurrent or not, is cut where its data module says."""
     module, data = CASES[case](1)

@@ -170,7 +170,7 @@ def test_effective_sample_size_by_hand():
     [
         (
             {"collector": "worker"},
-            "collector = 'worker', expected inline, workers or ray. Did you mean workers?",
+            "collector = 'worker', expected inline, workers or ray.*Did you mean workers",
         ),
         (
             {"max_policy_lag": 1},
