@@ -7,6 +7,7 @@ import os
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # gRPC's threads, begun again in what tests fork, would end it
 os.environ.pop("MUJOCO_GL", None)
 
 import random

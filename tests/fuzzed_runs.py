@@ -36,8 +36,8 @@ COMMANDS = ("status", "report", "paper")
 SECONDS = 120
 """A command that takes longer is endless: a busy machine needs a few."""
 
-MEGABYTES = 1500
-"""All cases together may need so much memory at most."""
+MEGABYTES = 1000
+"""All cases together may need so much more memory, at most, than was in use before."""
 
 DRAWN = 20
 """Figures are rendered in one case of so many, and put together only in the others."""
@@ -304,7 +304,7 @@ def fuzz(
         How often each verdict came, and a line for each that was neither read nor refused.
     """
     counts: Counter[str] = Counter()
-    faults = []
+    faults, before = [], _peak_megabytes()
     for seed in seeds:
         with tempfile.TemporaryDirectory(prefix="fuzzed_") as folder:
             source = made[seed % len(made)]
@@ -323,10 +323,14 @@ def fuzz(
             if is_bad and keep is not None:
                 shutil.copytree(run, keep / str(seed), symlinks=True, ignore_dangling_symlinks=True)
             _readable_again(Path(folder))
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    memory = _peak_megabytes() - before
     if memory > MEGABYTES:
         faults.append(f"{memory:.0f} MB of memory, more than {MEGABYTES}")
     return counts, faults
+
+
+def _peak_megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def _readable_again(folder: Path) -> None:

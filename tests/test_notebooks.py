@@ -25,6 +25,14 @@ SHOWS = {
 SLOW = ("04_hmasd_skills", "05_encoders", "06_map_elites", "08_actor_learner", "09_policy_bundle")
 """They run with ``-m slow``, since other tests run what they do."""
 
+WIDE = ("02_your_own_env", "03_watching_a_run", "07_go2")
+"""They run with ``-m wide``, as .ci/run does."""
+
+
+def _marks(name: str) -> tuple[pytest.MarkDecorator, ...]:
+    return (pytest.mark.slow,) if name in SLOW else (pytest.mark.wide,) if name in WIDE else ()
+
+
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -53,7 +61,7 @@ def test_is_short(path: Path):
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else ()) for path in NOTEBOOKS],
+    [pytest.param(path, marks=_marks(path.stem)) for path in NOTEBOOKS],
     ids=lambda path: path.stem,
 )
 def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

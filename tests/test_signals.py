@@ -124,6 +124,7 @@ def test_one_process_stops_and_goes_on(fit: Fit, tmp_path: Path, signum: signal.
 
 
 @pytest.mark.ddp
+@pytest.mark.wide
 def test_two_ranks_stop_together_and_go_on(fit: Fit, tmp_path: Path):
     directory, done = tmp_path / "run", 0
     for signum, send in ((signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)):
@@ -180,7 +181,10 @@ COLLECT = (*WORKERS, "--data.collector", "workers")
 WORKER_MODULES = ("lit_rl.envs.workers.process", "lit_rl.collect.workers.process")
 
 
-@pytest.mark.parametrize(("how", "signum"), [(ASYNC, signal.SIGINT), (COLLECT, signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("how", "signum"),
+    [(ASYNC, signal.SIGINT), pytest.param(COLLECT, signal.SIGTERM, marks=pytest.mark.wide)],
+)
 def test_a_group_with_worker_processes_stops_and_goes_on(
     fit: Fit, tmp_path: Path, how: tuple[str, ...], signum: signal.Signals
 ):

@@ -167,6 +167,7 @@ def test_an_action_of_another_shape_is_refused():
         PlanarArms(2).step(np.zeros((2, 4), np.float32))
 
 
+@pytest.mark.wide  # kernels of other sizes are compiled
 def test_a_state_of_other_environments_is_refused():
     state = PlanarArms(3).get_state()
     with pytest.raises(ValueError, match="make as many environments, of the same precision"):
