@@ -1,4 +1,4 @@
-"""What the arguments of a class may be: declared beside each of them, and checked in one place.
+"""Arguments of classes declare beside them what they may be, and are checked in one place.
 
 ``clip: Annotated[float, Range(above=0, at_most=1)] = 0.2`` stands in a constructor's signature. The type, the
 range, the message about a wrong value, and the help of the command line all come from this declaration.
@@ -41,7 +41,7 @@ _SHOWN.maxlevel, _SHOWN.maxlong, _SHOWN.maxstring, _SHOWN.maxother = 3, 30, 60, 
 
 @dataclass(frozen=True)
 class Range:
-    """What a number may be, declared beside an argument; usually it is finite.
+    """A range of numbers, declared beside an argument; infinity is usually outside of it.
 
     Args:
         above: The number must be greater.

@@ -55,7 +55,7 @@ def make_plain(checkpoint: dict[str, Any], hyper_parameters: str) -> None:
     such a learning rate. Hyper-parameters that are other objects are left out.
 
     Args:
-        checkpoint: What Lightning is about to write.
+        checkpoint: The content that Lightning is about to write.
         hyper_parameters: Key of the hyper-parameters in it.
     """
     for part in checkpoint.keys() - {"state_dict"}:

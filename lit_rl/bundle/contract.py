@@ -1,4 +1,4 @@
-"""``contract.json``: what a bundled policy sees and gives, on which machine, and how it proved itself.
+"""``contract.json`` says what a bundled policy sees and gives, on which machine, and how it proved itself.
 
 The file is data, whoever wrote it: what it names is compared, never imported.
 """
@@ -13,12 +13,14 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from lit_rl import files
 from lit_rl.types import EnvSpec
 
 FORMAT, VERSION = "lit_rl policy bundle", 1
 CONTRACT, ONNX, PROGRAM, PAIRS = "contract.json", "policy.onnx", "policy.pt2", "pairs.npz"
 """Names of the files of a bundle."""
-_LARGEST_CONTRACT = 10_000_000  # bytes
 
 
 class BundleError(ValueError):
@@ -61,16 +63,16 @@ class Memory:
 
 @dataclass(frozen=True)
 class Contract:
-    """What whoever runs a bundled policy must know.
+    """Everything that must be known to run a bundled policy.
 
     Args:
         environment: ``env`` and ``env_kwargs`` with which the policy was trained.
-        spec: What the policy saw and chose there, from :func:`plain_spec`.
+        spec: Observations and actions of that environment, from :func:`plain_spec`.
         spec_sha256: Hash of ``spec``.
-        inputs: Observation, in the numbers of the environment; normalisation is inside of the policy.
-        action: What comes out: the environment's own numbers, boxes clipped.
-        memory: What is kept from step to step; empty for policies without memory.
-        machine: What the environment says of the machine: joints, units, timing; None where it says nothing.
+        inputs: The observation in the numbers of the environment; normalisation is inside of the policy.
+        action: The action in the environment's own numbers; boxes are clipped.
+        memory: Arrays that are kept from step to step; there are none for policies without memory.
+        machine: Joints, units and timing, as the environment describes them; None where it does not.
         trials: ``settings`` (arguments of the environment that differ, by name) and ``limits``.
         measured: Greedy episodes in the environment of training: mean and deviation of the return, number.
         trained: Learner, env steps, and versions.
@@ -134,16 +136,14 @@ def read_contract(directory: Path) -> Contract:
     if not directory.is_dir():
         raise BundleError(f"{directory} is no folder; expected one that lit-rl export --bundle wrote")
     try:
-        if path.stat().st_size > _LARGEST_CONTRACT:
-            raise ValueError("too large")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = files.load_json(path)
     except OSError as error:
         raise BundleError(
-            f"{path} cannot be read ({error.strerror}); expected a folder that lit-rl export --bundle wrote"
+            f"{path} cannot be read ({error}); expected a folder that lit-rl export --bundle wrote"
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BundleError(f"{path} is damaged: it is no JSON; export the bundle again") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if content.get("format") != FORMAT:
         raise BundleError(f"{path} is of no policy bundle: expected format = {FORMAT!r}")
     if content.get("version") != VERSION:
         raise BundleError(
@@ -189,7 +189,7 @@ def _check_port(port: Port | Memory) -> None:
     is_shape = isinstance(port.shape, list) and all(
         isinstance(size, int) and size >= 0 for size in port.shape
     )
-    if not is_shape or port.dtype not in ("float32", "float64", "int64", "int32", "int8", "uint8", "bool"):
+    if not is_shape or np.dtype(port.dtype).kind not in "fiub":
         raise ValueError(f"a port has shape {str(port.shape)[:40]} and dtype {str(port.dtype)[:20]}")
 
 
@@ -197,8 +197,8 @@ def differences(now: Any, then: Any, name: str = "") -> Sequence[str]:
     """Say in which entries two plain values differ.
 
     Args:
-        now: What is.
-        then: What a contract says.
+        now: The value here.
+        then: The value in a contract.
         name: Name of the value.
 
     Returns:

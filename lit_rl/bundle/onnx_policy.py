@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from lit_rl.bundle.contract import ONNX, BundleError, Contract
-from lit_rl.nested import named_leaves
 
 RESET = "reset"
 """Name of the input that tells a policy with memory where episodes begin."""
@@ -66,21 +65,21 @@ class OnnxPolicy:
         }
 
     def act(
-        self, obs: Any, memory: Mapping[str, np.ndarray], reset: np.ndarray
+        self, inputs: Mapping[str, np.ndarray], memory: Mapping[str, np.ndarray], reset: np.ndarray
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Decide for N environments.
 
         Args:
-            obs: What the environment returned, ``(N, ...)``; an array or nested dicts of them.
-            memory: What the last call returned, or :meth:`initial_memory`.
+            inputs: The observation that the environment returned, arrays ``(N, ...)`` by the names that the
+                contract gives them.
+            memory: The memory that the last call returned, or :meth:`initial_memory`.
             reset: ``(N,)`` bool, True where ``obs`` is the first of an episode.
 
         Returns:
             Actions ``(N, ...)``, and the next memory.
         """
-        given = dict(named_leaves(obs, "obs"))
         feed = {
-            port.name: np.ascontiguousarray(given[port.name], port.dtype) for port in self.contract.inputs
+            port.name: np.ascontiguousarray(inputs[port.name], port.dtype) for port in self.contract.inputs
         }
         if self.contract.memory:
             feed |= {**memory, RESET: np.asarray(reset, bool)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -50,8 +49,8 @@ def replay(policy: OnnxPolicy, pairs: dict[str, np.ndarray]) -> float:
     contract, largest = policy.contract, 0.0
     memory = policy.initial_memory(1)
     for pair in range(len(pairs[RESET])):
-        obs = _nested({port.name: pairs[port.name][pair : pair + 1] for port in contract.inputs})
-        action, memory = policy.act(obs, memory, pairs[RESET][pair : pair + 1])
+        row = {name: array[pair : pair + 1] for name, array in pairs.items()}
+        action, memory = policy.act(row, memory, row[RESET])
         expected = pairs[contract.action.name][pair]
         error = np.abs(action[0].astype(np.float64) - expected.astype(np.float64))
         error = np.where(np.isnan(error), np.inf, error)
@@ -65,17 +64,3 @@ def replay(policy: OnnxPolicy, pairs: dict[str, np.ndarray]) -> float:
             )
         largest = max(largest, float(error[worst]))
     return largest
-
-
-def _nested(arrays: dict[str, np.ndarray]) -> Any:
-    """Turn arrays by their paths (``obs/alive``) back into nested dicts."""
-    if "obs" in arrays:
-        return arrays["obs"]
-    tree: dict[str, Any] = {}
-    for name, array in arrays.items():
-        *path, last = name.split("/")[1:]
-        place = tree
-        for key in path:
-            place = place.setdefault(key, {})
-        place[last] = array
-    return tree

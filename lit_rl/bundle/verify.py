@@ -19,17 +19,17 @@ from lit_rl.bundle.worlds import MakeWorld, deployable, play
 from lit_rl.types import Episodes
 
 OF = ("last step", "all steps")
-"""What a limit may be about: the value at the last step of an episode, or its mean over all steps."""
+"""A limit is about the value at the last step of an episode, or about its mean over all steps."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a policy did in one world.
+    """The verdict on a policy in one world.
 
     Args:
         setting: Name of the world.
         passed: Whether all limits were kept.
-        said: What was measured, against which limit.
+        said: The measured values and their limits.
     """
 
     setting: str

@@ -17,7 +17,7 @@ from lit_rl.bundle.onnx_policy import OnnxPolicy
 from lit_rl.collect.evaluate import evaluate
 from lit_rl.env_units import observation_to_env
 from lit_rl.envs.vector import make_vector_env
-from lit_rl.nested import map_nested
+from lit_rl.nested import map_nested, named_leaves
 from lit_rl.types import Decision, Deployable, Episodes, Nested, VectorEnv, without_critic
 
 SEED = 900_001
@@ -71,7 +71,7 @@ class Driver:
     def act(self, obs: Nested, carry: Nested, reset: Tensor, *, greedy: bool = False) -> Decision:
         """Decide; a bundled policy is always greedy."""
         of_env = observation_to_env(self._spec.observation, without_critic(obs))
-        seen = map_nested(lambda leaf: leaf.numpy(), of_env)
+        seen = {name: leaf.numpy() for name, leaf in named_leaves(of_env, "obs")}
         memory: Any = map_nested(lambda leaf: leaf.numpy(), carry)
         action, memory = self._policy.act(seen, memory, np.asarray(reset))
         action = action if self._start is None else action - self._start

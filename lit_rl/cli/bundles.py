@@ -75,6 +75,8 @@ def world_from(
     env, env_kwargs = data.get("env"), data.get("env_kwargs") or {}
     wrappers = data.get("wrappers") or []
     if env is None:
+        if configs:
+            raise CommandError(f"--config {configs[-1]} has no data.env, and a bundle needs an environment")
         raise CommandError(f"{whose} does not say which environment it is for; give --config of its run")
     is_registered = isinstance(env, str) and ":" not in env and env in gymnasium.registry
     if not configs and (not is_registered or wrappers or not isinstance(env_kwargs, dict)):

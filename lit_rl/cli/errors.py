@@ -28,7 +28,7 @@ _NO_MEMORY = (
     "can't allocate memory", "Unable to allocate", "out of memory", "array is too big",
     "Maximum allowed dimension exceeded", "Storage size calculation overflowed",
 )  # fmt: skip
-"""What numpy and torch say where there is not enough memory."""
+"""Parts of what numpy and torch say where there is not enough memory."""
 
 
 class CommandError(Exception):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +43,22 @@ def export(argv: list[str]) -> None:
         if given.out is not None:
             from lit_rl.algos.export import export_policy
 
-            export_policy(checkpoint, given.out, classes)
+            with _writing(f"--out {given.out}"):
+                export_policy(checkpoint, given.out, classes)
             sys.stdout.write(f"policy written to {given.out}\n")
         if given.bundle is not None:
-            _bundle(given, checkpoint, content, classes)
+            with _writing(f"--bundle {given.bundle}"):
+                _bundle(given, checkpoint, content, classes)
     except UntrustedError as error:
         raise CommandError(f"{error.problem}: if it is yours, give its name by --class", 1) from error
+
+
+@contextmanager
+def _writing(option: str) -> Iterator[None]:
+    """Say which option names what cannot be written."""
+    try:
+        yield
     except OSError as error:
-        option = f"--bundle {given.bundle}" if given.out is None else f"--out {given.out}"
         raise CommandError(f"{option} cannot be written: {error.strerror}", 1) from error
 
 

@@ -1,4 +1,4 @@
-"""What an environment did wrong while it was played, with the environment that did it."""
+"""Errors of environments while they are played, which name the environment."""
 
 from __future__ import annotations
 

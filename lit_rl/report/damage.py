@@ -1,4 +1,4 @@
-"""What files hold that nobody expected: it costs the part of a report that needs it, which says so."""
+"""Damage in the files of a run costs the part of a report that needs them, and that part says so."""
 
 from __future__ import annotations
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from lit_rl import PPO
 from lit_rl.algos.export import load_policy
@@ -31,6 +35,7 @@ from lit_rl.bundle.pairs import read_pairs, replay
 from lit_rl.bundle.verify import check_world, judge, try_in_worlds
 from lit_rl.bundle.worlds import world_of
 from lit_rl.bundle.writing import export_bundle
+from lit_rl.envs.go2 import Go2Batch
 from tests.bundle_toys import bundle_of, checkpoint_of
 from tests.cases import CASES
 from tests.team_toys import Team
@@ -74,9 +79,9 @@ def test_memory_matters(made: Path):
     """Resets that are not told give other memories: what the pairs hold is the memory, too."""
     contract = read_contract(made)
     policy = OnnxPolicy(made, contract)
-    obs, memory = np.ones((2, 4), np.float32), policy.initial_memory(2)
-    _, memory = policy.act(obs, memory, np.array([True, True]))
-    _, told = policy.act(obs, memory, np.array([True, False]))
+    inputs, memory = {"obs": np.ones((2, 4), np.float32)}, policy.initial_memory(2)
+    _, memory = policy.act(inputs, memory, np.array([True, True]))
+    _, told = policy.act(inputs, memory, np.array([True, False]))
     name = contract.memory[0].input
     np.testing.assert_allclose(told[name][0], memory[name][0], atol=1e-6)
     assert np.abs(told[name][1] - memory[name][1]).max() > 1e-4
@@ -129,7 +134,7 @@ def test_the_machine_describes_itself(tmp_path: Path):
     assert machine["commands"]["ahead_mps"] == [-1.0, 1.5]
     settings = contract.trials["settings"]
     assert len(settings) == 8
-    worst = settings["friction 0.4, torque-speed curve, 20 ms more latency"]
+    worst = settings["friction 0.4, torque-speed curve, latency 20 to 30 ms"]
     assert worst["latency_ms"] == [20.0, 30.0]
     assert (worst["solver"], worst["timestep_s"], worst["friction"]) == ("cg", 0.002, [0.4, 0.4])
     check_world(contract, world)
@@ -144,6 +149,68 @@ def test_the_machine_describes_itself(tmp_path: Path):
         BundleError, match=r"the contract does not fit the environment: machine\.joint_names is \[\"FL_thigh"
     ):
         check_world(read_contract(bundle), world)
+
+
+def test_every_world_of_a_machine_differs_from_training():
+    """Also where episodes were alike in training, motors weakened, and the latency was near its limit."""
+    trained = {
+        "randomize": False, "actuator": "pd_torque_speed", "latency_ms": [25.0, 30.0], "control_s": 0.025,
+        "timestep_s": 0.005, "solver": "cg",
+    }  # fmt: skip
+    robots = Go2Batch(1, **trained)
+    settings = robots.trials()["settings"]
+    assert len(settings) == 8
+    assert "friction 1, latency 40 to 40 ms" in settings
+    for name, changed in settings.items():
+        task = Go2Batch(2, **{**trained, **changed}).task
+        assert (task.solver, task.randomize) == ("newton", True), name
+        assert task.actuator == ("pd_torque_speed" if "curve" in name else "pd"), name
+        assert 0.0015 < task.timestep_s <= 0.002, name
+
+
+class Slashed(gymnasium.Env):
+    """Observes at keys with slashes and tildes, one of them in 16 bits, and counts actions from 5 on."""
+
+    observation_space = spaces.Dict(
+        {"a/b": spaces.Box(-1, 1, (2,), np.float32), "c~d": spaces.Box(-9, 9, (1,), np.int16)}
+    )
+    action_space = spaces.Discrete(3, start=5)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+        super().reset(seed=seed)
+        self._t = 0
+        return self._obs(), {}
+
+    def _obs(self) -> dict[str, Any]:
+        return {"a/b": np.full(2, self._t / 8, np.float32), "c~d": np.array([self._t], np.int16)}
+
+    def step(self, action: Any) -> tuple[dict, float, bool, bool, dict]:
+        assert 5 <= action <= 7
+        self._t += 1
+        return self._obs(), float(action), False, self._t == 6, {}
+
+
+def test_odd_keys_and_small_integers(tmp_path: Path):
+    bundle, world = bundle_of(tmp_path, PPO(hidden=(8,), batch_size=32), Slashed)
+    contract = read_contract(bundle)
+    assert [(port.name, port.dtype) for port in contract.inputs] == [
+        ("obs/a~1b", "float32"),
+        ("obs/c~0d", "int16"),
+    ]
+    policy = OnnxPolicy(bundle, contract)
+    pairs = read_pairs(bundle, contract)
+    assert replay(policy, pairs) == 0
+    assert set(pairs["action"].tolist()) <= {5, 6, 7}
+    (verdict,) = try_in_worlds(policy, world, 3)
+    assert verdict.passed, verdict.said
+
+
+def test_onnxruntime_is_missing(made: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(
+        BundleError, match=r"^onnxruntime is not installed, .* pip install 'lit-rl\[bundle\]'$"
+    ):
+        OnnxPolicy(made, read_contract(made))
 
 
 def test_another_environment(made: Path):
@@ -204,6 +271,10 @@ def test_files_that_are_missing_or_no_json(bundle: Path, tmp_path: Path):
         read_contract(bundle)
     (bundle / CONTRACT).write_text("[" * 100_000)
     with pytest.raises(BundleError, match="it is no JSON"):
+        read_contract(bundle)
+    (bundle / CONTRACT).unlink()
+    os.mkfifo(bundle / CONTRACT)  # nobody writes into it: reading it would never end
+    with pytest.raises(BundleError, match="cannot be read"):
         read_contract(bundle)
 
 

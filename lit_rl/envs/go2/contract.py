@@ -1,7 +1,8 @@
-"""What a robot must know to run a policy of ``GO2-v0``, and the other worlds in which one is tried first."""
+"""The contract says what a robot needs to run a policy of ``GO2-v0``; trials are worlds to try it in."""
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import Any
 
@@ -27,12 +28,12 @@ from lit_rl.envs.go2.observations import (
 from lit_rl.envs.go2.task import Go2Task
 
 SDK_LEGS = ("FR", "FL", "RR", "RL")
-"""The order in which the manufacturer's SDK numbers the legs; the parts of a leg have the order of here."""
+"""The manufacturer's SDK numbers the legs in this order, and the parts of a leg in that of ``PARTS``."""
 TRIAL_S = 10.0
 """Length of an episode in which a policy is tried."""
 MORE_LATENCY_MS = 20.0
 _LONGEST_LATENCY_MS = 40.0
-_OTHER_PHYSICS = {"solver": "cg", "timestep_s": 0.002}
+_FINE_S = 0.002
 
 
 def contract_of(task: Go2Task) -> dict[str, Any]:
@@ -42,11 +43,11 @@ def contract_of(task: Go2Task) -> dict[str, Any]:
         Keys end in their units. The target angle of a joint is ``default_rad + action_scale_rad * action``,
         with the action clipped and, where there is ``action_smoothing``, smoothed before.
     """
-    robot_order = [JOINT_NAMES.index(f"{leg}_{part}_joint") for leg in SDK_LEGS for part in PARTS]
+    sdk_order = [JOINT_NAMES.index(f"{leg}_{part}_joint") for leg in SDK_LEGS for part in PARTS]
     return {
         "robot": "Unitree GO2",
         "joint_names": list(JOINT_NAMES),
-        "sdk_order": robot_order,
+        "sdk_order": sdk_order,
         "sdk_order_means": "motor k of the SDK moves joint_names[sdk_order[k]]",
         "default_rad": STANCE_RAD.tolist(),
         "lowest_rad": LOW_RAD.tolist(),
@@ -74,20 +75,23 @@ def trials_of(task: Go2Task) -> dict[str, Any]:
     """Name worlds that differ from training, and what a policy must reach in each.
 
     All have another solver and a finer timestep. They combine little and much friction, motors that give less
-    torque the faster they turn, and 20 ms more latency. Nobody pushes.
+    torque the faster they turn, and 20 ms more latency, at most 40 ms in all. Nobody pushes. Robots are drawn
+    at random, whether or not they were in training: without that no friction would be set.
     """
     calm = {
-        **_OTHER_PHYSICS, "push_mps": 0.0, "staggered": False,
+        "solver": "cg" if task.solver == "newton" else "newton",
+        "timestep_s": task.control_s / math.ceil(task.control_s / _FINE_S - 1e-9),
+        "randomize": True, "push_mps": 0.0, "staggered": False,
         "max_traj_length": round(TRIAL_S / task.control_s),
     }  # fmt: skip
-    later = [min(limit + MORE_LATENCY_MS, _LONGEST_LATENCY_MS) for limit in task.latency_ms]
+    trained = [float(limit) for limit in task.latency_ms]
+    later = [min(limit + MORE_LATENCY_MS, _LONGEST_LATENCY_MS) for limit in trained]
     settings = {}
-    for friction, is_curve, is_late in product((1.0, 0.4), (False, True), (False, True)):
-        name = f"friction {friction:g}" + ", torque-speed curve" * is_curve + ", 20 ms more latency" * is_late
-        settings[name] = {
-            **calm, "friction": [friction, friction],
-            **({"actuator": "pd_torque_speed"} if is_curve else {}),
-            **({"latency_ms": later} if is_late else {}),
+    for friction, is_curve, latency in product((1.0, 0.4), (False, True), (trained, later)):
+        late = "" if latency is trained else f", latency {latency[0]:g} to {latency[1]:g} ms"
+        settings[f"friction {friction:g}" + ", torque-speed curve" * is_curve + late] = {
+            **calm, "friction": [friction, friction], "latency_ms": latency,
+            "actuator": "pd_torque_speed" if is_curve else "pd",
         }  # fmt: skip
     limits = {
         "has_fallen": {"of": "last step", "at_most": 0.0},

@@ -26,6 +26,11 @@ _ONLY_WITH = {
     "joystick": ("command_x_mps", "command_y_mps", "command_turn_radps", "standing_share", "resample_s"),
 }
 """Settings that only one of the tasks reads."""
+_RANDOM = (
+    "start_noise_rad", "friction", "added_mass_kg", "shift_m", "gain_factor", "encoder_bias_rad", "push_mps",
+    "push_every_s",
+)  # fmt: skip
+"""Settings that only episodes read that draw at random."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +182,13 @@ def make_task(settings: Mapping[str, Any]) -> Go2Task:
             raise ValueError(
                 f"{NAME}: {idle[0]} = {settings[idle[0]]!r} is for task = {other}, got task = {task.task}; "
                 "leave it out or change the task"
+            )
+    usual = Go2Task()
+    for name in _RANDOM:
+        if not task.randomize and getattr(task, name) != getattr(usual, name):
+            raise ValueError(
+                f"{NAME}: {name} = {settings[name]!r} is drawn with randomize = true, got randomize = false; "
+                "leave one of them out"
             )
     if task.task == "joystick" and "sideways" in (task.reward_weights or {}):
         raise ValueError(

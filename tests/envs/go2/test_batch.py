@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, get_args
 
 import mujoco
 import numpy as np
@@ -17,7 +17,7 @@ from lit_rl.collect.uniform import UniformPolicy
 from lit_rl.envs.check import check_env
 from lit_rl.envs.go2 import Go2, Go2Batch
 from lit_rl.envs.go2.kernel import limit_torques
-from lit_rl.envs.go2.model import HIGH_RAD, JOINT_NAMES, LOW_RAD, STANCE_RAD, TORQUE_NM, make_model
+from lit_rl.envs.go2.model import HIGH_RAD, JOINT_NAMES, LOW_RAD, STANCE_RAD, TORQUE_NM, Solver, make_model
 from lit_rl.envs.go2.rewards import TERMS
 from lit_rl.envs.vector import make_vector_env
 
@@ -446,3 +446,24 @@ def test_figures_of_the_model():
     assert [model.actuator(i).name for i in range(12)] == list(JOINT_NAMES)
     np.testing.assert_allclose(model.jnt_range[1:, 0], LOW_RAD)
     np.testing.assert_allclose(model.actuator_forcerange[:, 1], TORQUE_NM)
+
+
+def test_every_solver_lets_a_robot_stand():
+    """They are different algorithms for the same forces."""
+    heights = []
+    for solver in get_args(Solver):
+        robots = Go2Batch(2, solver=solver, randomize=False, record=["height", "has_fallen"])
+        robots.reset(0)
+        step = [robots.step(np.zeros((2, 12), np.float32)) for _ in range(25)][-1]
+        assert step.metrics["has_fallen"].tolist() == [0, 0]
+        heights.append(step.metrics["height"])
+    np.testing.assert_allclose(heights, 0.2392, atol=1e-3)
+    assert not np.array_equal(heights[0], heights[1])
+
+
+def test_what_is_drawn_at_random_is_refused_where_nothing_is():
+    with pytest.raises(
+        ValueError,
+        match=r"^GO2-v0: friction = \[0.4, 0.4\] is drawn with randomize = true, got randomize = false",
+    ):
+        Go2Batch(1, randomize=False, friction=[0.4, 0.4])
