@@ -272,6 +272,9 @@ def compile_gradient(
             grad_P = grad_P * clip_factor(grad_P, max_grad_norm)
         return grad_P, more
 
+    # torch keeps graphs by the code of a function, and would take that of another learner in this process,
+    # whose coefficients are others: each gradient has code of its own
+    gradient.__code__ = gradient.__code__.replace()
     # torch's own float32 tanh is slower than its decomposition on CPUs other than Intel's
     is_on_cpu = flat.tensor.device.type == "cpu"
     options: dict[str, Any] = {"cpp.use_decompose_tanh": True} if is_on_cpu else {}

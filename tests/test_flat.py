@@ -221,3 +221,22 @@ def test_gradients_are_averaged_over_ranks(monkeypatch: pytest.MonkeyPatch):
     assert adam.state[adam.flat.tensor]["exp_avg"].tolist() == pytest.approx([0.3, 0.3])  # 0.1 * 3
     descend(torch.optim.SGD(module.parameters(), 1.0), module(torch.ones(1, 2)).sum(), None, Ranks(4))
     assert len(summed) == 2
+
+
+@pytest.mark.slow
+def test_a_compiled_loss_is_not_taken_for_that_of_another_learner():
+    class Scaled:
+        """Two learners that differ in one number."""
+
+        def __init__(self, factor: float) -> None:
+            self.factor, self.network = factor, nn.Linear(2, 1, bias=False)
+
+        def loss(self, parameters: Parameters | None, x: Tensor) -> tuple[Tensor, Tensor]:
+            loss = self.factor * call_with(parameters, self.network, x).sum()
+            return loss, loss.detach()
+
+    for factor in (2.0, 3.0):
+        learner = Scaled(factor)
+        value = learner.network(torch.ones(1, 2)).item()
+        adam = FlatAdam(learner.network, 0.1, compile=True)
+        assert adam.minimize_fn(learner.loss, torch.ones(1, 2)).item() == pytest.approx(factor * value)
