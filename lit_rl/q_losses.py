@@ -8,6 +8,8 @@ Axes: C critics, B samples (transitions), U action dimensions.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -34,10 +36,14 @@ def soft_target(
 ) -> Tensor:
     """Compute the target r + discount * (min Q'(s', a') - alpha * log pi(a'|s')) (Haarnoja 2018, eqs. 2, 3).
 
+    With the values of a random subset of critics it is the target of REDQ (Chen 2021, arXiv:2101.05982,
+    algorithm 1), and with alpha = 0 that of RLPD without entropy backup (Ball 2023, arXiv:2302.02948).
+
     Args:
         reward_B: Reward, or the discounted sum of n rewards, (B,).
         discount_B: Factor of what follows, gamma^n, and 0 where the task ended, (B,).
-        next_q_CB: Values by the *target* critics of the next observation and a fresh action, (C, B).
+        next_q_CB: Values by the *target* critics of the next observation and a fresh action, (C, B); the
+            minimum is over those that are given.
         next_log_prob_B: Log-probability of that action, (B,).
         alpha: Temperature.
 
@@ -51,7 +57,9 @@ def soft_target(
         return reward_B + discount_B * (next_q_CB.amin(0) - alpha * next_log_prob_B)
 
 
-def soft_policy_loss(alpha: Tensor | float, log_prob_B: Tensor, q_CB: Tensor) -> Tensor:
+def soft_policy_loss(
+    alpha: Tensor | float, log_prob_B: Tensor, q_CB: Tensor, over: Literal["min", "mean"] = "min"
+) -> Tensor:
     """Average alpha * log pi(a|s) - min over critics of Q(s, a), ``a`` reparametrised (Haarnoja 2018, eq. 9).
 
     Args:
@@ -59,9 +67,11 @@ def soft_policy_loss(alpha: Tensor | float, log_prob_B: Tensor, q_CB: Tensor) ->
         log_prob_B: Log-probability of fresh actions, (B,).
         q_CB: Values of these actions by each critic, (C, B); gradients must reach the actions, not the
             critics.
+        over: Whether the minimum over critics counts, or their mean, as in REDQ (Chen 2021, algorithm 1).
     """
     check_shapes(log_prob_B=log_prob_B, q_CB=q_CB)
-    return (alpha * log_prob_B - q_CB.amin(0)).mean()
+    q_B = q_CB.amin(0) if over == "min" else q_CB.mean(0)
+    return (alpha * log_prob_B - q_B).mean()
 
 
 def temperature_gradient(log_alpha: Tensor, mean_log_prob: Tensor, target_entropy: float) -> Tensor:

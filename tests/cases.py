@@ -191,6 +191,20 @@ def sac_legged(batches: int) -> tuple[RLModule, LightningDataModule]:
     )  # fmt: skip
 
 
+def sac_redq(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Subsets of critics, which ranks must agree on, and a policy that moves at every 20th update."""
+    return (
+        SAC(
+            hidden=(8, 8), learning_rate=1e-3, num_critics=5, target_subset=2, policy_q="mean",
+            critic_actor_ratio=20, entropy_backup=False,
+        ),
+        ReplayDataModule(
+            "Pendulum-v1", 2, steps_per_batch=3, updates_per_step=5, batch_size=8, warmup_steps=20,
+            capacity=60, batches_per_epoch=batches, eval_episodes=2, seed=18, check=False,
+        ),
+    )  # fmt: skip
+
+
 GO2 = {"critic": True, "max_traj_length": 15, "timestep_s": 0.01}
 
 
@@ -320,6 +334,7 @@ CASES: dict[str, Make] = {
         mappo,
         sac_pendulum,
         sac_legged,
+        sac_redq,
         sac_central_critic,
         sac_remote,
         td3_pendulum,
@@ -344,7 +359,7 @@ def few(names: Iterable[str], *kept: str) -> list[Any]:
 
 NOT_GOLDEN = (
     "ppo_annealed", "ppo_halfcheetah", "ppo_arm", "ppo_bodies", "ppo_workers", "ppo_joints", "sac_joints",
-    "sac_legged", "ppo_legs", "sac_central_critic", "sac_remote",
+    "sac_legged", "sac_redq", "ppo_legs", "sac_central_critic", "sac_remote",
 )  # fmt: skip
 """Cases without numbers in ``tests/golden/``: their seed is that of the run, the version of MuJoCo or of the
 compiler matters, or their learner has other numbers there."""

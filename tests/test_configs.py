@@ -24,6 +24,7 @@ BASES = {
     "presets/hmasd_paper": "hmasd_uav",
     "presets/hmasd_sync": "hmasd_alice_bob",
     "presets/sac_legged": "sac_pendulum",
+    "presets/sac_redq": "sac_pendulum",
     "presets/sac_serl": "sac_pendulum",
 }
 """Experiments of the learner that a layer is made for; other layers fit any."""
@@ -101,7 +102,11 @@ def test_preset_runs_on_an_experiment(
 
 @pytest.mark.parametrize(
     ("preset", "steps"),
-    [("presets/sac_legged", 256 + 16 * 16), ("presets/sac_serl", 300 + 30)],  # before and in the batch
+    [  # before and in the batch
+        ("presets/sac_legged", 256 + 16 * 16),
+        ("presets/sac_serl", 300 + 30),
+        pytest.param("presets/sac_redq", 256 + 10, marks=pytest.mark.wide),
+    ],
 )
 def test_preset_of_sac_runs_on_an_experiment(
     cwd: Path, capsys: pytest.CaptureFixture[str], preset: str, steps: int

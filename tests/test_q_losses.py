@@ -32,6 +32,18 @@ def test_soft_policy_loss_by_hand():
     assert soft_policy_loss(0.5, torch.tensor([2.0, 4.0]), q).item() == ((1 - 1) + (2 - 4)) / 2
 
 
+def test_soft_policy_loss_over_the_mean_by_hand():
+    q = torch.tensor([[1.0, 5.0], [2.0, 4.0]])
+    loss = soft_policy_loss(0.5, torch.tensor([2.0, 4.0]), q, "mean")
+    assert loss.item() == ((1 - 1.5) + (2 - 4.5)) / 2
+
+
+def test_soft_target_without_entropy_by_hand():
+    next_q = torch.tensor([[1.0], [2.0]])
+    target = soft_target(torch.ones(1), torch.tensor([0.9]), next_q, torch.tensor([-2.0]), 0.0)
+    assert_close(target, torch.tensor([1 + 0.9 * 1]))
+
+
 def test_temperature_gradient_is_that_of_the_loss():
     log_alpha = torch.tensor(-0.7, requires_grad=True)
     log_prob = torch.tensor([1.0, -2.0, 4.0])

@@ -49,16 +49,27 @@ class StackedMLP(nn.Module):
             )
             self.biases.append(nn.Parameter(torch.empty(num_networks, 1, fan_out).uniform_(-bound, bound)))
 
-    def forward(self, x_BF: Tensor) -> Tensor:
-        """Evaluate all networks on ``x_BF``; return ``(C, B, outputs)``."""
-        h = x_BF.expand(self.num_networks, -1, -1)  # expand, not repeat: the input is shared
+    def forward(self, x_BF: Tensor, subset_C: Tensor | None = None) -> Tensor:
+        """Evaluate all networks on ``x_BF``, or those of a subset; return ``(C, B, outputs)``.
+
+        Args:
+            x_BF: The input, which all networks share.
+            subset_C: Indices of the networks to evaluate; only these are computed. None takes all.
+        """
+
+        def chosen(parameter: Tensor) -> Tensor:
+            return parameter if subset_C is None else parameter.index_select(0, subset_C)
+
+        number = self.num_networks if subset_C is None else len(subset_C)
+        h = x_BF.expand(number, -1, -1)  # expand, not repeat: the input is shared
         last = len(self.weights) - 1
         for i in range(last):
-            h = torch.baddbmm(self.biases[i], h, self.weights[i])
+            h = torch.baddbmm(chosen(self.biases[i]), h, chosen(self.weights[i]))
             if len(self.scales):
-                h = torch.addcmul(self.shifts[i], functional.layer_norm(h, h.shape[-1:]), self.scales[i])
+                normalised = functional.layer_norm(h, h.shape[-1:])
+                h = torch.addcmul(chosen(self.shifts[i]), normalised, chosen(self.scales[i]))
             h = h.relu_()
-        return torch.baddbmm(self.biases[last], h, self.weights[last])
+        return torch.baddbmm(chosen(self.biases[last]), h, chosen(self.weights[last]))
 
 
 class Critics(nn.Module):
@@ -95,8 +106,14 @@ class Critics(nn.Module):
         else:
             self.network = cast("StackedMLP", of_whole(sizes, num_critics, build=build))
 
-    def forward(self, obs: Nested, action_BU: Tensor) -> Tensor:
-        """Compute values (C, B), at least float32, of actions in [-1, 1]."""
+    def forward(self, obs: Nested, action_BU: Tensor, subset_C: Tensor | None = None) -> Tensor:
+        """Compute values (C, B), at least float32, of actions in [-1, 1].
+
+        Args:
+            obs: What the critics see.
+            action_BU: The actions.
+            subset_C: Indices of the critics that are asked; None asks all.
+        """
         if self._has_joints:
             action_BU = action_BU * (obs[JOINT_MASK] != 0)
         if self._in_tokens:
@@ -104,7 +121,11 @@ class Critics(nn.Module):
             features = self.encoder(obs | {TOKENS: token_BJW})
         else:
             features = torch.cat([self.encoder(obs), action_BU], -1)
-        q_CB = self.network(features).squeeze(-1)
+        if isinstance(self.network, StackedMLP):
+            q_CB = self.network(features, subset_C).squeeze(-1)
+        else:  # what an encoder made evaluates all critics
+            q_CB = self.network(features).squeeze(-1)
+            q_CB = q_CB if subset_C is None else q_CB.index_select(0, subset_C)
         return q_CB.float() if q_CB.dtype == torch.bfloat16 else q_CB
 
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from functools import partial
+
+import pytest
 import torch
 
 from lit_rl.algos.critics import Critics, StackedMLP, target_of
+from lit_rl.encoders.attention import AttentionEncoder
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec
 
 
@@ -20,6 +24,27 @@ def test_stacked_critics_equal_separate_ones():
     assert not torch.equal(out[0], out[1])
     bounds = [weight.abs().max().item() for weight in stacked.weights]
     assert all(bound <= limit**-0.5 for bound, limit in zip(bounds, [3, 5, 4], strict=True))
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_a_subset_is_evaluated_as_among_all(layer_norm: bool):
+    stacked = StackedMLP([3, 5, 4, 1], 5, layer_norm)
+    for parameter in stacked.parameters():
+        parameter.data.normal_()
+    x, subset = torch.randn(7, 3), torch.tensor([3, 1])
+    torch.testing.assert_close(stacked(x, subset), stacked(x)[[3, 1]])
+
+
+def test_a_subset_of_the_critics_that_an_encoder_made():
+    joints = EnvSpec(
+        "e", {"joint_tokens": LeafSpec([2, 3]), "joint_mask": LeafSpec([2])},
+        ActionSpec("box", [2], low=[-1, -1], high=[1, 1]),
+    )  # fmt: skip
+    critics = Critics(joints, [4], partial(AttentionEncoder, width=8, feedforward=8), 3)
+    assert not isinstance(critics.network, StackedMLP)
+    obs = {"joint_tokens": torch.randn(5, 2, 3), "joint_mask": torch.ones(5, 2)}
+    action, subset = torch.rand(5, 2), torch.tensor([2, 0])
+    torch.testing.assert_close(critics(obs, action, subset), critics(obs, action)[[2, 0]])
 
 
 def test_a_target_is_a_copy_that_is_not_trained():

@@ -17,6 +17,7 @@ BASES = {
     "presets/hmasd_paper": "hmasd_uav",
     "presets/hmasd_sync": "hmasd_alice_bob",
     "presets/sac_legged": "sac_pendulum",
+    "presets/sac_redq": "sac_pendulum",
     "presets/sac_serl": "sac_pendulum",
 }
 """Experiments of the learner that a layer is made for; others go over ``ppo_cartpole_fast``."""

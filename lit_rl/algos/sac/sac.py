@@ -20,6 +20,7 @@ from lit_rl.algos.minibatches import Minibatch, minibatches
 from lit_rl.algos.module import MatmulPrecision, RLModule
 from lit_rl.algos.multi_agent import Views
 from lit_rl.algos.portable import Portable, portable
+from lit_rl.algos.sac.critic_subset import draw_subsets
 from lit_rl.algos.sac.tanh_normal import TanhNormal, begin_with_std, mean_and_log_std
 from lit_rl.arguments import Count, Finite, Positive, Share, SmallCount, Width, check_arguments
 from lit_rl.flat import FlatParameters, Parameters, call_with
@@ -47,8 +48,13 @@ class SAC(RLModule):
         target_entropy: Entropy in nats that the policy should keep; ``auto`` is minus the number of action
             dimensions. More keeps the policy more random. For robots of several sizes (``joint_mask``) it is
             the mean entropy of a joint, of which ``auto`` is -1.
-        num_critics: Number of critics C, of which targets and policy use the minimum. More is more
-            pessimistic, and slower.
+        num_critics: Number of critics C. More is slower; with the minimum of all it is more pessimistic.
+        target_subset: Number of critics whose minimum makes a target, drawn anew for each update (REDQ, Chen
+            2021, arXiv:2101.05982, has 2 of 10). Fewer is less pessimistic. None takes all.
+        policy_q: Whether the policy follows the minimum of all critics (``min``) or their mean (``mean``, as
+            in REDQ), which is less pessimistic.
+        entropy_backup: Whether targets count the entropy of what follows, as published; without it the
+            policy is paid for its entropy in the present step only (RLPD, Ball 2023, arXiv:2302.02948).
         critic_layer_norm: Normalise each hidden layer of the critics, which keeps values bounded on actions
             that were never tried, at a tenth more compute.
         critic_actor_ratio: Updates of critics and targets for each one of actor and temperature. More follows
@@ -89,6 +95,9 @@ class SAC(RLModule):
         learn_temperature: bool = True,
         target_entropy: Finite | Literal["auto"] = "auto",
         num_critics: SmallCount = 2,
+        target_subset: SmallCount | None = None,
+        policy_q: Literal["min", "mean"] = "min",
+        entropy_backup: bool = True,
         critic_layer_norm: bool = False,
         critic_actor_ratio: Count = 1,
         initial_std: Positive | None = None,
@@ -104,11 +113,18 @@ class SAC(RLModule):
         matmul_precision: MatmulPrecision = "auto",
     ) -> None:
         check_arguments(SAC, locals())
+        if target_subset is not None and target_subset > num_critics:
+            raise ValueError(
+                f"SAC: target_subset = {target_subset} must be at most num_critics = {num_critics}, of which "
+                "it is drawn; raise num_critics, or leave target_subset = null for the minimum of all"
+            )
         super().__init__(spec, threads, matmul_precision, gamma)
         self.save_hyperparameters(ignore=["spec"])
         self.hidden, self.learning_rate, self.tau = list(hidden), learning_rate, tau
         self.initial_temperature, self.learn_temperature = initial_temperature, learn_temperature
         self._target_entropy, self.num_critics = target_entropy, num_critics
+        self.policy_q: Literal["min", "mean"] = policy_q
+        self.target_subset, self.entropy_backup = target_subset, entropy_backup
         self.critic_layer_norm, self.critic_actor_ratio = critic_layer_norm, critic_actor_ratio
         self.initial_std, self.normalize_observation = initial_std, normalize_observation
         self.central_critic = central_critic
@@ -191,11 +207,15 @@ class SAC(RLModule):
         num_updates, batch_size = batch["reward"].shape
         shape = (2, num_updates, batch_size, self.distribution.size)
         noise = torch.randn(shape, device=self.device, dtype=self.log_temperature.dtype)
+        subsets = None
+        if self.target_subset is not None:
+            subsets = draw_subsets(num_updates, self.num_critics, self.target_subset, self.ranks, self.device)
         of_critics, of_actor = [], []
         if self.observation_norm is not None:  # once per env step, and fixed during the updates of a batch
             self.observation_norm.update(self.views(batch["new_obs"]), sum_over_ranks=self.ranks.sum)
         for m, minibatch in enumerate(minibatches(batch, self.box, self._seen)):
             minibatch["temperature"] = self.log_temperature.detach().exp()
+            minibatch["target_subset"] = None if subsets is None else subsets[m]
             loss_of_critics, q_mean = critic_optimizer.minimize_fn(
                 self._critic_loss, minibatch, noise[0, m], fixed=(self._flat_actor, self._flat_targets)
             )
@@ -245,10 +265,9 @@ class SAC(RLModule):
             next_action, log_prob = self.distribution.sample_with_log_prob(
                 mean, log_std, noise_BU, self.box.exists(own)
             )
-            next_q_CB = call_with(targets, self.targets, central, next_action)
-            target_B = soft_target(
-                minibatch["reward"], minibatch["discount"], next_q_CB, log_prob, minibatch["temperature"]
-            )
+            next_q_CB = call_with(targets, self.targets, central, next_action, minibatch["target_subset"])
+            alpha = minibatch["temperature"] if self.entropy_backup else 0.0
+            target_B = soft_target(minibatch["reward"], minibatch["discount"], next_q_CB, log_prob, alpha)
         q_CB = call_with(parameters, self.critics, self._central(minibatch["obs"]), minibatch["action"])
         loss = critic_loss(q_CB, target_B)
         return loss, (loss.detach(), q_CB.detach().mean())
@@ -266,5 +285,5 @@ class SAC(RLModule):
         exists = self.box.exists(own)
         action, log_prob_B = self.distribution.sample_with_log_prob(mean, log_std, noise_BU, exists)
         q_CB = call_with(critics, self.critics, central, action)
-        loss = soft_policy_loss(minibatch["temperature"], log_prob_B, q_CB)
+        loss = soft_policy_loss(minibatch["temperature"], log_prob_B, q_CB, self.policy_q)
         return loss, (loss.detach(), log_prob_B.detach().mean())

@@ -29,6 +29,7 @@ class Twin:
         self.critic_optimizer = torch.optim.Adam(critic_parameters, learning_rate)
         self.alpha_optimizer = torch.optim.Adam([self.log_alpha], learning_rate)
         self.tau, self.ratio, self.updates = tau, module.critic_actor_ratio, 0
+        self.policy_q, self.entropy_backup = module.policy_q, module.entropy_backup
 
     def sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_std = self.actor(obs).chunk(2, -1)
@@ -37,15 +38,16 @@ class Twin:
         log_slope = torch.distributions.TanhTransform().log_abs_det_jacobian(u, u.tanh())
         return u.tanh(), (normal.log_prob(u) - log_slope).sum(-1)
 
-    def update(self, batch: Any, m: int, noise: Tensor) -> None:
+    def update(self, batch: Any, m: int, noise: Tensor, subset: list[int]) -> None:
         obs, next_obs = batch["obs"][m], batch["next_obs"][m]
         action = batch["action"][m] / torch.tensor([2.0, 5.0]) - torch.tensor([0.0, 1.0])  # to [-1, 1]
         alpha = self.log_alpha.exp().detach()
         with torch.no_grad():
             next_action, next_log_prob = self.sample(next_obs, noise[0])
             pair = torch.cat([next_obs, next_action], -1)
-            next_q = torch.stack([target(pair).squeeze(-1) for target in self.targets]).min(0).values
-            y = batch["reward"][m] + batch["discount"][m] * (next_q - alpha * next_log_prob)
+            next_q = torch.stack([self.targets[c](pair).squeeze(-1) for c in subset]).min(0).values
+            entropy = -alpha * next_log_prob if self.entropy_backup else 0.0
+            y = batch["reward"][m] + batch["discount"][m] * (next_q + entropy)
         pair = torch.cat([obs, action], -1)
         critic_loss = sum(((critic(pair).squeeze(-1) - y) ** 2).mean() for critic in self.critics)
         self._step(self.critic_optimizer, critic_loss)
@@ -59,7 +61,8 @@ class Twin:
     def update_actor(self, obs: Tensor, noise: Tensor, alpha: Tensor) -> None:
         new_action, log_prob = self.sample(obs, noise[1])
         pair = torch.cat([obs, new_action], -1)
-        q = torch.stack([critic(pair).squeeze(-1) for critic in self.critics]).min(0).values
+        each = torch.stack([critic(pair).squeeze(-1) for critic in self.critics])
+        q = each.mean(0) if self.policy_q == "mean" else each.min(0).values
         self._step(self.actor_optimizer, (alpha * log_prob - q).mean())
         self._step(self.alpha_optimizer, -(self.log_alpha.exp() * (log_prob.detach() - 2.0)).mean())
 
@@ -79,8 +82,11 @@ def check_against_twin(num_updates: int, num_critics: int, **arguments: Any) -> 
     train(module, batch)
     torch.manual_seed(7)
     noise = torch.randn(2, num_updates, 16, 2)
+    subsets = [list(range(num_critics))] * num_updates
+    if module.target_subset is not None:
+        subsets = torch.rand(num_updates, num_critics).argsort(1)[:, : module.target_subset].tolist()
     for m in range(num_updates):
-        twin.update(batch, m, noise[:, m])
+        twin.update(batch, m, noise[:, m], subsets[m])
 
     close = partial(torch.testing.assert_close, rtol=0, atol=1e-5)
     close(parameters_of(module.actor), parameters_of(twin.actor))
@@ -100,6 +106,26 @@ def test_updates_equal_those_of_a_slow_twin(num_updates: int, num_critics: int):
 
 def test_updates_with_the_options_for_robots_equal_those_of_a_slow_twin():
     check_against_twin(5, 3, critic_layer_norm=True, critic_actor_ratio=2, initial_std=0.3)
+
+
+REDQ: dict[str, Any] = {"target_subset": 2, "policy_q": "mean", "entropy_backup": False}
+
+
+def test_updates_of_redq_equal_those_of_a_slow_twin():
+    check_against_twin(5, 4, critic_actor_ratio=2, **REDQ)
+
+
+@pytest.mark.parametrize("option", REDQ)
+def test_each_option_of_redq_alone_equals_a_slow_twin_and_changes_what_is_learned(option: str):
+    check_against_twin(2, 3, **{option: REDQ[option]})
+    learned = []
+    for arguments in ({}, {option: REDQ[option]}):
+        torch.manual_seed(1)
+        module = SAC((8,), 0.01, num_critics=3, spec=SPEC, **arguments)
+        module.configure_model()
+        train(module, make_batch(2))
+        learned.append(torch.cat([parameters_of(module.critics), parameters_of(module.actor)]))
+    assert not torch.equal(*learned)
 
 
 def test_the_actor_is_updated_at_every_nth_update_also_across_batches():
@@ -172,8 +198,9 @@ def test_each_env_step_counts_once_in_the_statistics_however_often_it_is_replaye
 
 
 @pytest.mark.slow
-def test_compiled_updates_equal_those_of_a_slow_twin():
-    check_against_twin(2, 2, compile=True)
+@pytest.mark.parametrize("arguments", [{}, REDQ])
+def test_compiled_updates_equal_those_of_a_slow_twin(arguments: dict[str, Any]):
+    check_against_twin(2, 3, compile=True, **arguments)
 
 
 def test_targets_start_as_the_critics_and_follow_by_tau():
@@ -265,6 +292,9 @@ def test_learns_the_better_of_two_ends():
         ({"tau": 0.0}, "SAC: tau = 0.0, expected 0 < tau <= 1"),
         ({"initial_temperature": 0.0}, "SAC: initial_temperature = 0.0, expected initial_temperature > 0"),
         ({"num_critics": 0}, "SAC: num_critics = 0, expected 1 <= num_critics"),
+        ({"target_subset": 0}, "SAC: target_subset = 0, expected 1 <= target_subset"),
+        ({"target_subset": 3}, "SAC: target_subset = 3 must be at most num_critics = 2, of which it is draw"),
+        ({"policy_q": "max"}, "SAC: policy_q = 'max', expected min or mean"),
     ],
 )
 def test_arguments_out_of_range(arguments: dict[str, Any], message: str):
