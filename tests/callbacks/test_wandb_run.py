@@ -227,6 +227,7 @@ def endless(directory: str) -> None:
     train(Path(directory), LogsExtra(), WandbRun(), EnvStepBudget(10**9), max_epochs=-1)
 
 
+@pytest.mark.wide  # W&B takes a quarter of a minute to give up a trainer that is gone
 def test_run_of_a_killed_trainer_ends_as_failed_with_all_its_rows(tmp_path):
     trainer = Forked(endless, str(tmp_path), cwd=tmp_path, log=tmp_path / "log")
     try:

@@ -103,6 +103,7 @@ def test_ranks_share_one_run_and_one_seed(start, cwd):
     assert (the_run(cwd) / "metrics.csv").read_text().count("\n") == 3
 
 
+@pytest.mark.wide  # tests/test_signals.py ends failing ranks, too
 @pytest.mark.ddp
 def test_failing_ranks_leave_nothing(start, cwd):
     process = start(*TWO_PROCESSES, "--data.env", "CartPol-v1")
