@@ -205,6 +205,20 @@ def sac_redq(batches: int) -> tuple[RLModule, LightningDataModule]:
     )  # fmt: skip
 
 
+def sac_droq(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Critics that leave units out at random."""
+    return (
+        SAC(
+            hidden=(8, 8), learning_rate=1e-3, critic_layer_norm=True, critic_dropout=0.1, policy_q="mean",
+            critic_actor_ratio=20,
+        ),
+        ReplayDataModule(
+            "Pendulum-v1", 2, steps_per_batch=3, updates_per_step=5, batch_size=8, warmup_steps=20,
+            capacity=60, batches_per_epoch=batches, eval_episodes=2, seed=19, check=False,
+        ),
+    )  # fmt: skip
+
+
 GO2 = {"critic": True, "max_traj_length": 15, "timestep_s": 0.01}
 
 
@@ -335,6 +349,7 @@ CASES: dict[str, Make] = {
         sac_pendulum,
         sac_legged,
         sac_redq,
+        sac_droq,
         sac_central_critic,
         sac_remote,
         td3_pendulum,
@@ -359,7 +374,7 @@ def few(names: Iterable[str], *kept: str) -> list[Any]:
 
 NOT_GOLDEN = (
     "ppo_annealed", "ppo_halfcheetah", "ppo_arm", "ppo_bodies", "ppo_workers", "ppo_joints", "sac_joints",
-    "sac_legged", "sac_redq", "ppo_legs", "sac_central_critic", "sac_remote",
+    "sac_legged", "sac_redq", "sac_droq", "ppo_legs", "sac_central_critic", "sac_remote",
 )  # fmt: skip
 """Cases without numbers in ``tests/golden/``: their seed is that of the run, the version of MuJoCo or of the
 compiler matters, or their learner has other numbers there."""

@@ -23,6 +23,7 @@ BASES = {
     "data/remote": "sac_pendulum",
     "presets/hmasd_paper": "hmasd_uav",
     "presets/hmasd_sync": "hmasd_alice_bob",
+    "presets/sac_droq": "sac_pendulum",
     "presets/sac_legged": "sac_pendulum",
     "presets/sac_redq": "sac_pendulum",
     "presets/sac_serl": "sac_pendulum",
@@ -105,6 +106,7 @@ def test_preset_runs_on_an_experiment(
     [  # before and in the batch
         ("presets/sac_legged", 256 + 16 * 16),
         ("presets/sac_serl", 300 + 30),
+        pytest.param("presets/sac_droq", 256 + 10, marks=pytest.mark.wide),
         pytest.param("presets/sac_redq", 256 + 10, marks=pytest.mark.wide),
     ],
 )

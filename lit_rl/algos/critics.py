@@ -32,11 +32,15 @@ class StackedMLP(nn.Module):
         sizes: Sizes of the layers, input and output included.
         num_networks: Number of networks C.
         layer_norm: Whether each hidden layer is normalised before its ReLU (Ba 2016, arXiv:1607.06450).
+        dropout: Share of the units of each hidden layer that is left out in training, before it is normalised
+            (Hiraoka 2022, arXiv:2110.02034).
     """
 
-    def __init__(self, sizes: Sequence[int], num_networks: int, layer_norm: bool = False) -> None:
+    def __init__(
+        self, sizes: Sequence[int], num_networks: int, layer_norm: bool = False, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.num_networks = num_networks
+        self.num_networks, self.dropout = num_networks, dropout
         self.scales, self.shifts = nn.ParameterList(), nn.ParameterList()
         for width in sizes[1:-1] if layer_norm else []:
             self.scales.append(nn.Parameter(torch.ones(num_networks, 1, width)))
@@ -65,6 +69,8 @@ class StackedMLP(nn.Module):
         last = len(self.weights) - 1
         for i in range(last):
             h = torch.baddbmm(chosen(self.biases[i]), h, chosen(self.weights[i]))
+            if self.dropout > 0:
+                h = functional.dropout(h, self.dropout, self.training)
             if len(self.scales):
                 normalised = functional.layer_norm(h, h.shape[-1:])
                 h = torch.addcmul(chosen(self.shifts[i]), normalised, chosen(self.scales[i]))
@@ -84,6 +90,7 @@ class Critics(nn.Module):
         encoder: Makes the network in front of the critics; None flattens observations.
         num_critics: Number of critics C.
         layer_norm: Whether each hidden layer is normalised.
+        dropout: Share of the units of each hidden layer that is left out in training.
     """
 
     def __init__(
@@ -93,6 +100,7 @@ class Critics(nn.Module):
         encoder: EncoderFactory | None,
         num_critics: int,
         layer_norm: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self._has_joints, self._in_tokens = spec.has_joints, _moves_tokens(spec)
@@ -100,7 +108,7 @@ class Critics(nn.Module):
         features = check_encoder(self.encoder)
         sizes = [features + (0 if self._in_tokens else spec.action.size), *hidden, 1]
         of_whole = getattr(self.encoder, "of_whole", None) if self._in_tokens else None
-        build = partial(StackedMLP, layer_norm=layer_norm)
+        build = partial(StackedMLP, layer_norm=layer_norm, dropout=dropout)
         if of_whole is None:
             self.network = build(sizes, num_critics)
         else:

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch.nn import functional
 
 from lit_rl.algos.critics import Critics, StackedMLP, target_of
 from lit_rl.encoders.attention import AttentionEncoder
@@ -45,6 +46,24 @@ def test_a_subset_of_the_critics_that_an_encoder_made():
     obs = {"joint_tokens": torch.randn(5, 2, 3), "joint_mask": torch.ones(5, 2)}
     action, subset = torch.rand(5, 2), torch.tensor([2, 0])
     torch.testing.assert_close(critics(obs, action, subset), critics(obs, action)[[2, 0]])
+
+
+def test_units_are_left_out_before_they_are_normalised():
+    """Hiraoka 2022, figure 1: linear, dropout, layer norm, ReLU."""
+    stacked = StackedMLP([3, 6, 1], 2, layer_norm=True, dropout=0.5)
+    x = torch.randn(4, 3)
+    torch.manual_seed(0)
+    out = stacked(x)
+    torch.manual_seed(0)
+    mask = functional.dropout(torch.ones(2, 4, 6), 0.5)
+    assert set(mask.unique().tolist()) == {0.0, 2.0}  # what remains is doubled, so that the mean stays
+    for c in range(2):
+        h = (x @ stacked.weights[0][c] + stacked.biases[0][c]) * mask[c]
+        h = ((h - h.mean(1, keepdim=True)) / (h.var(1, correction=0, keepdim=True) + 1e-5).sqrt()).relu()
+        torch.testing.assert_close(out[c], h @ stacked.weights[1][c] + stacked.biases[1][c])
+    assert not torch.equal(stacked(x), out)
+    stacked.eval()
+    assert torch.equal(stacked(x), stacked(x))
 
 
 def test_a_target_is_a_copy_that_is_not_trained():

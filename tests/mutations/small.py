@@ -16,6 +16,7 @@ BASES = {
     "data/remote": "sac_pendulum",
     "presets/hmasd_paper": "hmasd_uav",
     "presets/hmasd_sync": "hmasd_alice_bob",
+    "presets/sac_droq": "sac_pendulum",
     "presets/sac_legged": "sac_pendulum",
     "presets/sac_redq": "sac_pendulum",
     "presets/sac_serl": "sac_pendulum",

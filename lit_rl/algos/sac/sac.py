@@ -7,7 +7,7 @@ targets. Axes: M minibatches, B samples (transitions), C critics, U action dimen
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from lit_rl.algos.multi_agent import Views
 from lit_rl.algos.portable import Portable, portable
 from lit_rl.algos.sac.critic_subset import draw_subsets
 from lit_rl.algos.sac.tanh_normal import TanhNormal, begin_with_std, mean_and_log_std
-from lit_rl.arguments import Count, Finite, Positive, Share, SmallCount, Width, check_arguments
+from lit_rl.arguments import Count, Finite, Positive, Range, Share, SmallCount, Width, check_arguments
 from lit_rl.flat import FlatParameters, Parameters, call_with
 from lit_rl.nets import EncoderFactory
 from lit_rl.normalize import ObservationNorm
@@ -57,6 +57,9 @@ class SAC(RLModule):
             policy is paid for its entropy in the present step only (RLPD, Ball 2023, arXiv:2302.02948).
         critic_layer_norm: Normalise each hidden layer of the critics, which keeps values bounded on actions
             that were never tried, at a tenth more compute.
+        critic_dropout: Share of the units of each hidden layer that critics and targets leave out at random
+            whenever they are asked in an update, before ``critic_layer_norm`` (DroQ, Hiraoka 2022,
+            arXiv:2110.02034, has 0.01). More makes them less sure of themselves, and slower to learn.
         critic_actor_ratio: Updates of critics and targets for each one of actor and temperature. More follows
             a better informed critic; updates count those of the critics, as ``updates_per_step`` does. The
             actor takes the newest of these minibatches.
@@ -99,6 +102,7 @@ class SAC(RLModule):
         policy_q: Literal["min", "mean"] = "min",
         entropy_backup: bool = True,
         critic_layer_norm: bool = False,
+        critic_dropout: Annotated[float, Range(at_least=0, below=1)] = 0.0,
         critic_actor_ratio: Count = 1,
         initial_std: Positive | None = None,
         normalize_observation: bool = False,
@@ -125,7 +129,8 @@ class SAC(RLModule):
         self._target_entropy, self.num_critics = target_entropy, num_critics
         self.policy_q: Literal["min", "mean"] = policy_q
         self.target_subset, self.entropy_backup = target_subset, entropy_backup
-        self.critic_layer_norm, self.critic_actor_ratio = critic_layer_norm, critic_actor_ratio
+        self.critic_layer_norm, self.critic_dropout = critic_layer_norm, critic_dropout
+        self.critic_actor_ratio = critic_actor_ratio
         self.initial_std, self.normalize_observation = initial_std, normalize_observation
         self.central_critic = central_critic
         self.action_bounds = own_bounds("SAC", action_low, action_high)
@@ -151,8 +156,9 @@ class SAC(RLModule):
         if self.initial_std is not None:
             begin_with_std(self.actor.last, self.initial_std)
         self.critics = Critics(
-            of_critics, self.hidden, self.encoder, self.num_critics, self.critic_layer_norm
-        )
+            of_critics, self.hidden, self.encoder, self.num_critics, self.critic_layer_norm,
+            self.critic_dropout,
+        )  # fmt: skip
         self.targets = target_of(self.critics)
         self.log_temperature = nn.Parameter(torch.tensor([math.log(self.initial_temperature)]))
         given = self._target_entropy
@@ -192,6 +198,8 @@ class SAC(RLModule):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Make one Adam each for actor, critics and temperature."""
+        for network in (self.critics, self.targets):
+            network.train()  # dropout counts also in a learner that was put into eval mode in between
         rate, largest, compile = self.learning_rate, self.max_grad_norm, self.compile_update
         actor = self.adam(self.actor, rate, max_grad_norm=largest, compile=compile)
         critics = self.adam(self.critics, rate, max_grad_norm=largest, compile=compile)

@@ -7,13 +7,22 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lit_rl import SAC, ReplayDataModule
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.envs.vector import make_vector_env
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec
-from tests.replay_toys import SPEC, Line, make_batch, train, unstacked
-from tests.toys import ContinuousEpisodes57, MatchingPair, Mixed, fit, parameters_of
+from tests.replay_toys import SPEC, Line, OneBatch, make_batch, train, unstacked
+from tests.toys import (
+    ContinuousEpisodes57,
+    MatchingPair,
+    MemoryLogger,
+    Mixed,
+    fit,
+    make_trainer,
+    parameters_of,
+)
 
 
 class Twin:
@@ -126,6 +135,39 @@ def test_each_option_of_redq_alone_equals_a_slow_twin_and_changes_what_is_learne
         train(module, make_batch(2))
         learned.append(torch.cat([parameters_of(module.critics), parameters_of(module.actor)]))
     assert not torch.equal(*learned)
+
+
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode at the start of training")
+def test_critics_targets_and_policy_see_dropout_also_in_a_learner_that_was_evaluated(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    seen = []
+    monkeypatch.setattr(functional, "dropout", lambda h, p, training: seen.append((p, training)) or h)
+    module = SAC((8, 8), critic_dropout=0.25, spec=SPEC)
+    module.configure_model()
+    module.eval()
+    train(module, make_batch(1))
+    assert seen == [(0.25, True)] * 6  # two layers of targets, critics, and critics for the policy
+
+
+@pytest.mark.slow
+def test_compiled_critics_leave_other_units_out_at_each_update_and_repeat_by_seed():
+    """With a discount of 0 and a rate of almost 0 only dropout tells two updates apart."""
+    losses = []
+    for dropout, num_batches in ((0.0, 2), (0.5, 2), (0.5, 2)):
+        torch.manual_seed(1)
+        module = SAC((8, 8), 1e-12, critic_dropout=dropout, compile=True, spec=SPEC)
+        module.configure_model()
+        batch = make_batch(1)
+        batch["discount"].zero_()
+        logger = MemoryLogger()
+        torch.manual_seed(2)
+        loader = OneBatch(*[batch] * num_batches)
+        make_trainer(logger=logger).fit(module, train_dataloaders=loader, val_dataloaders=OneBatch())
+        losses.append(logger.column("loss/critic"))
+    assert losses[0][0] == pytest.approx(losses[0][1])
+    assert losses[1][0] != pytest.approx(losses[1][1], rel=1e-3)
+    assert losses[1] == losses[2]
 
 
 def test_the_actor_is_updated_at_every_nth_update_also_across_batches():
@@ -292,6 +334,7 @@ def test_learns_the_better_of_two_ends():
         ({"tau": 0.0}, "SAC: tau = 0.0, expected 0 < tau <= 1"),
         ({"initial_temperature": 0.0}, "SAC: initial_temperature = 0.0, expected initial_temperature > 0"),
         ({"num_critics": 0}, "SAC: num_critics = 0, expected 1 <= num_critics"),
+        ({"critic_dropout": 1.0}, "SAC: critic_dropout = 1.0, expected 0 <= critic_dropout < 1"),
         ({"target_subset": 0}, "SAC: target_subset = 0, expected 1 <= target_subset"),
         ({"target_subset": 3}, "SAC: target_subset = 3 must be at most num_critics = 2, of which it is draw"),
         ({"policy_q": "max"}, "SAC: policy_q = 'max', expected min or mean"),
