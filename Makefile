@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := ppo_cartpole_fast
 
-.PHONY: help demo test lint format bench wheel clean
+.PHONY: help demo test lint format docs pictures bench wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -31,6 +31,13 @@ lint: $(VENV)/.installed-dev  ## ruff, pyright, import floors, spelling
 format: $(VENV)/.installed-dev  ## let ruff repair what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-docs  ## build the pages of docs/ into build/docs/html, a warning being an error
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs/html
+	$(BIN)/python docs/check_site.py build/docs/html
+
+pictures: $(VENV)/.installed-dev  ## train and draw the pictures of the README (half an hour on two cores)
+	$(BIN)/python docs/draw_pictures.py
 
 bench: $(VENV)/.installed-bench  ## measure every speed claim against the peer libraries
 	$(BIN)/python tests/benchmarks/run_all.py

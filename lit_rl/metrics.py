@@ -371,7 +371,7 @@ METRICS: dict[str, Metric] = {
 
 
 def markdown_table() -> str:
-    """Write all names as the table of the README."""
+    """Write all names as the table of docs/metrics.md."""
     rows = [f"| `{name}` | {metric.definition} | {metric.unit} |" for name, metric in METRICS.items()]
     return "\n".join(["| name | definition | unit |", "|---|---|---|", *rows])
 

@@ -27,8 +27,8 @@ def test_the_mathematics_of_ppo_is_eleven_files_and_2110_lines_at_most():
     assert sum(map(lines, mathematics)) <= 2110
 
 
-def test_readme_says_how_much_that_is():
-    told = (ROOT / "README.md").read_text()
+def test_the_page_of_the_design_says_how_much_that_is():
+    told = (ROOT / "docs" / "design.md").read_text()
     mathematics, base, _ = groups("lit_rl.algos.ppo.ppo").values()
     assert f"{len(mathematics)} files of mathematics with {sum(map(lines, mathematics)):,} lines" in told
     assert f"{len(base)} files with {sum(map(lines, base)):,} lines for `RLModule`" in told

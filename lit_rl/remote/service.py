@@ -120,7 +120,8 @@ def check_address(host: str, security: Security, who: str) -> None:
     if not is_loopback(host) and (security.token is None or security.certificate is None):
         raise ValueError(
             f"{who} = {host} is reached by other machines, so token and certificate are needed, too: a file "
-            "with a secret, and the learner's certificate (README says how to make them); or use 127.0.0.1"
+            "with a secret, and the learner's certificate (docs/actor_learner.md says how to make them); or "
+            "use 127.0.0.1"
         )
 
 

@@ -1,4 +1,4 @@
-"""Environment, wrapper and encoder of a user, named in YAML; the block of the README."""
+"""Environment, wrapper and encoder of a user, named in YAML; the block of docs/environments.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
 MODULE = """
 import gymnasium, numpy as np
 
@@ -32,12 +32,12 @@ class MyEnv(gymnasium.Env):
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The README's block, made small, beside the module it names."""
+    """The page's block, made small, beside the module it names."""
     monkeypatch.setattr("sys.path", [*sys.path])
     monkeypatch.delitem(sys.modules, "my_package", raising=False)
     (tmp_path / "my_package.py").write_text(MODULE)
     (block,) = (
-        text for text in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "my_package.MyEnv" in text
+        text for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "my_package.MyEnv" in text
     )
     content = yaml.safe_load(block)
     content["data"]["init_args"] |= {"num_envs": 2, "rollout_steps": 16, "eval_episodes": 1}
@@ -49,7 +49,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_the_block_of_the_readme_trains(run, config: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_block_of_the_page_trains(run, config: Path, capsys: pytest.CaptureFixture[str]):
     assert run("fit", "--config", config, "--run_dir", config.parent / "run") == 0
     assert "return 20.0" in capsys.readouterr().out  # ten steps of reward 2
     header = (config.parent / "run" / "metrics.csv").read_text().splitlines()[0]
