@@ -130,6 +130,26 @@ def fits(value: Any, hint: Any) -> bool:
     return _misfit("value", plain(value), hint) is None
 
 
+def expectation(name: str, hint: Any) -> str:
+    """Say which values a type and the ranges in it allow, in the words in which others are refused.
+
+    Lists say what their entries must be. The text is empty where a type says nothing that is checked.
+    """
+    if get_origin(hint) in (Union, UnionType):
+        parts = [expectation(name, part) for part in get_args(hint)]
+        return ", or ".join(dict.fromkeys(parts)) if all(parts) else ""
+    if get_origin(hint) in (list, tuple, Sequence) and get_args(hint):
+        entries = dict.fromkeys(expectation(name, part) for part in get_args(hint) if part is not Ellipsis)
+        length = (
+            ""
+            if get_origin(hint) is not tuple or Ellipsis in get_args(hint)
+            else f" of {len(get_args(hint))}"
+        )
+        return f"a list{length}" + f", each entry {' and '.join(entries)}" * all(entries)
+    misfit = _misfit(name, object(), hint)
+    return misfit.expected if misfit is not None else ""
+
+
 def shown(value: Any) -> str:
     """Show a value of any size in a message of one line."""
     return " ".join(_SHOWN.repr(value).split())

@@ -29,6 +29,7 @@ COMMANDS = {
     "map-elites": "search for bodies: basic, advanced, multiprocess, shared-ppo or custom, with flags",
     "status": "say whether a run is alive, and how far it is",
     "paper": "write figures (PDF, PNG) and a LaTeX table about several runs",
+    "help": "list what a configuration can name, or explain each argument of one: help PPO",
 }
 
 HELP = """\
@@ -42,6 +43,7 @@ Reinforcement learning on PyTorch Lightning.
   lit-rl async --config NAME [--actors N]
   lit-rl act --config NAME --connect HOST:PORT
   lit-rl report|status|paper RUN [RUN ...] [--out PATH]
+  lit-rl help [NAME]
 
 Commands (lit-rl COMMAND --help lists every key):
 {commands}
@@ -99,8 +101,12 @@ def _without_wandb(debug: bool) -> Iterator[None]:
 
 def _dispatch(argv: list[str], debug: bool = False) -> None:
     command = argv[0] if argv else None
-    if command in ("-h", "--help", "help"):
+    if command in ("-h", "--help"):
         sys.stdout.write(_help())
+    elif command == "help":
+        from lit_rl.cli.class_help import show
+
+        show(argv[1:])
     elif command in ("--version", "version"):
         sys.stdout.write(f"lit-rl {lit_rl.__version__}\n")
     elif command == "export":
@@ -137,6 +143,12 @@ def _dispatch(argv: list[str], debug: bool = False) -> None:
 
         _dispatch(command_of(argv[1:]))
     elif command in COMMANDS:
+        from lit_rl.cli import class_help
+
+        if names := class_help.asked(argv[1:]):
+            class_help.show(names)
+            return
+        shipped.resolve(argv)  # a configuration that does not exist is refused at once
         launch.end_with_first_rank()  # before the seconds that the next import takes
         from lit_rl.cli.command import run
 

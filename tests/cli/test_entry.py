@@ -25,6 +25,7 @@ def test_help_lists_commands_and_configurations(run, capsys):
         "map-elites",
         "status",
         "paper",
+        "help",
     ):
         assert f"\n  {command} " in text
     for name, description in shipped.names().items():
@@ -55,7 +56,7 @@ def test_expects_a_command_first(error, args, got):
     message = error(2, *args)
     assert message.startswith(
         "expected a command (fit, validate, test, predict, act, async, doctor, export, verify-policy, "
-        "report, map-elites, status, paper) first, "
+        "report, map-elites, status, paper, help) first, "
     )
     assert f"got {got}; see lit-rl --help" in message
 
