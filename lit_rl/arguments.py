@@ -101,8 +101,8 @@ EpisodeCount: TypeAlias = Annotated[int, Range(at_least=1, at_most=10**6)]
 Seconds: TypeAlias = Annotated[float, Range(above=0, at_most=10**8)]
 Timeout: TypeAlias = Annotated[float, Range(at_least=0, at_most=10**8)]
 Interval: TypeAlias = Annotated[float, Range(at_least=0, may_be_infinite=True)]
-Width: TypeAlias = Annotated[int, Range(at_least=1, at_most=2**16)]
-"""Units of a layer."""
+Width: TypeAlias = Annotated[int, Range(at_least=1, at_most=2**14)]
+"""Units of a layer; more would take gigabytes, and minutes, before anything is learned."""
 
 
 def check_arguments(owner: type, given: Mapping[str, Any]) -> None:

@@ -41,13 +41,13 @@ def class_paths(value: Any, name: str) -> Iterator[tuple[str, str]]:
         yield from class_paths(entry, name if key == "init_args" else f"{name}.{key}")
 
 
-def check_seed(seed: int | bool) -> None:
-    """Refuse a seed that numpy would not take.
+def check_seed(seed: int | bool | None) -> None:
+    """Refuse a seed that numpy would not take, and one that was left empty.
 
     Raises:
         CommandError: It does not fit 32 bits.
     """
-    if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+    if seed is None or (not isinstance(seed, bool) and not 0 <= seed < 2**32):
         raise CommandError(
             f"seed_everything = {shown(seed)}, expected 0 <= seed_everything <= {2**32 - 1}, or false"
         )

@@ -45,6 +45,8 @@ def _check_layout(content: dict[str, Any], path: Path) -> None:
     """Refuse a section or ``init_args`` without keys, and a ``class_path`` that is no text."""
     for section in SECTIONS & content.keys():
         value = content[section]
+        if value is None and section not in ("model", "data"):  # without these a command says what it needs
+            raise CommandError(f"{path}: {section} holds nothing, expected keys with values; or leave it out")
         is_short = section in ("model", "data") and isinstance(value, str)  # the name of a class
         if value is not None and not isinstance(value, dict) and not is_short:
             raise CommandError(f"{path}: {section} = {shown(value)}, expected keys with values")

@@ -7,7 +7,7 @@ from lit_rl.cli.errors import CommandError
 from lit_rl.cli.requirements import check_classes, check_nodes, check_seed
 
 
-@pytest.mark.parametrize("seed", [-1, 2**32, 10**30])
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**30, None])
 def test_a_seed_out_of_range_is_refused(seed):
     with pytest.raises(CommandError, match=r"^seed_everything = .*, expected 0 <= seed_everything"):
         check_seed(seed)

@@ -55,6 +55,8 @@ def test_a_file_without_keys_is_refused(tmp_path):
     ("text", "message"),
     [
         ("checkpoint: true", r"x\.yaml: checkpoint = True, expected keys with values"),
+        ("checkpoint:", r"x\.yaml: checkpoint holds nothing, expected keys with values; or leave it out"),
+        ("budget: {}\ntrainer: null", r"trainer holds nothing"),
         ("trainer: [1]", r"trainer = \[1\], expected keys with values"),
         ("model: {class_path: {a: 1}}", r"model\.class_path = {'a': 1}, expected the name of a class"),
         ("data: {class_path: X, init_args: 3}", r"data\.init_args = 3, expected keys with values"),
@@ -68,4 +70,4 @@ def test_a_section_or_class_that_is_none_is_named(tmp_path, text, message):
 
 
 def test_short_forms_are_taken(tmp_path):
-    assert read(tmp_path, "model: PPO\ntrainer:\ndata: {class_path: X, init_args: null}\n")["model"] == "PPO"
+    assert read(tmp_path, "model: PPO\ndata: {class_path: X, init_args: null}\n")["model"] == "PPO"
