@@ -156,7 +156,8 @@ class Views:
     def rows(self, rollout: Rollout) -> Rows:
         """Return rewards and ends for each agent; what a team shares is repeated.
 
-        The return of an agent ends where it leaves, also in the step that cuts the episode of others. With a
+        The return of an agent ends where it leaves, also in the step that cuts the episode of others; where
+        only its time was up (``CUT``), the value of what it saw last follows. With a
         central critic a team's reward goes on with what others earn (MAPPO): the state keeps its value.
         """
         is_team = rollout["reward"].ndim == 2
@@ -166,10 +167,10 @@ class Views:
         valid = None if rollout["valid"] is None else self._spread(rollout["valid"])
         alive = self.alive(rollout["obs"])
         if alive is not None and not (is_team and self.critic is not None):
-            lives_on = alive[1:].clone()
-            lives_on.flatten(0, 1)[rollout["final_index"]] = rollout["final_obs"][ALIVE] > 0
-            leaves = alive[:-1] & ~lives_on
-            terminated, done = terminated | leaves, done | leaves
+            after = rollout["obs"][ALIVE][1:].clone()
+            after.flatten(0, 1)[rollout["final_index"]] = rollout["final_obs"][ALIVE]
+            leaves = alive[:-1] & (after <= 0)
+            terminated, done = terminated | (leaves & (after == 0)), done | leaves
         return Rows(reward, terminated, done, valid, self.acted(rollout), self._spread(rollout["reset"][0]))
 
     def _spread(self, leaf: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def check_masks(
     if acts is not None:
         none_TNU &= acts.reshape(*acts.shape, *[1] * (none_TNU.ndim - acts.ndim))
     if ALIVE in obs:
-        none_TNU &= obs[ALIVE][..., None] != 0
+        none_TNU &= obs[ALIVE][..., None] > 0
     found = np.argwhere(none_TNU)
     if not len(found):
         return

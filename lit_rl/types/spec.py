@@ -24,7 +24,12 @@ at further keys is about the whole."""
 
 OBSERVATION, STATE, ALIVE = "observation", "state", "alive"
 """Keys of an observation of several agents that is a dict: what each agent sees ``(N, A, ...)``, the global
-state ``(N, S)``, and which agents act ``(N, A)`` (1, or 0 for one that left the episode early)."""
+state ``(N, S)``, and which agents act ``(N, A)``: 1, or 0 for one that left the episode early. ``CUT`` stands
+right after its last step where its time was up, but its task was not: what it saw last, which has a value,
+then stands where its next observation would."""
+
+CUT = -1.0
+"""Entry of ``alive`` for an agent that was truncated in the step before, while others play on."""
 
 CRITIC = "critic"
 """Key of a Dict observation of a single agent for what only critics see while they learn, such as what only a

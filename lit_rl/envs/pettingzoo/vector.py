@@ -28,6 +28,7 @@ from lit_rl.envs.pettingzoo.spec import (
 from lit_rl.types import (
     ACTION_MASK,
     ALIVE,
+    CUT,
     OBSERVATION,
     STATE,
     ActionSpec,
@@ -45,6 +46,7 @@ class ParallelVectorEnv:
     """Steps N copies of an environment of several agents, one after the other.
 
     - Observations ``(N, A, ...)`` are zero for agents that left the episode early (or have not joined it).
+      Where one was truncated in this very step, what it saw last stands there, and ``alive`` is -1.
       With a global state, action masks or agents that may leave they are a dict: ``observation``, ``state``
       ``(N, S)``, ``action_mask`` ``(N, A, choices)`` (ones for agents that left) and ``alive`` ``(N, A)``.
     - The global state is what ``env.state()`` returns, where it is implemented and somebody looks at it; one
@@ -166,11 +168,14 @@ class ParallelVectorEnv:
             acting = list(env.agents)
             answer = env.step({agent: actions[i, self._index[agent]] for agent in acting})
             try:
-                seen, rewards, terminations, _, infos = answer
+                seen, rewards, terminations, truncations, infos = answer
                 reward[i] = self._reward(acting, rewards)
                 self._report(metrics, i, infos)
                 if env.agents:
                     self._write(rows, i, env, env.agents, seen, infos)
+                    left = (agent for agent in acting if agent not in env.agents)
+                    cut = [agent for agent in left if truncations[agent] and not terminations[agent]]
+                    self._mark_cut(rows, i, cut, seen)
                     continue
                 terminated[i] = all(terminations[agent] for agent in acting)
                 truncated[i] = not terminated[i]
@@ -198,6 +203,16 @@ class ParallelVectorEnv:
             )
         for agent in agents:
             rows[ALIVE][0, self._index[agent]] = 0
+
+    def _mark_cut(
+        self, rows: dict[str, np.ndarray], row: int, agents: Sequence[Any], seen: Mapping[Any, Any]
+    ) -> None:
+        """Keep what agents saw last whose time was up while others play on."""
+        is_inner = self._has_mask and not self._masked_by_info
+        for agent in agents:
+            a, obs = self._index[agent], seen[agent][OBSERVATION] if is_inner else seen[agent]
+            rows[OBSERVATION][(row, a, *self._place[a])] = self._values(a, agent, obs)
+            rows[ALIVE][row, a] = CUT
 
     def _reward(self, acting: Sequence[Any], rewards: Mapping[Any, float]) -> np.ndarray:
         """Return the rewards of one environment, ``(A,)``."""
@@ -260,10 +275,7 @@ class ParallelVectorEnv:
             mask = infos[agent].get(ACTION_MASK) if self._masked_by_info else None
             if self._has_mask and not self._masked_by_info:
                 obs, mask = obs[OBSERVATION], obs[ACTION_MASK]
-            values = self._to_obs[a](obs)
-            if values.shape != self._shapes[a] or (self._limits is not None and not self._are_known(values)):
-                raise ValueError(f"{self.spec.name}: agent {agent} observes {values!r:.80}")
-            rows[OBSERVATION][(row, a, *self._place[a])] = values
+            rows[OBSERVATION][(row, a, *self._place[a])] = self._values(a, agent, obs)
             if mask is not None:
                 check_mask_size(f"{self.spec.name}: mask of agent {agent}", np.shape(mask), self.spec.action)
                 rows[ACTION_MASK][row, a] = mask
@@ -279,6 +291,13 @@ class ParallelVectorEnv:
                 was = rows[STATE][row].size
                 raise ValueError(f"{self.spec.name}: state() has {state.size} features, before it had {was}")
             rows[STATE][row] = state
+
+    def _values(self, a: int, agent: Any, obs: Any) -> np.ndarray:
+        """Return what agent number ``a`` sees, or refuse it."""
+        values = self._to_obs[a](obs)
+        if values.shape != self._shapes[a] or (self._limits is not None and not self._are_known(values)):
+            raise ValueError(f"{self.spec.name}: agent {agent} observes {values!r:.80}")
+        return values
 
     def _are_known(self, values: np.ndarray) -> bool:
         """Whether categories are in their range."""

@@ -159,7 +159,7 @@ class ArrayCheck:
             )
 
     def _mask(self, what: str, mask: np.ndarray, alive: np.ndarray | None) -> None:
-        acts = True if alive is None else alive != 0
+        acts = True if alive is None else alive > 0
         for part in per_entry(mask, self._spec.action.categories):
             if (acts & ~part.any(-1)).any():
                 raise self._refuse(f"{what} allows no action at all in some row")

@@ -352,6 +352,30 @@ def test_each_agent_has_its_own_end_in_the_step_that_ends_the_episode() -> None:
         promised.step(np.zeros((1, 3), np.int64))
 
 
+@pytest.mark.parametrize("masks", ["", "observation", "info"])
+def test_an_agent_whose_time_is_up_has_a_value_while_others_play_on(masks: str) -> None:
+    """a is truncated after 2 steps, b and c terminate after 3 and 4."""
+    env = ParallelVectorEnv(Leavers, 1, {"ends": "utt", "masks": masks})
+    rollout = InlineCollector(env, 0).collect(UniformPolicy(env.spec), 4, 0)
+    assert rollout["obs"]["alive"][:, 0].tolist() == [[1, 1, 1], [1, 1, 1], [-1, 1, 1], [0, 0, 1], [1, 1, 1]]
+    assert rollout["obs"]["observation"][2:4, 0, 0].tolist() == [
+        [number(0), 2],
+        [0, 0],
+    ]  # seen last, and none
+    views = Views(env.spec)
+    rows = views.rows(rollout)
+    assert rows.acted is not None
+    assert rows.acted[:, 0].tolist() == [[True] * 3, [True] * 3, [False, True, True], [False, False, True]]
+    assert rows.done[:, 0].tolist() == [[False] * 3, [True, False, False], [False, True, False], [True] * 3]
+    assert rows.terminated[:2, 0].tolist() == [[False] * 3, [False] * 3]
+    assert rows.terminated[2, 0].tolist() == [False, True, False]
+    value, gamma = torch.full((4, 1, 3), 2.0), 0.5
+    acted = rows.acted
+    advantage = gae(rows.reward * 0 + 1, value, value, rows.terminated, rows.done, gamma, 1.0, acted)
+    # 1 + 0.5 * 2 - 2 = 0 for a, whose last observation has a value; 1 - 2 = -1 at the ends of b and c
+    assert advantage[:, 0].tolist() == [[0, -0.25, -0.125], [0, -0.5, -0.25], [0, -1, -0.5], [0, 0, -1]]
+
+
 def test_a_random_policy_collects() -> None:
     env = ParallelVectorEnv(Leavers, 2)
     collector = InlineCollector(env, 0)
