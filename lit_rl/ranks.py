@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lit_rl.seeds import derive
+
 
 class Ranks:
     """The processes (ranks) of one training; a single one communicates nothing.
@@ -51,7 +53,7 @@ class Ranks:
     def part_random_streams(self) -> None:
         """Give each rank random numbers of its own; networks must have their initial weights by then."""
         if self.size > 1:
-            seed = torch.initial_seed() + 1_000_003 * self.index
+            seed = derive(torch.initial_seed(), "rank", self.index)
             torch.manual_seed(seed)
             np.random.seed(seed % 2**32)  # noqa: NPY002  # libraries of users draw from it
             random.seed(seed)

@@ -53,7 +53,7 @@ class EnvironmentArguments:
             None keeps the weights for a rollout.
         ray_address: Address of the Ray cluster of ``collector="ray"``, or ``auto``; None starts one on this
             machine.
-        seed: Seed of the first environment of rank 0; None takes that of ``seed_everything``, else 0.
+        seed: Seed of all environments; None takes that of ``seed_everything``, else 0.
         check: Whether a user's environment is tried once before it is used, to say in plain words what is
             wrong with it.
         eval_episodes: Episodes of one evaluation over all ranks.

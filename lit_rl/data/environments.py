@@ -26,6 +26,7 @@ from lit_rl.envs.factories import name_of
 from lit_rl.envs.faults import no_exit
 from lit_rl.envs.vector import batch_fn, make_vector_env
 from lit_rl.ranks import gather_over_ranks
+from lit_rl.seeds import derive
 from lit_rl.types import Decision, EnvSpec, Learner, Nested, Policy, Rollout, VectorEnv, as_learner
 
 log = logging.getLogger("lit_rl")
@@ -120,12 +121,16 @@ class Environments:
 
     @property
     def seed(self) -> int:
-        """Seed of this rank's first training environment."""
-        return self._base_seed + self.rank * self.num_envs
+        """Seed of this rank's first training environment; those of all ranks follow each other."""
+        return derive(self._base_seed, "training") + self.rank * self.num_envs
+
+    def eval_seed(self, num_envs: int) -> int:
+        """Return the seed of this rank's first evaluation environment, of so many on each rank."""
+        return derive(self._base_seed, "evaluation") + self.rank * num_envs
 
     @property
     def _base_seed(self) -> int:
-        """Seed of rank 0; a resumed run keeps its own, so that evaluation episodes stay the same."""
+        """Seed of the run; a resumed run keeps its own, so that evaluation episodes stay the same."""
         if self._arguments.seed is not None:
             return self._arguments.seed
         if self._resumed_seed is not None:

@@ -17,8 +17,6 @@ from lit_rl.data.stopping import is_asked_to_stop
 from lit_rl.data.video import VideoWriter
 from lit_rl.types import Decision, Episodes, EvalEpisodes, Rollout, Step, VectorEnv
 
-SEED_OFFSET = 500_009  # evaluation episodes never share a seed with training ones
-
 
 class Evaluation:
     """Evaluation episodes of one rank, on environments that are made for the first evaluation.
@@ -57,7 +55,7 @@ class Evaluation:
         start = time.perf_counter()
         environments = self._environments
         share = -(-self._num_episodes // environments.world_size)
-        seed = self._seed(share)
+        seed = environments.eval_seed(share)
         with torch.no_grad(), environments.precision(), seeded_apart(seed):
             if self._env is None:
                 self._env = environments.make(share)
@@ -104,15 +102,10 @@ class Evaluation:
     def rollout(self, num_steps: int) -> Rollout:
         """Play the training environments for ``num_steps`` steps more, with the policy of evaluations."""
         environments = self._environments
-        with seeded_apart(self._seed(environments.num_envs)):
+        with seeded_apart(environments.eval_seed(environments.num_envs)):
             if self.policy == "greedy":
                 return environments.collect_greedy(num_steps)
             return environments.collect(environments.learner, num_steps)
-
-    def _seed(self, num_envs: int) -> int:
-        """Return the seed of the first of so many environments of this rank."""
-        environments = self._environments
-        return environments.seed + SEED_OFFSET + environments.rank * num_envs
 
     def _recorder(self, env: VectorEnv) -> PlaybackRecorder | None:
         """Return what records the first episode while training goes on; None where nothing does."""

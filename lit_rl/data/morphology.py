@@ -91,7 +91,7 @@ class MorphologyDataModule(RLDataModule):
             600.
         eval_episodes: Episodes per evaluation, over all ranks.
         eval_policy: ``greedy`` or ``sample``, as of ``RolloutDataModule``.
-        seed: Seed of the first environment; None takes the run's seed.
+        seed: Seed of all environments; None takes the run's seed.
         collector: ``inline``, ``workers`` or ``ray``, as of ``RolloutDataModule``. Workers also measure the
             bodies that a search asks for: each a share of them.
         ray_address: Address of the Ray cluster of ``collector: ray``, as of ``RolloutDataModule``.

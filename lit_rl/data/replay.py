@@ -69,7 +69,7 @@ class ReplayDataModule(RLDataModule):
         eval_episodes: Episodes per evaluation, over all ranks.
         eval_policy: ``greedy`` plays the most likely actions in evaluations; ``sample`` draws them (SAC), or
             adds the noise of exploration (TD3), as of ``RolloutDataModule``.
-        seed: Seed of the first environment; None takes the run's seed.
+        seed: Seed of all environments; None takes the run's seed.
         check: Whether the environment is tried once, to say in plain words what is wrong with it.
         playback: Write the first episode of each evaluation into ``playback.json`` of the run directory, for
             ``lit-rl report``. The environment must have ``picture`` (``Drawable`` of ``lit_rl.types``).

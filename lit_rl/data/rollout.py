@@ -43,7 +43,7 @@ class RolloutDataModule(RLDataModule):
             ``sample``: they draw actions (HMASD: skills, too) as training does, from a seed of their own, so
             that they can be repeated and training does not notice. A policy that must mix its actions is only
             seen so.
-        seed: Seed of the first environment; None takes the run's seed.
+        seed: Seed of all environments; None takes the run's seed.
         check: Whether the environment is tried once, to say in plain words what is wrong with it.
         batch_env_steps: Env steps per rollout over all environments of a rank, in place of ``rollout_steps``;
             ``num_envs`` must divide it.

@@ -18,6 +18,7 @@ from lit_rl.envs.stepper import Stepper
 from lit_rl.remote.link import Link
 from lit_rl.remote.policy import NumpyPolicy
 from lit_rl.remote.recording import Recording
+from lit_rl.seeds import derive
 from lit_rl.types import Step, VectorEnv
 
 _log = logging.getLogger("lit_rl")
@@ -67,7 +68,7 @@ class Actor:
             if should_stop() or link.learner_has_ended:
                 return
         rng = np.random.default_rng([self._seed, link.number])
-        obs = stepper.reset(self._seed + 1_000_003 * link.number)
+        obs = stepper.reset(derive(self._seed, "actor", link.number))
         reset = np.ones(env.num_envs, bool)
         policy: NumpyPolicy | None = None
         run, due = "", time.monotonic()

@@ -15,6 +15,7 @@ from lit_rl.collect.masks import check_masks
 from lit_rl.collect.uniform import UniformPolicy
 from lit_rl.envs.pettingzoo.vector import ParallelVectorEnv
 from lit_rl.envs.vector import Autoreset, Vectorization, make_vector_env
+from lit_rl.seeds import derive
 from lit_rl.types import ActionSpec, EnvSpec, LeafSpec, VectorEnv
 from tests.mask_toys import Forbids, ForbidsB
 from tests.toys import fit
@@ -60,8 +61,9 @@ def test_the_agent_is_named() -> None:
 
 
 def test_training_stops() -> None:
+    second = partial(Forbids, bad_seed=derive(0, "training") + 1)
     with pytest.raises(ValueError, match=NOTHING.format(2, "this rollout")):
-        fit(PPO(hidden=(4,), batch_size=8), RolloutDataModule(Forbids, 2, 8, seed=0, check=False))
+        fit(PPO(hidden=(4,), batch_size=8), RolloutDataModule(second, 2, 8, seed=0, check=False))
 
 
 @pytest.mark.parametrize("autoreset", ["same_step", "next_step", "disabled"])

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback
 from lit_rl import PPO, SAC, ReplayDataModule, RolloutDataModule
 from lit_rl.data.arguments import EnvironmentArguments
 from lit_rl.data.environments import Environments
+from lit_rl.seeds import derive
 from tests.toys import ContinuousEpisodes57, Episodes57, MatchingPair, fit, make_trainer, parameters_of
 from tests.worker_toys import Uneven
 
@@ -33,14 +34,34 @@ def on_rank(made: Environments, rank: int, world_size: int, module: Any = None) 
 
 
 def test_seeds_of_ranks_do_not_overlap(monkeypatch: pytest.MonkeyPatch):
-    """Environment i of rank r starts with seed + r * num_envs + i."""
+    """Environment i of rank r starts with the run's own number + r * num_envs + i."""
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
-    assert environments().seed == 0
-    assert on_rank(environments(seed=7), 0, 3).seed == 7
-    assert on_rank(environments(seed=7), 2, 3).seed == 15
+    assert environments().seed == derive(0, "training")
+    assert on_rank(environments(seed=7), 0, 3).seed == derive(7, "training")
+    assert on_rank(environments(seed=7), 2, 3).seed == derive(7, "training") + 8
     monkeypatch.setenv("PL_GLOBAL_SEED", "100")  # set by seed_everything
-    assert on_rank(environments(), 1, 3).seed == 104
-    assert on_rank(environments(seed=7), 1, 3).seed == 11
+    assert on_rank(environments(), 1, 3).seed == derive(100, "training") + 4
+    assert on_rank(environments(seed=7), 1, 3).seed == derive(7, "training") + 4
+
+
+def test_ranks_share_the_evaluation_episodes_of_one_process():
+    """Two ranks with five episodes each play the ten that one process plays."""
+    first = environments(seed=7).eval_seed(10)
+    assert [on_rank(environments(seed=7), rank, 2).eval_seed(5) - first for rank in range(2)] == [0, 5]
+
+
+def test_runs_with_neighbouring_seeds_share_no_episode():
+    """With 64 environments of training and 100 of evaluations each."""
+    starts = [
+        start + i
+        for seed in range(50)
+        for start, count in [
+            (environments(seed=seed).seed, 64),
+            (environments(seed=seed).eval_seed(100), 100),
+        ]
+        for i in range(count)
+    ]
+    assert len(set(starts)) == len(starts)
 
 
 @pytest.mark.parametrize("env", [Uneven, "Pendulum-v1"])

@@ -16,6 +16,7 @@ from lit_rl.callbacks.episode_stats import EpisodeStats
 from lit_rl.callbacks.graceful_stop import GracefulStop
 from lit_rl.data import video
 from lit_rl.data.evaluation import Evaluation
+from lit_rl.seeds import derive
 from lit_rl.types import Step
 from tests.data.test_environments import environments, on_rank
 from tests.team_toys import Roles
@@ -52,8 +53,8 @@ def test_evaluation_has_seeds_of_its_own():
         seen[rank] = (set(training), set(SeedLog.seeds))
         made.close()
         evaluation.close()
-    assert seen[0][0] == {7, 8, 9, 10}
-    assert seen[1][0] == {11, 12, 13, 14}
+    first = derive(7, "training")
+    assert [{start - first for start in seen[rank][0]} for rank in range(2)] == [{0, 1, 2, 3}, {4, 5, 6, 7}]
     assert len(seen[0][1] | seen[1][1]) == 6
     assert not (seen[0][1] | seen[1][1]) & (seen[0][0] | seen[1][0])
 
@@ -63,9 +64,10 @@ def test_evaluation_plays_every_environment_once_and_is_reported():
     data = RolloutDataModule(Episodes57, 2, 8, rollouts_per_epoch=1, eval_episodes=3, seed=0)
     logger = fit(module, data, limit_val_batches=1.0)
     assert logger.column("eval/episodes") == [3]
-    lengths = [{0: 5, 1: 7, 2: 5}[(0 + 500_009 + i) % 3] for i in range(3)]
+    first = derive(0, "evaluation")
+    lengths = [{0: 5, 1: 7, 2: 5}[(first + i) % 3] for i in range(3)]
     assert logger.column("eval/length_mean") == [pytest.approx(sum(lengths) / 3)]
-    returns = [{0: 10, 1: 91, 2: 110}[(500_009 + i) % 3] for i in range(3)]
+    returns = [{0: 10, 1: 91, 2: 110}[(first + i) % 3] for i in range(3)]
     assert logger.column("eval/return_mean") == [pytest.approx(np.mean(returns))]
     assert logger.column("eval/return_std") == [pytest.approx(np.std(returns, ddof=1))]
     assert module.eval_result is not None

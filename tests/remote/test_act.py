@@ -181,11 +181,12 @@ def wait():
 thread = Thread(target=wait)
 thread.start()
 from lit_rl.cli.act import act
-try:
-    act(["--config", "act.yaml", "--connect", f"127.0.0.1:{listener.getsockname()[1]}",
-         "--connect_timeout", "0.5"])
-except Exception:
-    pass
+while not seen:  # on a busy machine half a second may pass before it connects
+    try:
+        act(["--config", "act.yaml", "--connect", f"127.0.0.1:{listener.getsockname()[1]}",
+             "--connect_timeout", "0.5"])
+    except Exception:
+        pass
 thread.join()
 """
 
