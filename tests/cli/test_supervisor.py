@@ -17,6 +17,7 @@ import pytest
 from lit_rl.cli.supervisor import child
 from lit_rl.cli.supervisor.child import Child
 from lit_rl.cli.supervisor.plan import make_plan
+from lit_rl.cli.supervisor.supervise import Supervisor
 from tests.processes import is_alive, wait_until
 
 BASE = ["--config", "sac_pendulum"]
@@ -68,6 +69,21 @@ def test_an_actor_here_trusts_a_learner_that_others_reach(cwd: Path):
     assert value(plan.actor, "--connect") == "127.0.0.1:5488"
     assert (value(plan.actor, "--token"), value(plan.actor, "--certificate")) == ("t", "c")
     assert "--key" not in plan.actor
+
+
+@pytest.mark.parametrize("has_checkpoint", [False, True])
+def test_a_lost_learner_goes_on_in_its_own_directory(cwd: Path, has_checkpoint: bool):
+    """``--ckpt_path last`` begins a run again that has no checkpoint yet (tests/cli/test_command.py)."""
+    supervisor = Supervisor(make_plan([*BASE, "--seed_everything", "1"]), ["--debug"])
+    run = supervisor.run_directory
+    first = supervisor._learner_arguments()
+    assert value(first, "--run_dir") == str(run)
+    for name in ("config.yaml", "versions.json", *(["checkpoints/last.ckpt"] if has_checkpoint else [])):
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_text("{}")
+    again = supervisor._learner_arguments()
+    assert again == ["fit", "--config", str(run / "config.yaml"), "--ckpt_path", "last", "--debug"]
+    assert supervisor.run_directory == run
 
 
 def test_a_system_with_its_own_data_module_gets_no_layer(cwd: Path):

@@ -108,20 +108,20 @@ class Supervisor:
     # Arguments
 
     def _learner_arguments(self) -> list[str]:
-        """Begin the run; after a loss go on from its last checkpoint, where it has one."""
+        """Begin the run; after a loss go on from its last checkpoint, or begin it again where it has none."""
         is_again, self._has_started = self._has_started, True
         if not is_again:
             return [*self._plan.learner_of(self.run_directory), *self._extra]
         config = self.run_directory / "config.yaml"
-        if (self.run_directory / "checkpoints" / "last.ckpt").is_file() and config.is_file():
+        if config.is_file() and (self.run_directory / "versions.json").is_file():
             return ["fit", "--config", str(config), "--ckpt_path", "last", *self._extra]
         if self._plan.given is not None:
             raise CommandError(
-                f"the learner was lost before its first checkpoint; start again with another --run_dir than "
-                f"{self.run_directory}, which is not empty", 1,
+                "the learner was lost before it wrote its config.yaml; start again with another --run_dir "
+                f"than {self.run_directory}, which is not empty", 1,
             )  # fmt: skip
         self.run_directory, self._is_latest = self._plan.make_run_directory(), False
-        _log.warning("there was no checkpoint yet: the learner begins anew in %s", self.run_directory)
+        _log.warning("there was no config.yaml yet: the learner begins anew in %s", self.run_directory)
         return [*self._plan.learner_of(self.run_directory), *self._extra]
 
     def _actor_arguments(self, number: int) -> list[str]:
