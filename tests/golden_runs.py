@@ -14,12 +14,16 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from lit_rl.callbacks import RolloutCheckpoint
+from lit_rl.data.environments import Environments
 from tests.cases import CASES, NOT_GOLDEN, Make
 from tests.toys import MemoryLogger, make_trainer
 
@@ -66,6 +70,19 @@ def _resumed(name: str, checkpoint: Path) -> dict[str, list[float]]:
     return _columns(logger)
 
 
+@contextmanager
+def episodes_of_then() -> Iterator[None]:
+    """Let evaluations play the episodes of the version that wrote the checkpoints, counted on from the seed."""
+
+    def eval_seed(self: Environments, num_envs: int) -> int:
+        return self._base_seed + 500_009 + self.rank * num_envs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Environments, "eval_seed", eval_seed)
+        yield
+
+
+@episodes_of_then()
 def of_checkpoint(name: str, checkpoint: Path) -> dict[str, Any]:
     """What a checkpoint of three batches evaluates to, and what the three batches after it log."""
     return {"evaluated": _evaluated(name, checkpoint), "resumed": _resumed(name, checkpoint)}
