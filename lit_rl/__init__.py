@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lit_rl.algos.export import export_policy, load_policy
     from lit_rl.algos.hmasd.hmasd import HMASD
+    from lit_rl.algos.numpy_policy import load
     from lit_rl.algos.population.population_ppo import PopulationPPO
     from lit_rl.algos.ppo.ppo import PPO
     from lit_rl.algos.predictor.predictive_ppo import PredictivePPO
@@ -53,6 +54,7 @@ __all__ = [
     "check_vector_env",
     "evaluate",
     "export_policy",
+    "load",
     "load_policy",
     "make_vector_env",
 ]
@@ -78,6 +80,7 @@ _HOME = {
     "check_vector_env": "envs.check_vector",
     "evaluate": "collect.evaluate",
     "export_policy": "algos.export",
+    "load": "algos.numpy_policy",
     "load_policy": "algos.export",
     "make_vector_env": "envs.vector",
 }

@@ -72,7 +72,7 @@ def _resumed(name: str, checkpoint: Path) -> dict[str, list[float]]:
 
 @contextmanager
 def episodes_of_then() -> Iterator[None]:
-    """Let evaluations play the episodes of the version that wrote the checkpoints, counted on from the seed."""
+    """Let evaluations play the episodes of the version that wrote the checkpoints, counted from the seed."""
 
     def eval_seed(self: Environments, num_envs: int) -> int:
         return self._base_seed + 500_009 + self.rank * num_envs

@@ -33,9 +33,11 @@ class FromCheckpoint(LightningModule):
         recent_episodes: The latest of them, of this rank.
         action_bounds: Lower and upper bounds of actions that belong to the policy, in place of those of the
             environment; None where it takes the environment's.
+        acts_by_state: Whether actions depend on the global state of several agents, not the critic alone.
     """
 
     action_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    acts_by_state = False
 
     def __init__(self) -> None:
         super().__init__()

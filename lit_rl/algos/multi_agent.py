@@ -156,9 +156,8 @@ class Views:
     def rows(self, rollout: Rollout) -> Rows:
         """Return rewards and ends for each agent; what a team shares is repeated.
 
-        The return of an agent ends where it leaves, also in the step that cuts the episode of others; where
-        only its time was up (``CUT``), the value of what it saw last follows. With a
-        central critic a team's reward goes on with what others earn (MAPPO): the state keeps its value.
+        An agent's return ends where it leaves, even as others are cut; where its time was up (``CUT``), the
+        value of what it saw last follows. With a central critic a team's reward goes on (MAPPO).
         """
         is_team = rollout["reward"].ndim == 2
         reward = self._spread(rollout["reward"]) if is_team else rollout["reward"]

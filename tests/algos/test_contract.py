@@ -21,11 +21,13 @@ from torch import Tensor
 
 from lit_rl import PPO, RolloutDataModule, load_policy, metrics
 from lit_rl.algos.module import RLModule
+from lit_rl.algos.numpy_policy import NumpyPolicy
 from lit_rl.arguments import constructors
 from lit_rl.checks import is_plain
 from lit_rl.collect.inline import InlineCollector
 from lit_rl.data.loaders import Batches
 from lit_rl.data.replay import transitions
+from lit_rl.env_units import ActionToEnv, observation_to_env
 from lit_rl.envs.vector import Autoreset, make_vector_env
 from lit_rl.nested import map_nested, named_leaves
 from lit_rl.normalize import ObservationNorm, ReturnScale
@@ -39,6 +41,7 @@ from lit_rl.types import (
     ReplayBatch,
     Rollout,
     as_learner,
+    without_critic,
 )
 from tests.cases import CASES, few
 from tests.toys import (
@@ -386,6 +389,24 @@ def test_every_loaded_policy_is_the_one_that_was_written(name: str, trained: Cal
             named_leaves(ours.carry), named_leaves(theirs.carry), strict=True
         ):
             assert torch.equal(leaf, other), f"{name}: {path}"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_policy_predicts_in_numpy_what_it_decides(name: str, trained: Callable[[str], Trained]):
+    run = trained(name)
+    policy, spec = NumpyPolicy(run.learner), run.learner.spec
+    assert spec is not None
+    carry = run.learner.initial_carry(5)
+    for t in range(2):
+        obs = observations_of(run.watch.batches[-1], 5, 5 * t)
+        with torch.no_grad():
+            decision = run.learner.act(obs, carry, torch.full((5,), t == 0), greedy=True)
+        carry = decision.carry
+        theirs = observation_to_env(spec.of_actor().observation, without_critic(obs))
+        action = policy.predict(map_nested(lambda leaf: leaf.numpy(), theirs))
+        np.testing.assert_allclose(
+            action, ActionToEnv(spec.action)(decision.action).numpy(), rtol=1e-5, atol=1e-6, err_msg=name
+        )
 
 
 # What is refused, and what breaks off

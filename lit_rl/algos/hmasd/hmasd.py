@@ -127,6 +127,8 @@ class HMASD(RLModule):
         ValueError: An argument is outside its range.
     """
 
+    acts_by_state = True
+
     def __init__(
         self,
         n_Z: SmallCount = 3,
