@@ -55,6 +55,7 @@ Often used keys:
   --budget.total_env_steps N    when to stop         --seed_everything N   default: drawn at random, saved
   --run_dir PATH                default: runs/<configuration>/<time>-seed<seed>
   --trainer.fast_dev_run true   one batch of everything, nothing is written
+  --stochastic                  validate, test and predict draw actions, in place of the most likely ones
   --print_config                show the configuration and stop
   --debug                       show the stack trace of an error, and record nothing in W&B
 """
@@ -148,6 +149,7 @@ def _dispatch(argv: list[str], debug: bool = False) -> None:
         if names := class_help.asked(argv[1:]):
             class_help.show(names)
             return
+        argv = _with_policy(argv)
         shipped.resolve(argv)  # a configuration that does not exist is refused at once
         launch.end_with_first_rank()  # before the seconds that the next import takes
         from lit_rl.cli.command import run
@@ -156,6 +158,24 @@ def _dispatch(argv: list[str], debug: bool = False) -> None:
     else:
         got = f"got {command!r}" if command else "got nothing"
         raise CommandError(f"expected a command ({', '.join(COMMANDS)}) first, {got}; see lit-rl --help")
+
+
+def _with_policy(argv: list[str]) -> list[str]:
+    """Write ``--stochastic`` as the key that it stands for, at the end, where no configuration overrules it.
+
+    Raises:
+        CommandError: The command does not only play, or the key is given, too.
+    """
+    if "--stochastic" not in argv:
+        return argv
+    if argv[0] not in ("validate", "test", "predict"):
+        raise CommandError(
+            f"--stochastic is for validate, test and predict, got {argv[0]}; the evaluations of a training "
+            "draw actions with --data.eval_policy sample"
+        )
+    if any(token.startswith("--data.") and "eval_policy" in token for token in argv):
+        raise CommandError("--stochastic means --data.eval_policy sample: give one of them")
+    return [*(token for token in argv if token != "--stochastic"), "--data.eval_policy", "sample"]
 
 
 def _help() -> str:

@@ -81,3 +81,20 @@ def test_debug_records_nothing_in_wandb_and_leaves_the_environment(run, monkeypa
     assert run("--debug", "act") == run("act") == 0
     assert seen == ["disabled", before]
     assert os.environ.get("WANDB_MODE") == before
+
+
+def test_stochastic_stands_for_its_key_after_all_configurations(run, monkeypatch):
+    asked = []
+    monkeypatch.setattr("lit_rl.cli.command.run", asked.append)
+    assert run("test", "--stochastic", "--config", "tiny.yaml", "--ckpt_path", "last") == 0
+    assert asked == [["test", "--config", "tiny.yaml", "--ckpt_path", "last", "--data.eval_policy", "sample"]]
+
+
+def test_stochastic_is_refused_where_it_says_nothing(error):
+    assert error(2, "fit", "--config", "tiny.yaml", "--stochastic") == (
+        "--stochastic is for validate, test and predict, got fit; the evaluations of a training draw actions "
+        "with --data.eval_policy sample"
+    )
+    assert error(2, "test", "--stochastic", "--data.eval_policy", "greedy") == (
+        "--stochastic means --data.eval_policy sample: give one of them"
+    )
