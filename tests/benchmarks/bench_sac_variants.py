@@ -129,16 +129,25 @@ def difference(values: Sequence[float], others: Sequence[float]) -> str:
     return f"{shift:+.0f} +- {half:.0f}{verdict}"
 
 
-def at(line: dict[str, Any], column: int, limit: float) -> float:
+def at(line: dict[str, Any], column: int, limit: float) -> float | None:
     """Return the return of the last evaluation whose env steps (0) or CPU seconds (2) are within a limit."""
     within = [point[1] for point in line["curve"] if point[column] <= limit]
-    return within[-1] if within else line["curve"][0][1]
+    return within[-1] if within else None
 
 
 def shown(values: Sequence[float]) -> str:
     """Show mean and interval."""
     mean, half = mean_and_half(values)
     return f"{mean:.0f} +- {half:.0f}" if math.isfinite(half) else f"{mean:.0f}"
+
+
+def compared(values: Sequence[float | None], others: Sequence[float | None]) -> list[str]:
+    """Show returns, and what they are above those of SAC; a run may have no evaluation so early."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return ["not evaluated so early", ""]
+    of_sac = [value for value in others if value is not None]
+    return [shown(known), difference(known, of_sac) if of_sac else ""]
 
 
 def table() -> str:
@@ -166,8 +175,7 @@ def table() -> str:
             for column, limit in ((0, steps), (2, seconds)):
                 values = [at(line, column, limit) for line in runs]
                 others = [at(line, column, limit) for line in of_sac]
-                against = "" if name == "sac" else difference(values, others) if others else "no SAC"
-                cells += [shown(values), against]
+                cells += compared(values, others if name != "sac" else [])
             cost = [1e3 * line["curve"][-1][2] / line["updates"] for line in runs]
             rows.append(f"| {' | '.join(cells)} | {statistics.mean(cost):.1f} |")
     return "\n".join(rows) + "\n"
