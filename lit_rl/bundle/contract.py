@@ -191,6 +191,16 @@ def _check_port(port: Port | Memory) -> None:
     )
     if not is_shape or np.dtype(port.dtype).kind not in "fiub":
         raise ValueError(f"a port has shape {str(port.shape)[:40]} and dtype {str(port.dtype)[:20]}")
+    names = [port.input, port.output] if isinstance(port, Memory) else [port.name]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"a port has the names {str(names)[:60]}")
+    if isinstance(port, Memory):
+        initial, size = port.initial, math.prod(port.shape)
+        is_flat = isinstance(initial, list) and len(initial) == size
+        if not is_flat or not all(
+            isinstance(value, int | float) and math.isfinite(value) for value in initial
+        ):
+            raise ValueError(f"initial of {port.input:.40} must be {size} numbers of at most 1e38")
 
 
 def differences(now: Any, then: Any, name: str = "") -> Sequence[str]:

@@ -16,6 +16,9 @@ from lit_rl.bundle.contract import ONNX, BundleError, Contract
 RESET = "reset"
 """Name of the input that tells a policy with memory where episodes begin."""
 
+ONNX_NAMES = {"float32": "float", "float64": "double"}
+"""What ONNX calls dtypes whose names differ from those of numpy."""
+
 
 class OnnxPolicy:
     """Runs ``policy.onnx`` on numpy arrays.
@@ -25,8 +28,8 @@ class OnnxPolicy:
         contract: Its contract.
 
     Raises:
-        BundleError: onnxruntime is missing, cannot read the file, or the file has other inputs or outputs
-            than the contract.
+        BundleError: onnxruntime is missing, cannot read the file, or the file has inputs or outputs of other
+            names, shapes or dtypes than the contract.
     """
 
     def __init__(self, directory: Path, contract: Contract) -> None:
@@ -50,6 +53,12 @@ class OnnxPolicy:
         got = [port.name for port in self._session.get_inputs()]
         if sorted(got) != sorted(expected):
             raise BundleError(f"{path} has the inputs {got}, the contract says {expected}")
+        kinds = {port.name: (port.type, port.shape[1:]) for port in self._session.get_inputs()}
+        named = [(port.name, port) for port in contract.inputs]
+        for name, port in [*named, *((memory.input, memory) for memory in contract.memory)]:
+            says = (f"tensor({ONNX_NAMES.get(port.dtype, port.dtype)})", port.shape)
+            if kinds[name] != says:
+                raise BundleError(f"{path}: the input {name} is {kinds[name]}, the contract says {says}")
         self._outputs = [contract.action.name, *(memory.output for memory in contract.memory)]
         got = [port.name for port in self._session.get_outputs()]
         if got != self._outputs:

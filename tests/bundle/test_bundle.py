@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -261,6 +262,46 @@ def test_a_damaged_contract_is_one_line(bundle: Path, changed: dict[str, Any], t
     with pytest.raises(BundleError, match=told) as caught:
         read_contract(bundle)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"initial": [0.0] * 3}, "initial of memory/actor must be 6 numbers of at most 1e38"),
+        ({"initial": None}, "initial of memory/actor must be 6 numbers of at most 1e38"),
+        ({"initial": ["x"] * 6}, "initial of memory/actor must be 6 numbers of at most 1e38"),
+        ({"initial": [float("nan")] * 6}, "initial of memory/actor must be 6 numbers of at most 1e38"),
+        ({"initial": [10**400] * 6}, "initial of memory/actor must be 6 numbers of at most 1e38"),
+        ({"input": 3}, r"a port has the names \[3, 'next_memory/actor'\]"),
+        ({"input": "memory/x"}, r"has the inputs \['obs', 'memory/actor', 'memory/critic', 'reset'\]"),
+        ({"shape": [3, 2]}, r"the input memory/actor is \('tensor\(float\)', \[6\]\), the contract says"),
+        ({"dtype": "float64"}, r"the contract says \('tensor\(double\)', \[6\]\)"),
+    ],
+)
+def test_a_damaged_memory_is_one_line(bundle: Path, changed: dict[str, Any], told: str):
+    memory = json.loads((bundle / CONTRACT).read_text())["memory"]
+    rewrite(bundle, memory=[memory[0] | changed, *memory[1:]])
+    with pytest.raises(BundleError, match=told) as caught:
+        OnnxPolicy(bundle, read_contract(bundle))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_loop_of_the_notebook_keeps_a_memory(made: Path, tmp_path: Path):
+    """Its lines of numpy and onnxruntime repeat a recurrent policy where lit_rl cannot be imported."""
+    notebook = json.loads((Path(__file__).parents[2] / "notebooks" / "09_policy_bundle.ipynb").read_text())
+    (loop,) = [text for cell in notebook["cells"] if "InferenceSession(" in (text := "".join(cell["source"]))]
+    shutil.copytree(made, tmp_path / "policy")
+    lines = ["import json, sys", "sys.modules['lit_rl'] = None", "from pathlib import Path"]
+    lines += [
+        "import numpy as np",
+        "import onnxruntime",
+        loop,
+        "print(len(memory), len(errors), max(errors))",
+    ]
+    told = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.splitlines()[-1] == "2 32 0"
 
 
 def test_files_that_are_missing_or_no_json(bundle: Path, tmp_path: Path):
