@@ -7,6 +7,7 @@ from lit_rl.algos.module import RLModule
 from lit_rl.cli.command import SHORT_NAMES
 from lit_rl.cli.errors import CommandError, Stopped, describe, exit_code
 from lit_rl.cli.parser import strip_frame
+from lit_rl.seeds import derive
 
 LEARNERS = ", ".join(sorted(kind.__name__ for kind in SHORT_NAMES if issubclass(kind, RLModule)))
 
@@ -211,7 +212,8 @@ def test_a_value_of_any_size_is_one_short_line(error, cwd, arguments, line):
 LATE = ["fit", "--config", "tiny.yaml", "--seed_everything", "12", "--budget.total_env_steps", "64"]
 
 
-def test_an_environment_that_goes_wrong_after_its_trial(error):
+def test_an_environment_that_goes_wrong_after_its_trial(error, monkeypatch):
+    monkeypatch.setattr("tests.late_toys.SEED", derive(12, "training"))
     args = [*LATE, "--data.env", "tests.late_toys:Late", "--data.env_kwargs.how"]
     fault = "Late (environment 0): observation['x'] of step 20 has shape (3,), its space has (2,)"
     assert error(1, *args, "shape") == fault
