@@ -44,6 +44,7 @@ LEARNING_RATE = "policy/learning_rate"
 TEMPERATURE = "policy/temperature"
 EXPLAINED_VARIANCE = "value/explained_variance"
 Q_MEAN = "value/q_mean"
+DEMONSTRATION_SHARE = "replay/demonstration_share"
 EPOCHS = "update/epochs"
 GRADIENT_STEPS = "update/gradient_steps"
 POLICY_VERSION = "update/policy_version"
@@ -222,6 +223,7 @@ METRICS: dict[str, Metric] = {
     TEMPERATURE: Metric("SAC's entropy temperature alpha after the update"),
     EXPLAINED_VARIANCE: Metric("1 - Var(return - value) / Var(return) on the rollout, before the update"),
     Q_MEAN: Metric("Mean over critics and minibatches of Q(s, a) on replayed transitions"),
+    DEMONSTRATION_SHARE: Metric("Share of each minibatch that is drawn from the file of demonstrations"),
     EPOCHS: Metric("Epochs of the update that were done; fewer than asked when target_kl stopped it"),
     GRADIENT_STEPS: Metric("Optimizer steps so far, of the policy (TD3: of the critics)"),
     POLICY_VERSION: Metric("Batches trained on since the start of training"),

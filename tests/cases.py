@@ -11,6 +11,7 @@ import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -45,6 +46,9 @@ from lit_rl.encoders.graph_attention import GraphAttentionEncoder
 from lit_rl.envs.vector import batch_fn, make_vector_env
 from lit_rl.types import Collector
 from tests.token_toys import Joints
+
+PENDULUM = Path(__file__).parent / "data" / "pendulum.safetensors"
+"""64 transitions of Pendulum-v1, which ``lit-rl predict`` wrote."""
 
 Make = Callable[[int], tuple[RLModule, LightningDataModule]]
 """Takes the number of batches in an epoch."""
@@ -219,6 +223,21 @@ def sac_droq(batches: int) -> tuple[RLModule, LightningDataModule]:
     )  # fmt: skip
 
 
+def sac_rlpd(batches: int) -> tuple[RLModule, LightningDataModule]:
+    """Half of each minibatch comes from a file, in windows of two steps."""
+    return (
+        SAC(
+            hidden=(8, 8), learning_rate=1e-3, num_critics=4, target_subset=2, policy_q="mean",
+            critic_layer_norm=True, critic_actor_ratio=20,
+        ),
+        ReplayDataModule(
+            "Pendulum-v1", 2, steps_per_batch=3, updates_per_step=5, batch_size=8, warmup_steps=20,
+            capacity=60, n_step=2, batches_per_epoch=batches, eval_episodes=2, seed=20, check=False,
+            demonstrations=str(PENDULUM), demonstration_share=0.5,
+        ),
+    )  # fmt: skip
+
+
 GO2 = {"critic": True, "max_traj_length": 15, "timestep_s": 0.01}
 
 
@@ -350,6 +369,7 @@ CASES: dict[str, Make] = {
         sac_legged,
         sac_redq,
         sac_droq,
+        sac_rlpd,
         sac_central_critic,
         sac_remote,
         td3_pendulum,
@@ -374,7 +394,7 @@ def few(names: Iterable[str], *kept: str) -> list[Any]:
 
 NOT_GOLDEN = (
     "ppo_annealed", "ppo_halfcheetah", "ppo_arm", "ppo_bodies", "ppo_workers", "ppo_joints", "sac_joints",
-    "sac_legged", "sac_redq", "sac_droq", "ppo_legs", "sac_central_critic", "sac_remote",
+    "sac_legged", "sac_redq", "sac_droq", "sac_rlpd", "ppo_legs", "sac_central_critic", "sac_remote",
 )  # fmt: skip
 """Cases without numbers in ``tests/golden/``: their seed is that of the run, the version of MuJoCo or of the
 compiler matters, or their learner has other numbers there."""

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from lit_rl.cli import main
+from tests.cases import PENDULUM
 
 # Lightning 2.6 calls jsonargparse by names that go away in its version 5, which we exclude
 pytestmark = pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
@@ -26,6 +27,7 @@ BASES = {
     "presets/sac_droq": "sac_pendulum",
     "presets/sac_legged": "sac_pendulum",
     "presets/sac_redq": "sac_pendulum",
+    "presets/sac_rlpd": "sac_pendulum",
     "presets/sac_serl": "sac_pendulum",
 }
 """Experiments of the learner that a layer is made for; other layers fit any."""
@@ -44,6 +46,8 @@ def arguments(*configs: str) -> list[str]:
     """Command line that tries one batch of everything; nothing is written."""
     experiment = yaml.safe_load((ROOT / f"{configs[0]}.yaml").read_text())
     small = SMALL.get(experiment["data"]["class_path"].rpartition(".")[2], [])
+    if "presets/sac_rlpd" in configs:
+        small = [*small, "--data.init_args.demonstrations", str(PENDULUM)]
     return ["fit", *(token for name in configs for token in ("--config", name)), *SMOKE, *small]
 
 
@@ -108,6 +112,7 @@ def test_preset_runs_on_an_experiment(
         ("presets/sac_serl", 300 + 30),
         pytest.param("presets/sac_droq", 256 + 10, marks=pytest.mark.wide),
         pytest.param("presets/sac_redq", 256 + 10, marks=pytest.mark.wide),
+        pytest.param("presets/sac_rlpd", 256 + 10, marks=pytest.mark.wide),
     ],
 )
 def test_preset_of_sac_runs_on_an_experiment(
@@ -153,7 +158,8 @@ def test_layer_only_adds_its_own_keys(parsed: Callable[..., dict[str, Any]], lay
     assert {key: layered[key] for key in given} == given
     for key, entries in appended.items():
         assert class_paths(layered[key]) == class_paths(alone[key]) + class_paths(entries)
-    assert {key for key in layered if layered[key] != alone.get(key)} <= given.keys() | appended.keys()
+    changed = {key for key in layered if layered[key] != alone.get(key)}
+    assert changed - {"data.init_args.demonstrations"} <= given.keys() | appended.keys()  # that is a user's
 
 
 def test_paper_preset_is_what_alice_and_bob_is_trained_with(parsed: Callable[..., dict[str, Any]]):

@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lit_rl import Predictor, RolloutDataModule, metrics
 from lit_rl.cli import main
 from tests import wandb_file
-from tests.cases import TOKEN_ENCODERS, ppo_ahead
+from tests.cases import TOKEN_ENCODERS, ppo_ahead, sac_rlpd
 from tests.remote.toys import Learner, Player
 from tests.token_toys import Joints
 from tests.toys import fit
@@ -293,6 +293,11 @@ def logged_by_collecting_workers() -> set[str]:
     return {name for _, row in fit(*ppo_ahead(2)).rows for name in row}
 
 
+def logged_with_demonstrations() -> set[str]:
+    """What ``SAC`` logs where a share of its minibatches comes from a file."""
+    return {name for _, row in fit(*sac_rlpd(2)).rows for name in row}
+
+
 def logged_by_actors_elsewhere() -> set[str]:
     """What an actor tells of an episode, and what its learner says of actors."""
     learner, told = Learner(), list[dict[str, float]]()
@@ -308,6 +313,7 @@ def logged_by_actors_elsewhere() -> set[str]:
 def test_every_name_is_defined_and_every_definition_in_use(ppo: Run, sac: Run, hmasd: Run):
     logged = ppo.in_csv | sac.in_csv | hmasd.in_csv
     logged |= logged_by_encoders_alone() | logged_by_collecting_workers() | logged_by_actors_elsewhere()
+    logged |= logged_with_demonstrations()
     defined = {re.sub(r"env_\d+_", "env_{}_", name) for name in logged}
     defined = {re.sub(r"Performance/Episode_\w+", "Performance/Episode_{}", name) for name in defined}
     defined = {re.sub(r"(Current/Agent|Counts/(?:Team|Agent)Skill_)\d+", r"\1{}", name) for name in defined}

@@ -52,7 +52,7 @@ class RLModule(FromCheckpoint):
     ``update/policy_version``, ``episode/return_mean``, ``episode/length_mean``, ``episode/count``, ``env/*``,
     ``eval/return_mean``, ``eval/return_std``, ``eval/return_min``, ``eval/return_max``, ``eval/length_mean``,
     ``eval/episodes``, ``eval/success_rate`` and ``eval/env/*``; of collecting workers ``collector/*``,
-    and ``lag/*`` where they collect ahead.
+    and ``lag/*`` where they collect ahead; with demonstrations ``replay/demonstration_share``.
 
     Args:
         spec: Observation and action of the environment. None takes them from the trainer's data module.

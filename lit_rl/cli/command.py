@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -34,8 +33,8 @@ from lit_rl.cli.process_file import ProcessFile
 from lit_rl.cli.ranks import Ranks
 from lit_rl.cli.requirements import check_classes, check_nodes, check_seed, check_video
 from lit_rl.cli.run_directory import RunDirectory, is_run
+from lit_rl.cli.trajectories import write_trajectories
 from lit_rl.cli.yaml_file import read_yaml
-from lit_rl.files import replacing
 
 _log = logging.getLogger("lit_rl")
 
@@ -338,19 +337,18 @@ class CommandLine(LightningCLI):
             terminal.write(sys.stdout, f"written {video}\n")
 
     def predict(self, **kwargs: Any) -> None:
-        """Record trajectories of the policy into ``trajectories.pt`` of the run."""
+        """Record trajectories of the policy into ``trajectories.pt`` of the run.
+
+        What off-policy learners can learn from is also written as ``demonstrations.safetensors``.
+        """
         if self.trainer.world_size > 1:
             raise CommandError("lit-rl predict runs in one process: give --trainer.devices 1")
         checkpoint = self._require_checkpoint()
         self._require_batches(self.trainer.limit_predict_batches, "limit_predict_batches")
         trajectories = self._call(self.trainer.predict, **{**kwargs, "return_predictions": True})
-        path = (checkpoints.run_of(checkpoint) or checkpoint.parent) / "trajectories.pt"
-        try:
-            with replacing(path) as beside, beside.open("xb") as file:
-                torch.save(trajectories, file)
-        except OSError as error:
-            raise CommandError(f"{path} cannot be written: {error.strerror}", 1) from error
-        terminal.write(sys.stdout, f"written {path}\n")
+        directory = checkpoints.run_of(checkpoint) or checkpoint.parent
+        for line in write_trajectories(directory, trajectories, self.model.spec):
+            terminal.write(sys.stdout, line)
 
     def _evaluate(self, function: Callable[..., Any], **kwargs: Any) -> tuple[Path, Mapping[str, float]]:
         checkpoint = self._require_checkpoint()

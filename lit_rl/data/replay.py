@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
+from lit_rl import metrics
 from lit_rl.arguments import (
     Copies,
     Count,
@@ -30,6 +31,7 @@ from lit_rl.buffers import ReplayRing
 from lit_rl.collect.evaluate import MAX_STEPS
 from lit_rl.collect.uniform import UniformPolicy
 from lit_rl.data.arguments import CollectorName, EnvFactory, EnvironmentArguments, EvalPolicy
+from lit_rl.data.demonstrations import SHARE, mix, read_demonstrations
 from lit_rl.data.loaders import Batches
 from lit_rl.data.module import RLDataModule
 from lit_rl.envs.vector import Vectorization
@@ -82,6 +84,10 @@ class ReplayDataModule(RLDataModule):
         ray_address: Address of the Ray cluster of ``collector: ray``, as of ``RolloutDataModule``.
         eval_max_steps: Steps after which an evaluation episode without an end is cut, as of
             ``RolloutDataModule``.
+        demonstrations: File of transitions of this environment, as ``lit-rl predict`` writes it, of which
+            each minibatch holds a share (RLPD, Ball 2023, arXiv:2302.02948). They stay in no ring, and for
+            good.
+        demonstration_share: That share; None is a half. More learns longer from what was shown.
     """
 
     def __init__(
@@ -111,6 +117,8 @@ class ReplayDataModule(RLDataModule):
         eval_max_steps: Steps = MAX_STEPS,
         collector: CollectorName = "inline",
         ray_address: str | None = None,
+        demonstrations: str | None = None,
+        demonstration_share: Annotated[float, Range(above=0, below=1)] | None = None,
     ) -> None:
         given = dict(locals())
         check_arguments(ReplayDataModule, given)
@@ -122,6 +130,9 @@ class ReplayDataModule(RLDataModule):
         self.save_replay = True
         self._check_sizes(updates_per_step)
         self.minibatches = round(steps_per_batch * num_envs * updates_per_step)
+        self._num_shown = self._shown_of_minibatch(demonstrations, demonstration_share)
+        self.demonstrations = demonstrations
+        self._shown: ReplayRing | None = None
         self._ring: ReplayRing | None = None
         self._pending_ring: dict[str, Any] | None = None
 
@@ -143,6 +154,24 @@ class ReplayDataModule(RLDataModule):
                 f"ReplayDataModule: training_starts = {self.training_starts} must be between warmup_steps = "
                 f"{self.warmup_steps}, which are part of it, and capacity = {self.capacity}"
             )
+
+    def _shown_of_minibatch(self, demonstrations: str | None, share: float | None) -> int:
+        """Return how many transitions of each minibatch are demonstrations."""
+        if demonstrations is None:
+            if share is None:
+                return 0
+            raise ValueError(
+                f"ReplayDataModule: demonstration_share = {share:g} needs a file: give demonstrations, such "
+                "as demonstrations.safetensors of a run, which `lit-rl predict` writes"
+            )
+        exact = self.batch_size * (SHARE if share is None else share)
+        if exact < 1 or abs(exact - round(exact)) > 1e-9:
+            raise ValueError(
+                "ReplayDataModule: batch_size * demonstration_share must be whole transitions, got "
+                f"{self.batch_size} * {SHARE if share is None else share:g} = {exact:g}; "
+                f"demonstration_share = {max(1, round(exact))} / {self.batch_size} would be"
+            )
+        return round(exact)
 
     @property
     def collect_steps(self) -> int:
@@ -188,7 +217,7 @@ class ReplayDataModule(RLDataModule):
         """Play, store, sample."""
         played, random_steps = self._play()
         start = time.perf_counter()
-        sampled = self.ring.sample(self.minibatches, self.batch_size, gamma, self.n_step)
+        sampled = self._sample(gamma)
         sample_s = time.perf_counter() - start
         sizes = [rollout["terminated"].numel() for rollout in played]
         batch: Any = {
@@ -202,11 +231,38 @@ class ReplayDataModule(RLDataModule):
             "episodes": _joined([rollout["episodes"] for rollout in played], sizes),
             "policy_version": played[-1]["policy_version"],
             "collect_s": sum(rollout["collect_s"] for rollout in played),
-            "collector": played[-1]["collector"],
+            "collector": played[-1]["collector"] | self._share(),
             "env_s": sum(rollout["env_s"] for rollout in played),
             "sample_s": sample_s,
         }
         return batch
+
+    def _sample(self, gamma: float) -> dict[str, Any]:
+        """Draw minibatches from the ring, and their demonstrations from the file."""
+        number = self.batch_size - self._num_shown
+        own = self.ring.sample(self.minibatches, number, gamma, self.n_step)
+        if not self._num_shown:
+            return own
+        return mix(own, self.shown.sample(self.minibatches, self._num_shown, gamma, self.n_step))
+
+    def _share(self) -> dict[str, float]:
+        is_mixed = self._num_shown > 0
+        return {metrics.DEMONSTRATION_SHARE: self._num_shown / self.batch_size} if is_mixed else {}
+
+    @property
+    def shown(self) -> ReplayRing:
+        """The demonstrations, read from their file at the first time."""
+        if self._shown is None:
+            if self.demonstrations is None:
+                raise ValueError("ReplayDataModule was given no demonstrations")
+            self._shown = read_demonstrations(self.demonstrations, self.spec)
+        return self._shown
+
+    def setup(self, stage: str) -> None:
+        """Bind the environments to the trainer; demonstrations are read before anything is played."""
+        super().setup(stage)
+        if self._num_shown and stage == "fit":
+            _ = self.shown
 
     def _play(self) -> tuple[list[Rollout], int]:
         """Play the steps of one block into the ring; the first one of a run plays ``training_starts`` before.

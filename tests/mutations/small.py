@@ -12,6 +12,7 @@ import lit_rl
 from lit_rl.arguments import declared
 
 ROOT = Path(__file__).parents[2] / "configs"
+DEMONSTRATIONS = Path(__file__).parents[1] / "data" / "pendulum.safetensors"
 BASES = {
     "data/remote": "sac_pendulum",
     "presets/hmasd_paper": "hmasd_uav",
@@ -19,6 +20,7 @@ BASES = {
     "presets/sac_droq": "sac_pendulum",
     "presets/sac_legged": "sac_pendulum",
     "presets/sac_redq": "sac_pendulum",
+    "presets/sac_rlpd": "sac_pendulum",
     "presets/sac_serl": "sac_pendulum",
 }
 """Experiments of the learner that a layer is made for; others go over ``ppo_cartpole_fast``."""
@@ -86,6 +88,8 @@ def small(name: str) -> dict[str, Any]:
                 arguments[key] = value
         if "num_bodies" in (arguments.get("env_kwargs") or {}):
             arguments["env_kwargs"]["num_bodies"] = 2
+    if name == "presets/sac_rlpd":
+        config["data"]["init_args"]["demonstrations"] = str(DEMONSTRATIONS)
     if name in BATCH:
         config["model"]["init_args"]["batch_size"] = BATCH[name]
     for entry in (config.get("trainer") or {}).get("callbacks") or []:
