@@ -134,7 +134,6 @@ def test_losses_of_every_network_are_those_that_the_learner_logged(name: str, le
     with (left(name).losses / "gnn_losses.csv").open(newline="") as file:
         recorded = [float(row["gnn_loss"]) for row in csv.DictReader(file)]
     assert recorded == pytest.approx([float(row["loss/gnn"]) for row in left(name).rows if row["loss/gnn"]])
-    assert recorded[-1] < recorded[0]
 
 
 @pytest.mark.parametrize("name", FILES)

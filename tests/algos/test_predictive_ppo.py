@@ -29,11 +29,11 @@ def fit(module: RLModule, batches: int) -> MemoryLogger:
 
 
 def test_both_encoders_learn_to_predict():
-    logger = fit(PredictivePPO(ATTENTION, GNN, predict_epochs=4, **PREDICT, **POLICY), 12)
+    logger = fit(PredictivePPO(ATTENTION, GNN, predict_epochs=4, **PREDICT, **POLICY), 20)
     for name in ("loss/attention", "loss/gnn"):
         losses = logger.column(name)
         assert losses[0] > 1.0  # observation and reward: who knows nothing is 1 off in each
-        assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+        assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
 def test_a_loss_is_the_error_of_what_is_predicted():

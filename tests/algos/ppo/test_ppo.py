@@ -293,7 +293,7 @@ def test_the_entropy_bonus_keeps_the_policy_random():
     entropies = []
     for entropy_coef in (0.0, 1.0):
         torch.manual_seed(0)
-        data = small(rollouts_per_epoch=4)
+        data = small(rollouts_per_epoch=4, seed=6)
         module = PPO(
             hidden=(8,), batch_size=64, learning_rate=0.01, entropy_coef=entropy_coef, spec=data.spec
         )

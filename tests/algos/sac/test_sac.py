@@ -220,7 +220,7 @@ def test_each_env_step_counts_once_in_the_statistics_however_often_it_is_replaye
     """Two environments play 4 steps at random, then 6 for each of two batches with 24 updates."""
     data = ReplayDataModule(
         ContinuousEpisodes57, 2, steps_per_batch=6, updates_per_step=2, batch_size=8, warmup_steps=8,
-        batches_per_epoch=2,
+        batches_per_epoch=2, seed=6,
     )  # fmt: skip
     module = SAC(hidden=(4,), normalize_observation=True)
     fit(module, data)
